@@ -1,0 +1,92 @@
+"""What the runtime knows about a belief: a fixed-size vector that an encoder folds transitions into.
+
+The runtime never looks inside: `belief' = fold(belief, transitions)` and `latent = read(belief)` are the encoder's.
+Only a belief that the manifest calls *additive* (a product of Gaussian factors, kept as sums of natural parameters)
+may be merged, by addition.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """A chunk of transitions for `n` beliefs, `t` long, padded to the same length.
+
+    Attributes:
+        observation: `[n, t, obs]`.
+        action: `[n, t, act]`, in environment units.
+        reward: `[n, t, 1]`, the environment's own reward.
+        next_observation: `[n, t, obs]`.
+        valid: `[n, t, 1]`, 1 where a row is a transition and 0 where it is padding.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    next_observation: Array
+    valid: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What an encoder answers.
+
+    Attributes:
+        belief: `[n, belief]`.
+        latent_mean: `[n, latent]`.
+        latent_std: `[n, latent]`.
+    """
+
+    belief: Array
+    latent_mean: Array
+    latent_std: Array
+
+
+class NoveltyStats(BaseModel):
+    """Where the beliefs of the training tasks lie, from whole trials of the trained explorer.
+
+    Attributes:
+        mean: Centre of the latents, `[latent]`.
+        precision: Inverse covariance of the latents, `[latent][latent]`.
+        threshold: Mahalanobis distance below which 99 % of the training tasks' latents lie.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...]
+    threshold: float
+
+
+def certainty(latent_std: Array) -> Array:
+    """Share of the prior's variance that the context has removed, `[n]` in 0 (nothing known) to 1 (all known).
+
+    Args:
+        latent_std: Posterior standard deviations under a unit prior, `[n, latent]`.
+    """
+    removed: Array = 1.0 - np.minimum(np.square(latent_std), 1.0).mean(-1)
+    return removed
+
+
+def novelty(latent_mean: Array, stats: NoveltyStats) -> Array:
+    """Mahalanobis distance to the training tasks' latents, in units of their 99 % threshold, `[n]`; above 1 is novel.
+
+    Args:
+        latent_mean: `[n, latent]`.
+        stats: Statistics of the training tasks, from the manifest.
+    """
+    offset = latent_mean - np.asarray(stats.mean, np.float32)
+    squared = np.einsum("ni,ij,nj->n", offset, np.asarray(stats.precision, np.float32), offset)
+    distance: Array = np.sqrt(np.maximum(squared, 0.0)) / np.float32(stats.threshold)
+    return distance
+
+
+def merge(first: Array, second: Array) -> Array:
+    """Belief after both contexts; only for additive beliefs (natural parameters add up)."""
+    return first + second

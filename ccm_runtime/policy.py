@@ -1,0 +1,36 @@
+"""The one protocol that every agent follows, torch or ONNX: explore, fold, execute."""
+
+from typing import Protocol
+
+from ccm_runtime.belief import Array, Folded, Transitions
+from ccm_runtime.manifest import Adaptation, BeliefSpec
+from ccm_runtime.specs import BoxSpec
+
+
+class Policy(Protocol):
+    """Batched, stateless inference; the leading dimension `n` is the session or the simulated task."""
+
+    @property
+    def observation(self) -> BoxSpec:
+        """What it sees."""
+
+    @property
+    def action(self) -> BoxSpec:
+        """What it does, in environment units."""
+
+    @property
+    def belief(self) -> BeliefSpec:
+        """What it remembers."""
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """How its trials run."""
+
+    def explore(self, observation: Array, belief: Array, noise: Array) -> Array:
+        """Action of the explorer, `[n, act]`; zero noise is deterministic."""
+
+    def execute(self, observation: Array, latent: Array, noise: Array) -> Array:
+        """Action of the executor, `[n, act]`; zero noise is deterministic."""
+
+    def fold(self, belief: Array, transitions: Transitions) -> Folded:
+        """Belief after the transitions, and what it says of the task."""

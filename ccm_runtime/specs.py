@@ -1,0 +1,82 @@
+"""What an array must look like: size, names, bounds and unit of each entry. Validate once, at the boundary."""
+
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ccm_runtime.errors import SpecError
+
+
+class BoxSpec(BaseModel):
+    """A flat float32 vector with a name, a unit and bounds for each entry.
+
+    Attributes:
+        name: What the vector is, e.g. `observation`.
+        labels: One label an entry.
+        units: One unit an entry, e.g. `m`; `1` where it has none.
+        low: Lower bounds; `None` where unbounded.
+        high: Upper bounds; `None` where unbounded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+    name: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    units: tuple[str, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+    @model_validator(mode="after")
+    def _one_entry_each(self) -> Self:
+        sizes = {len(self.labels), len(self.units), len(self.low), len(self.high)}
+        if len(sizes) != 1:
+            raise ValueError(f"{self.name}: labels, units, low and high must have one entry each, got sizes {sizes}")
+        if not bool(np.all(self.low_array <= self.high_array)):
+            raise ValueError(f"{self.name}: every low must be <= its high, got low={self.low} high={self.high}")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return len(self.labels)
+
+    @cached_property
+    def low_array(self) -> NDArray[np.float32]:
+        """Lower bounds, `[size]`, minus infinity where unbounded."""
+        return np.array([-np.inf if bound is None else bound for bound in self.low], np.float32)
+
+    @cached_property
+    def high_array(self) -> NDArray[np.float32]:
+        """Upper bounds, `[size]`, infinity where unbounded."""
+        return np.array([np.inf if bound is None else bound for bound in self.high], np.float32)
+
+    def validate_array(self, value: ArrayLike, *, bounded: bool = False) -> NDArray[np.float32]:
+        """Return `value` as a finite float32 `[size]` vector.
+
+        Args:
+            value: What came.
+            bounded: Also refuse entries outside the bounds.
+
+        Raises:
+            SpecError: `value` has another size, is not finite or (if asked) leaves the bounds.
+        """
+        try:
+            array = np.asarray(value, np.float32)
+        except (TypeError, ValueError) as error:
+            raise SpecError(f"{self.name}: expected {self.size} numbers, got {type(value).__name__}") from error
+        if array.shape != (self.size,):
+            raise SpecError(
+                f"{self.name}: expected {self.size} values ({', '.join(self.labels)}), got shape {list(array.shape)}"
+            )
+        if not np.isfinite(array).all():
+            bad = int(np.flatnonzero(~np.isfinite(array))[0])
+            raise SpecError(f"{self.name}: entry {self.labels[bad]} is {array[bad]}; every entry must be finite")
+        if bounded and not ((array >= self.low_array) & (array <= self.high_array)).all():
+            bad = int(np.flatnonzero((array < self.low_array) | (array > self.high_array))[0])
+            raise SpecError(
+                f"{self.name}: entry {self.labels[bad]} is {array[bad]:g}, outside [{self.low[bad]}, {self.high[bad]}]"
+            )
+        return array

@@ -1,0 +1,112 @@
+"""A trial: K episodes with the explorer, then episodes with the executor, as a pure value.
+
+No clock, socket or model is in it. Training's evaluation, the server and the clients all advance the same value, so
+that they cannot disagree on when exploring ends.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ccm_runtime.errors import TrialOrderError
+
+
+class Phase(Enum):
+    """What the trial is doing."""
+
+    EXPLORE = "explore"
+    EXECUTE = "execute"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeBegan:
+    """The environment was reset and its first observation arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One transition finished.
+
+    Attributes:
+        terminated: The task itself ended the episode.
+        truncated: Something outside the task ended it (a time limit, an operator).
+    """
+
+    terminated: bool = False
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExplorationCompleted:
+    """The belief is certain enough: execute from the next episode on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Nothing more will come."""
+
+
+Event = EpisodeBegan | Stepped | ExplorationCompleted | Closed
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Explore for `explore_episodes` episodes, then execute until closed.
+
+    Attributes:
+        explore_episodes: K; 0 executes from the start.
+        horizon: Most transitions of an episode; the trial itself truncates an episode there. `None`: no limit.
+        episodes_finished: Episodes that have ended.
+        steps_in_episode: Transitions of the current episode so far.
+        in_episode: Whether an episode is under way.
+        closed: Whether the trial is over.
+    """
+
+    explore_episodes: int
+    horizon: int | None = None
+    episodes_finished: int = 0
+    steps_in_episode: int = 0
+    in_episode: bool = False
+    closed: bool = False
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the current episode or, between episodes, of the next one."""
+        if self.closed:
+            return Phase.CLOSED
+        return Phase.EXPLORE if self.episodes_finished < self.explore_episodes else Phase.EXECUTE
+
+
+def advance(trial: Trial, event: Event) -> Trial:
+    """Return the trial after `event`.
+
+    Raises:
+        TrialOrderError: The event does not fit (a step outside an episode, two beginnings, anything after the close).
+    """
+    if trial.closed:
+        raise TrialOrderError(f"the trial is closed; it takes no {type(event).__name__}")
+    match event:
+        case EpisodeBegan():
+            if trial.in_episode:
+                raise TrialOrderError(
+                    f"episode {trial.episodes_finished} is still under way after {trial.steps_in_episode} steps; "
+                    "end it with terminated or truncated before beginning the next"
+                )
+            return replace(trial, in_episode=True, steps_in_episode=0)
+        case Stepped():
+            if not trial.in_episode:
+                raise TrialOrderError("no episode is under way; begin one before stepping")
+            steps = trial.steps_in_episode + 1
+            over = event.terminated or event.truncated or (trial.horizon is not None and steps >= trial.horizon)
+            return replace(
+                trial,
+                steps_in_episode=steps,
+                in_episode=not over,
+                episodes_finished=trial.episodes_finished + int(over),
+            )
+        case ExplorationCompleted():
+            # The current episode, if any, is finished as it began.
+            reached = trial.episodes_finished + int(trial.in_episode)
+            return replace(trial, explore_episodes=min(trial.explore_episodes, reached))
+        case Closed():
+            return replace(trial, closed=True, in_episode=False)

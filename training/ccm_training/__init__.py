@@ -1,0 +1,1 @@
+"""Meta-train an agent with CCM and its relatives."""
