@@ -1,0 +1,231 @@
+"""The command line: what there is to say and to set. What each command does lives in `ccm_runtime.commands`.
+
+The composition root: every heavy package is imported inside its command, so that `ccm --help` is immediate.
+"""
+
+# Imports inside commands: see above. Typer reads flags and options from the parameters.
+# ruff: noqa: PLC0415, FBT002, PLR0917
+
+import os
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ccm_runtime.commands.extras import needs
+from ccm_runtime.errors import CcmError
+
+app = typer.Typer(
+    name="ccm",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "First steps: `ccm adapt` shows the agent that comes with the package adapt to tasks that it never saw; "
+        "`ccm quickstart` trains one like it in minutes. Every error ends with one line and a code of "
+        "docs/reference/exit-codes.md; CCM_DEBUG=1 adds the traceback."
+    ),
+)
+
+
+class Device(StrEnum):
+    """Where networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Method(StrEnum):
+    """What is trained."""
+
+    CCM = "ccm"
+    PEARL = "pearl"
+    ORACLE = "oracle"
+    RANDOM = "random"
+
+
+class Tasks(StrEnum):
+    """Which of a family's tasks."""
+
+    TRAIN = "train"
+    TEST = "test"
+    OOD = "ood"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON on standard output instead of a table.")]
+Trials = Annotated[int, typer.Option(min=1, help="Trials, each on a task of its own.")]
+Seed = Annotated[int, typer.Option(min=0, help="Everything random is a function of it.")]
+TaskSplit = Annotated[Tasks, typer.Option(help="Which tasks of the family; test tasks were never trained on.")]
+
+
+@app.callback()
+def _ccm(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (same as CCM_DEBUG=1).")] = False,
+) -> None:
+    """Agents that adapt: meta-train once, then explore an unseen task for a few episodes and execute it.
+
+    The loop: train -> export (three ONNX graphs) -> verify -> serve (gRPC) -> adapt.
+    """
+    if debug:
+        os.environ["CCM_DEBUG"] = "1"
+
+
+@app.command(short_help="The whole loop on this CPU, in minutes.")
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for the run, the bundle and the report.")] = Path("ccm-quickstart"),
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Do the whole loop on this CPU in minutes: train, export, verify, serve, adapt, report."""
+    with needs("all"):
+        from ccm_runtime.commands.quickstart import quickstart as run
+
+        run(out, seed=seed, as_json=as_json)
+
+
+@app.command(short_help="Meta-train an agent.")
+def train(
+    config: Annotated[str, typer.Option(help="A preset's name or a YAML file, e.g. point_robot_debug.")],
+    override: Annotated[list[str] | None, typer.Option("--set", help="a.b=value; may be repeated.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the config's.")] = None,
+    device: Annotated[Device, typer.Option(help="Where to train; auto takes CUDA if it truly works.")] = Device.AUTO,
+    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/CONFIG-METHOD-SEED).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    method: Annotated[Method | None, typer.Option(help="Instead of the config's.")] = None,
+) -> None:
+    """Meta-train an agent; Ctrl-C saves a checkpoint and stops, --resume goes on."""
+    with needs("train"):
+        from ccm_runtime.commands.training import train as run
+
+        run(config, override or [], method=method, seed=seed, device=device, run_dir=run_dir, resume=resume)
+
+
+@app.command(short_help="Score a run or a bundle in this process.")
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="RUN_DIR|BUNDLE", help="A training run or an exported bundle.")],
+    tasks: TaskSplit = Tasks.TEST,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials, each on a task of its own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score an agent in this process: returns episode by episode, against the ceiling and the floor."""
+    with needs("train"):
+        from ccm_runtime.commands.training import evaluate as run
+
+        run(path, tasks=tasks, trials=trials, as_json=as_json)
+
+
+@app.command(short_help="Write a run's agent as a bundle.")
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")],
+    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder of the bundle.")],
+) -> None:
+    """Write a run's agent as a bundle; refuses unless onnxruntime agrees with torch."""
+    with needs("export"):
+        from ccm_runtime.commands.export import export as run
+
+        run(run_dir, out)
+
+
+@app.command(short_help="Check a bundle's digests, schema and graphs.")
+def verify(bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]) -> None:
+    """Check a bundle: schema, digests, graphs against manifest, actions within bounds."""
+    with needs("serve"):
+        from ccm_runtime.commands.verify import verify as run
+
+        run(bundle)
+
+
+@app.command(short_help="Serve a bundle over gRPC.")
+def serve(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="Folder of the bundle (default: the embedded one).")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7070,
+    device: Annotated[Device, typer.Option(help="cuda refuses to start unless CUDA is truly active.")] = Device.CPU,
+) -> None:
+    """Serve a bundle over gRPC; prints "listening on HOST:PORT" on standard error once it accepts calls."""
+    with needs("serve"):
+        from ccm_runtime.commands.serve import serve as run
+
+        run(bundle, host=host, port=port, device=device)
+
+
+@app.command(short_help="Run trials against a server.")
+def adapt(
+    server: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="A running server (default: one of our own).")
+    ] = None,
+    env: Annotated[
+        str | None, typer.Option("--env", "--family", help="Simulated task family (default: the server's own).")
+    ] = None,
+    tasks: TaskSplit = Tasks.TEST,
+    trials: Trials = 20,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run trials on simulated tasks against a server and show how the return grows, episode by episode."""
+    with needs("gym"):
+        from ccm_runtime.commands.adapt import adapt as run
+
+        run(server, family=env, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
+
+
+@app.command(name="hash", short_help="SHA-256 of a run's parameters.")
+def hash_(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")]) -> None:
+    """Print the SHA-256 of the last checkpoint's parameters; equal seeds give equal hashes."""
+    with needs("train"):
+        from ccm_runtime.commands.training import print_hash as run
+
+        run(run_dir)
+
+
+@app.command(short_help="List the simulated task families.")
+def families(as_json: AsJson = False) -> None:
+    """List the task families that can be trained on and adapted to."""
+    with needs("train"):
+        from ccm_runtime.commands.families import families as run
+
+        run(as_json=as_json)
+
+
+@app.command(short_help="What is installed and truly active.")
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is installed, which device and ONNX provider is truly active, and what to do about it."""
+    from ccm_runtime.commands.doctor import doctor as run
+
+    run(as_json=as_json)
+
+
+@app.command(short_help="Print the version.")
+def version() -> None:
+    """Print the version."""
+    from ccm_runtime import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point of `ccm`: one line on standard error and an exit code for whatever goes wrong."""
+    try:
+        app()
+    except CcmError as error:
+        sys.exit(_complain(error, error.exit_code))
+    except Exception as error:  # the last resort; CCM_DEBUG=1 shows where it came from
+        sys.exit(_complain(error, 1))
+
+
+def _complain(error: Exception, exit_code: int) -> int:
+    if os.environ.get("CCM_DEBUG", "0") not in {"", "0"}:
+        traceback.print_exception(error)
+    internal = "" if isinstance(error, CcmError) else f"unexpected {type(error).__name__}: "
+    hint = "" if isinstance(error, CcmError) else " (CCM_DEBUG=1 shows where)"
+    message = " ".join(str(error).split())
+    typer.echo(f"ccm: error: {internal}{message}{hint}", err=True)
+    return exit_code
