@@ -23,6 +23,7 @@
     ├── ContextMismatchError          a context belongs to another bundle                       exit 10
     └── ServerError
         ├── ServerUnreachableError    nobody answers at that address                            exit 11
+        ├── UnauthenticatedError      the server wants a token that was not given               exit 11
         ├── ServerBusyError           a bound of the server is reached: try again later         exit 11
         └── DeadlineError             no answer in time                                         exit 12
 
@@ -160,6 +161,10 @@ class ServerError(CcmError):
 
 class ServerUnreachableError(ServerError):
     """Nobody answers at that address."""
+
+
+class UnauthenticatedError(ServerError):
+    """The server wants a token that was not given, or another one."""
 
 
 class ServerBusyError(ServerError):

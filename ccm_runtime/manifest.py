@@ -3,18 +3,21 @@
 The writer (`ccm_export.bundle_writer`) fills this very class, so that it cannot drift from the side that reads it.
 """
 
-from typing import Literal
+import hashlib
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from ccm_runtime.belief import NoveltyStats
+from ccm_runtime.errors import BundleCorruptError, BundleSchemaError
 from ccm_runtime.specs import BoxSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 EXPLORATION_POLICY = "exploration_policy.onnx"
 CONTEXT_ENCODER = "context_encoder.onnx"
 EXECUTION_POLICY = "execution_policy.onnx"
 GRAPHS = (EXPLORATION_POLICY, CONTEXT_ENCODER, EXECUTION_POLICY)
+MODEL_CARD = "MODEL_CARD.md"
 
 
 class _Strict(BaseModel):
@@ -43,7 +46,7 @@ class BeliefSpec(_Strict):
     additive: bool
     size: int = Field(ge=1)
     latent_size: int = Field(ge=1)
-    initial: tuple[float, ...]
+    initial: tuple[FiniteFloat, ...]
 
 
 class Adaptation(_Strict):
@@ -57,14 +60,20 @@ class Adaptation(_Strict):
             an execution episode begins.
         certain_at: Stop exploring at the end of an episode once the belief's certainty reaches this; `None`: never.
         latent: Whether the executor is given the posterior mean or a sample drawn when an episode begins.
+        explore_with: Whether exploring is the exploration policy on the belief, or the execution policy on a latent
+            that is sampled when an episode begins and held (posterior sampling, as PEARL explores).
+        observe_reward: Whether the policies see the previous step's reward appended to the observation (0 when an
+            episode begins): the graphs' observations are then one entry longer than the environment's.
     """
 
     explore_episodes: int = Field(ge=0)
     episodes: int = Field(ge=1)
     horizon: int = Field(ge=1)
     while_executing: bool = True
-    certain_at: float | None = None
+    certain_at: float | None = Field(default=None, ge=0, le=1)
     latent: Literal["mean", "sample"] = "mean"
+    explore_with: Literal["belief", "latent"] = "belief"
+    observe_reward: bool = False
 
 
 class SafetyLimits(_Strict):
@@ -75,7 +84,7 @@ class SafetyLimits(_Strict):
         fallback: The action when none can be had in time: the last one, zeros, or the last one that passed the guard.
     """
 
-    max_rate: tuple[float, ...] | None = None
+    max_rate: tuple[FiniteFloat, ...] | None = None
     fallback: Literal["hold", "zero", "last-safe"] = "zero"
 
 
@@ -120,7 +129,9 @@ class Provenance(_Strict):
 
 
 class Manifest(_Strict):
-    """Everything a reader needs to know before it opens a graph. Graphs and their tensors (float32, dynamic batch n):
+    """Everything a reader needs to know before it opens a graph.
+
+    Graphs and their tensors (float32, dynamic batch n):
 
     * `exploration_policy.onnx`: observation `[n, obs]`, belief `[n, belief]`, noise `[n, act]` -> action `[n, act]`
     * `context_encoder.onnx`: belief `[n, belief]`, observation `[n, t, obs]`, action `[n, t, act]`, reward `[n, t, 1]`,
@@ -128,7 +139,8 @@ class Manifest(_Strict):
       latent_std `[n, latent]`
     * `execution_policy.onnx`: observation `[n, obs]`, latent `[n, latent]`, noise `[n, act]` -> action `[n, act]`
 
-    Actions are in environment units; standard-normal noise samples the policy, zero noise is the deterministic action.
+    Here obs is `input_size`. Actions are in environment units; standard-normal noise samples the policy, zero noise is the deterministic action.
+    `to_bytes` fills `manifest_sha256` in.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -143,3 +155,56 @@ class Manifest(_Strict):
     provenance: Provenance
     parity: ParityReport
     files: dict[str, FileDigest]
+
+    @property
+    def input_size(self) -> int:
+        """Length of the graphs' observations: the environment's, and the previous reward where it is observed."""
+        return self.observation.size + int(self.adaptation.observe_reward)
+    manifest_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        belief, safety, novelty = self.belief, self.safety, self.novelty
+        if len(belief.initial) != belief.size:
+            raise ValueError(f"belief.initial has {len(belief.initial)} entries, belief.size is {belief.size}")
+        if safety.max_rate is not None and len(safety.max_rate) != self.action.size:
+            raise ValueError(f"safety.max_rate has {len(safety.max_rate)} entries, an action has {self.action.size}")
+        if safety.max_rate is not None and min(safety.max_rate) <= 0:
+            raise ValueError(f"safety.max_rate must be positive, got {min(safety.max_rate)}")
+        if novelty is not None:
+            sizes = {len(novelty.mean), len(novelty.precision), *map(len, novelty.precision)}
+            if sizes != {belief.latent_size}:
+                raise ValueError(f"novelty has sizes {sorted(sizes)}, belief.latent_size is {belief.latent_size}")
+        return self
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """Return the text of `manifest.json`, sealed: `manifest_sha256` is the digest of the text with that entry empty.
+
+    This is the only way to write a manifest; `from_bytes` refuses every other text.
+    """
+    unsealed = manifest.model_copy(update={"manifest_sha256": ""}).model_dump_json(indent=2).encode() + b"\n"
+    head, entry, tail = unsealed.rpartition(b'"manifest_sha256": "')
+    return head + entry + hashlib.sha256(unsealed).hexdigest().encode() + tail
+
+
+def from_bytes(text: bytes) -> Manifest:
+    """Return the manifest that `to_bytes` wrote.
+
+    Raises:
+        BundleSchemaError: The text does not follow the schema.
+        BundleCorruptError: Any byte of it is not as it was written.
+    """
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the text"
+        raise BundleSchemaError(
+            f"manifest.json does not follow schema {SCHEMA_VERSION}: {where}: {first['msg']}"
+        ) from None
+    seal = manifest.manifest_sha256
+    head, _, tail = text.rpartition(seal.encode())
+    if not seal or hashlib.sha256(head + tail).hexdigest() != seal:
+        raise BundleCorruptError("manifest.json is not as it was written (manifest_sha256 disagrees); export it again")
+    return manifest

@@ -64,7 +64,8 @@ class BoxSpec(BaseModel):
             SpecError: `value` has another size, is not finite or (if asked) leaves the bounds.
         """
         try:
-            array = np.asarray(value, np.float32)
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
+                array = np.asarray(value, np.float32)
         except (TypeError, ValueError) as error:
             raise SpecError(f"{self.name}: expected {self.size} numbers, got {type(value).__name__}") from error
         if array.shape != (self.size,):

@@ -1,0 +1,112 @@
+"""Read a bundle: check all of it, then hand out the very bytes that were checked.
+
+Nothing here writes; `ccm_export.bundle_writer` does. No graph is parsed before every digest has been compared, because
+a damaged ONNX file mostly loads, and acts differently.
+"""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ccm_runtime.errors import BundleCorruptError, BundleMissingError, BundleSchemaError
+from ccm_runtime.manifest import GRAPHS, MODEL_CARD, Manifest, from_bytes
+from ccm_runtime.onnx_scan import has_external_data
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_FILE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A checked bundle.
+
+    Attributes:
+        path: Where it was read from.
+        manifest: What it says of itself.
+        digest: SHA-256 of manifest.json, hexadecimal: the bundle's identity.
+        graphs: The bytes of each of `GRAPHS`, as they were checked.
+    """
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    graphs: dict[str, bytes] = field(repr=False)
+
+
+def load_bundle(path: Path | str) -> Bundle:
+    """Return the bundle in folder `path`, after checking its schema, its file set, and every size and digest.
+
+    Raises:
+        BundleMissingError: No bundle is there.
+        BundleCorruptError: A file is missing, extra, a link, or not the one that the manifest describes.
+        BundleSchemaError: The manifest does not follow the schema, or a graph refers to data outside of it.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BundleMissingError(
+            f"no bundle at {folder}: expected a folder with {MANIFEST}; make one with `ccm export`"
+        )
+    if not (folder / MANIFEST).exists():
+        raise BundleMissingError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with `ccm export`")
+    text = _read(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    manifest = from_bytes(text)
+    _check_names(folder, manifest)
+    graphs = {name: _read_checked(folder, name, manifest) for name in sorted(manifest.files)}
+    graphs.pop(MODEL_CARD, None)
+    for name, graph in graphs.items():
+        if has_external_data(graph):
+            raise BundleSchemaError(
+                f"{name} refers to data in another file; a bundle's graphs must hold all their weights"
+            )
+    return Bundle(folder, manifest, hashlib.sha256(text).hexdigest(), graphs)
+
+
+def _check_names(folder: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that lists other files than a bundle has, and a folder that holds others than are listed."""
+    listed = set(manifest.files)
+    if listed - {MODEL_CARD} != set(GRAPHS):
+        raise BundleSchemaError(
+            f"manifest.json lists {sorted(listed)}; expected {sorted(GRAPHS)}, and {MODEL_CARD} or not"
+        )
+    with os.scandir(folder) as entries:
+        present = {entry.name for entry in entries}
+    expected = listed | {MANIFEST}
+    if missing := expected - present:
+        raise BundleCorruptError(f"{folder} lacks {sorted(missing)}, which its manifest lists; export it again")
+    if extra := present - expected:
+        raise BundleCorruptError(f"{folder} holds {sorted(extra)[:3]}, which its manifest does not list; remove them")
+
+
+def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """Return the bytes of a listed file, whose size and digest are the listed ones."""
+    listed = manifest.files[name]
+    if listed.size_bytes > MAX_FILE_BYTES:
+        raise BundleSchemaError(f"{name} is listed with {listed.size_bytes} bytes; at most {MAX_FILE_BYTES} are read")
+    data = _read(folder, name, listed.size_bytes)
+    if len(data) != listed.size_bytes:
+        raise BundleCorruptError(
+            f"{name} has {len(data)} bytes, its manifest says {listed.size_bytes}; export it again"
+        )
+    if hashlib.sha256(data).hexdigest() != listed.sha256:
+        raise BundleCorruptError(
+            f"{name} is damaged: its SHA-256 is not the one that its manifest lists; export it again"
+        )
+    return data
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    """Return the bytes of a regular file that is not a link, at most `limit` of them; read once."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleCorruptError(f"{name} cannot be read ({error.strerror}); links are not followed") from None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BundleCorruptError(f"{name} is not a regular file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise BundleCorruptError(f"{name} has more than the {limit} bytes that it should have")
+    return data

@@ -1,0 +1,78 @@
+"""The guard: the last word on every action. Whatever a policy says, what leaves is finite, bounded and slow enough."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from ccm_runtime.belief import Array
+from ccm_runtime.manifest import SafetyLimits
+from ccm_runtime.messages import Intervention
+from ccm_runtime.specs import BoxSpec
+
+# An action may leave its bounds by this much (float32 rounding inside a graph) without it being called an intervention;
+# it is clipped all the same.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """An action `[act]` that may be applied, and what had to be mended for it."""
+
+    action: Array
+    interventions: tuple[Intervention, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Limits of an agent's actions.
+
+    Attributes:
+        low: Lower bounds, `[act]`.
+        high: Upper bounds, `[act]`.
+        max_rate: Largest change of an entry from one command to the next, `[act]`.
+        fallback: `hold` the previous command, `zero`, or the `last-safe` command.
+    """
+
+    low: Array
+    high: Array
+    max_rate: Array
+    fallback: str
+
+    @classmethod
+    def of(cls, action: BoxSpec, safety: SafetyLimits) -> Self:
+        """Return the guard of an action spec and a bundle's limits."""
+        unlimited = np.full(action.size, np.inf, np.float32)
+        rate = unlimited if safety.max_rate is None else np.asarray(safety.max_rate, np.float32)
+        return cls(action.low_array, action.high_array, rate, safety.fallback)
+
+    def check(self, proposed: Array, previous: Array | None, last_safe: Array | None, *, late: bool = False) -> Guarded:
+        """Return what may be applied in place of `proposed`.
+
+        Args:
+            proposed: The policy's action, `[act]`.
+            previous: The previous command of this episode, `[act]`; `None` at its beginning: then no rate is limited.
+            last_safe: The last command that needed no mending, `[act]`, or `None`.
+            late: The action came after its deadline.
+        """
+        interventions = []
+        if late:
+            interventions.append(Intervention.LATE)
+        elif not np.isfinite(proposed).all():
+            interventions.append(Intervention.NOT_FINITE)
+        wanted = self.fall_back(previous, last_safe) if interventions else proposed
+        action = np.clip(wanted, self.low, self.high)
+        if (np.abs(action - wanted) > _ROUNDING * np.maximum(1.0, np.abs(action))).any():
+            interventions.append(Intervention.BOUND)
+        if previous is not None:
+            start = np.clip(previous, self.low, self.high)
+            slowed = np.clip(action, start - self.max_rate, start + self.max_rate)
+            if not np.array_equal(slowed, action):
+                interventions.append(Intervention.RATE)
+                action = np.clip(slowed, self.low, self.high)
+        return Guarded(action.astype(np.float32, copy=False), tuple(interventions))
+
+    def fall_back(self, previous: Array | None, last_safe: Array | None) -> Array:
+        """Return the fallback, `[act]`: zeros where there is nothing to hold or to go back to."""
+        choice = {"hold": previous, "last-safe": last_safe, "zero": None}[self.fallback]
+        return np.zeros_like(self.low) if choice is None else choice

@@ -1,0 +1,213 @@
+"""What a client and a server tell each other, as plain values. `wire.py` turns them into protobuf and back.
+
+Vectors are float32 in environment units, in the order of the agent's specs.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from ccm_runtime.belief import Array
+from ccm_runtime.specs import BoxSpec
+from ccm_runtime.trial import Phase
+
+
+class Intervention(Enum):
+    """What the guard had to mend in a policy's action."""
+
+    BOUND = "bound"
+    RATE = "rate"
+    NOT_FINITE = "not-finite"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class BeginEpisode:
+    """The environment was reset.
+
+    Attributes:
+        observation: The first observation, `[obs]`.
+    """
+
+    observation: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of the environment finished.
+
+    Attributes:
+        observation: Observation after the step, `[obs]`.
+        reward: The environment's own reward.
+        terminated: The task itself ended the episode.
+        truncated: Something outside the task ended it.
+        applied_action: The action that was truly applied, `[act]`; `None` if it was the one that was given.
+    """
+
+    observation: Array
+    reward: float
+    terminated: bool = False
+    truncated: bool = False
+    applied_action: Array | None = None
+
+
+Event = BeginEpisode | Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What an agent does and knows after an event; empty of everything that only a server adds.
+
+    Attributes:
+        action: What to do next, `[act]`; `None` once the episode is over.
+        phase: Phase of the current episode or, once it is over, of the next one.
+        episode: Number of the current episode, from 0, or of the next one.
+        step: Transitions of the current episode so far.
+        episode_over: Whether the episode has ended.
+        certainty: 0 (nothing known of the task) to 1 (all known).
+        novelty: Distance to the training tasks in units of their 99 % threshold; 0 when unknown.
+        interventions: What the guard had to mend.
+    """
+
+    action: Array | None
+    phase: Phase
+    episode: int
+    step: int
+    episode_over: bool
+    certainty: float
+    novelty: float
+    interventions: tuple[Intervention, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A server's answer to one event.
+
+    Attributes:
+        sequence: The event's number.
+        reaction: What the agent does and knows.
+        valid_for_ms: Do not apply the action later than this after it arrived.
+        durable_sequence: Every event up to this one survives a crash of the server; 0: sessions are not durable.
+        total_ms: From the event's arrival to its answer.
+        infer_ms: Of that, inside the networks.
+        draining: The server is shutting down.
+    """
+
+    sequence: int
+    reaction: Reaction
+    valid_for_ms: int = 0
+    durable_sequence: int = 0
+    total_ms: float = 0.0
+    infer_ms: float = 0.0
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known of a task: a belief `[belief]`, with the digest of the bundle that made it."""
+
+    bundle_digest: str
+    belief: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """What is served: specs, episodes K and N, horizon T, sizes and digests."""
+
+    agent_id: str
+    family: str
+    bundle_digest: str
+    observation: BoxSpec
+    action: BoxSpec
+    explore_episodes: int
+    episodes: int
+    horizon: int
+    belief_size: int
+    latent_size: int
+    server_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How a session is to run, and what its client expects of the server (empty or 0: anything).
+
+    Attributes:
+        seed: Seed of the session's own noise, an unsigned 64-bit number.
+        stochastic: Sample actions instead of taking each policy's deterministic one.
+        expected_family: Task family.
+        expected_observation_size: Length of an observation.
+        expected_action_size: Length of an action.
+        expected_bundle_digest: SHA-256 of the bundle's manifest.
+        context: Where to begin; `None`: knowing nothing.
+        explore_episodes: Episodes of the explorer; `None`: the agent's K.
+        idempotency_key: Opening twice with one key gives one session; empty: always a new one.
+    """
+
+    seed: int = 0
+    stochastic: bool = False
+    expected_family: str = ""
+    expected_observation_size: int = 0
+    expected_action_size: int = 0
+    expected_bundle_digest: str = ""
+    context: Context | None = None
+    explore_episodes: int | None = None
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session that was opened or resumed; `next_sequence` says where to go on."""
+
+    session_id: str
+    token: str = field(repr=False)
+    agent: Agent
+    next_sequence: int
+    idle_limit_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """A session that has ended: the return of every finished episode, and what it knew of its task.
+
+    `context` is `None` when the session was gone already.
+    """
+
+    returns: tuple[float, ...] = ()
+    context: Context | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder makes of transitions: a context, the posterior `[latent]`, certainty and novelty."""
+
+    context: Context
+    latent_mean: Array
+    latent_std: Array
+    certainty: float
+    novelty: float
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTransition:
+    """A whole transition, for a stateless call: `[obs]`, `[act]`, reward, `[obs]`."""
+
+    observation: Array
+    action: Array
+    reward: float
+    next_observation: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """A stateless action `[act]`, certainty, novelty, and what the guard had to mend."""
+
+    action: Array
+    certainty: float
+    novelty: float
+    interventions: tuple[Intervention, ...] = ()
+
+
+def vector(values: object) -> Array:
+    """Return a sequence of numbers as a float32 vector."""
+    return np.array(values, np.float32)

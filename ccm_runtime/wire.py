@@ -1,0 +1,338 @@
+"""Protobuf messages of `ccm_runtime.v1` <-> the values of `messages.py`. For errors, see `statuses.py`.
+
+`*_to_proto` writes a value, `*_from_proto` reads one and refuses a message that says nothing (SpecError). Sizes and
+bounds of vectors are checked by whoever holds their specs.
+"""
+
+import math
+from collections.abc import Iterable
+
+from ccm_runtime.errors import SpecError
+from ccm_runtime.messages import (
+    Acted,
+    Agent,
+    Answer,
+    BeginEpisode,
+    Context,
+    Encoded,
+    EncodedTransition,
+    Event,
+    Intervention,
+    Opened,
+    Reaction,
+    SessionClosed,
+    SessionOptions,
+    Transition,
+    vector,
+)
+from ccm_runtime.specs import BoxSpec
+from ccm_runtime.trial import Phase
+from ccm_runtime.v1 import adaptation_pb2 as pb
+
+_PHASES = {Phase.EXPLORE: pb.PHASE_EXPLORE, Phase.EXECUTE: pb.PHASE_EXECUTE, Phase.CLOSED: pb.PHASE_CLOSED}
+_PHASES_BACK: dict[int, Phase] = {number: phase for phase, number in _PHASES.items()}
+_INTERVENTIONS = {
+    Intervention.BOUND: pb.GUARD_INTERVENTION_BOUND,
+    Intervention.RATE: pb.GUARD_INTERVENTION_RATE,
+    Intervention.NOT_FINITE: pb.GUARD_INTERVENTION_NOT_FINITE,
+    Intervention.LATE: pb.GUARD_INTERVENTION_LATE,
+}
+_INTERVENTIONS_BACK: dict[int, Intervention] = {number: intervention for intervention, number in _INTERVENTIONS.items()}
+
+
+def phase_from_proto(number: int) -> Phase | None:
+    """Return the phase of a wire number; `None` if it is unspecified or of a later version."""
+    return _PHASES_BACK.get(number)
+
+
+def box_to_proto(spec: BoxSpec) -> pb.BoxSpec:
+    """Write a spec; a missing bound becomes an infinity."""
+    return pb.BoxSpec(
+        name=spec.name, labels=spec.labels, units=spec.units, low=spec.low_array.tolist(), high=spec.high_array.tolist()
+    )
+
+
+def box_from_proto(message: pb.BoxSpec) -> BoxSpec:
+    """Read a spec; an infinity becomes a missing bound."""
+    return BoxSpec(
+        name=message.name,
+        labels=tuple(message.labels),
+        units=tuple(message.units),
+        low=tuple(None if math.isinf(bound) else bound for bound in message.low),
+        high=tuple(None if math.isinf(bound) else bound for bound in message.high),
+    )
+
+
+def agent_to_proto(agent: Agent) -> pb.Agent:
+    """Write what is served."""
+    return pb.Agent(
+        agent_id=agent.agent_id,
+        family=agent.family,
+        bundle_digest=agent.bundle_digest,
+        observation=box_to_proto(agent.observation),
+        action=box_to_proto(agent.action),
+        explore_episodes=agent.explore_episodes,
+        episodes=agent.episodes,
+        horizon=agent.horizon,
+        belief_size=agent.belief_size,
+        latent_size=agent.latent_size,
+        server_version=agent.server_version,
+    )
+
+
+def agent_from_proto(message: pb.Agent) -> Agent:
+    """Read what is served."""
+    return Agent(
+        agent_id=message.agent_id,
+        family=message.family,
+        bundle_digest=message.bundle_digest,
+        observation=box_from_proto(message.observation),
+        action=box_from_proto(message.action),
+        explore_episodes=message.explore_episodes,
+        episodes=message.episodes,
+        horizon=message.horizon,
+        belief_size=message.belief_size,
+        latent_size=message.latent_size,
+        server_version=message.server_version,
+    )
+
+
+def context_to_proto(context: Context) -> pb.Context:
+    """Write a context."""
+    return pb.Context(bundle_digest=context.bundle_digest, belief=context.belief.tolist())
+
+
+def context_from_proto(message: pb.Context) -> Context:
+    """Read a context."""
+    return Context(message.bundle_digest, vector(message.belief))
+
+
+def options_to_proto(options: SessionOptions) -> pb.OpenSessionRequest:
+    """Write how a session is to run."""
+    return pb.OpenSessionRequest(
+        seed=options.seed,
+        stochastic=options.stochastic,
+        expected_family=options.expected_family,
+        expected_observation_size=options.expected_observation_size,
+        expected_action_size=options.expected_action_size,
+        expected_bundle_digest=options.expected_bundle_digest,
+        context=None if options.context is None else context_to_proto(options.context),
+        explore_episodes=options.explore_episodes,
+        idempotency_key=options.idempotency_key,
+    )
+
+
+def options_from_proto(message: pb.OpenSessionRequest) -> SessionOptions:
+    """Read how a session is to run."""
+    return SessionOptions(
+        seed=message.seed,
+        stochastic=message.stochastic,
+        expected_family=message.expected_family,
+        expected_observation_size=message.expected_observation_size,
+        expected_action_size=message.expected_action_size,
+        expected_bundle_digest=message.expected_bundle_digest,
+        context=context_from_proto(message.context) if message.HasField("context") else None,
+        explore_episodes=message.explore_episodes if message.HasField("explore_episodes") else None,
+        idempotency_key=message.idempotency_key,
+    )
+
+
+def opened_to_proto(opened: Opened) -> pb.OpenSessionResponse:
+    """Write a session that was opened or resumed."""
+    return pb.OpenSessionResponse(
+        session_id=opened.session_id,
+        token=opened.token,
+        agent=agent_to_proto(opened.agent),
+        next_sequence=opened.next_sequence,
+        idle_limit_ms=opened.idle_limit_ms,
+    )
+
+
+def opened_from_proto(message: pb.OpenSessionResponse) -> Opened:
+    """Read a session that was opened or resumed."""
+    return Opened(
+        session_id=message.session_id,
+        token=message.token,
+        agent=agent_from_proto(message.agent),
+        next_sequence=message.next_sequence,
+        idle_limit_ms=message.idle_limit_ms,
+    )
+
+
+def event_to_proto(sequence: int, event: Event) -> pb.Event:
+    """Write an event with its number."""
+    match event:
+        case BeginEpisode():
+            begin = pb.BeginEpisode(observation=event.observation.tolist())
+            return pb.Event(sequence=sequence, begin_episode=begin)
+        case Transition():
+            applied = () if event.applied_action is None else event.applied_action.tolist()
+            transition = pb.Transition(
+                observation=event.observation.tolist(),
+                reward=event.reward,
+                terminated=event.terminated,
+                truncated=event.truncated,
+                applied_action=applied,
+            )
+            return pb.Event(sequence=sequence, transition=transition)
+
+
+def event_from_proto(message: pb.Event) -> tuple[int, Event]:
+    """Read an event and its number.
+
+    Raises:
+        SpecError: It is of no kind that this version knows.
+    """
+    kind = message.WhichOneof("kind")
+    if kind == "begin_episode":
+        return message.sequence, BeginEpisode(vector(message.begin_episode.observation))
+    if kind == "transition":
+        moved = message.transition
+        applied = vector(moved.applied_action) if moved.applied_action else None
+        observation = vector(moved.observation)
+        return message.sequence, Transition(observation, moved.reward, moved.terminated, moved.truncated, applied)
+    raise SpecError("the event has no kind; set begin_episode or transition")
+
+
+def answer_to_proto(answer: Answer) -> pb.Answer:
+    """Write an answer."""
+    reaction = answer.reaction
+    return pb.Answer(
+        sequence=answer.sequence,
+        action=() if reaction.action is None else reaction.action.tolist(),
+        phase=_PHASES[reaction.phase],
+        episode=reaction.episode,
+        step=reaction.step,
+        episode_over=reaction.episode_over,
+        certainty=reaction.certainty,
+        novelty=reaction.novelty,
+        valid_for_ms=answer.valid_for_ms,
+        durable_sequence=answer.durable_sequence,
+        interventions=[_INTERVENTIONS[entry] for entry in reaction.interventions],
+        timing=pb.ServerTiming(total_ms=answer.total_ms, infer_ms=answer.infer_ms),
+        draining=answer.draining,
+    )
+
+
+def answer_from_proto(message: pb.Answer) -> Answer:
+    """Read an answer.
+
+    Raises:
+        SpecError: Its phase is none that this version knows.
+    """
+    phase = phase_from_proto(message.phase)
+    if phase is None:
+        raise SpecError(f"answer {message.sequence} has the unknown phase {message.phase}")
+    reaction = Reaction(
+        action=vector(message.action) if message.action else None,
+        phase=phase,
+        episode=message.episode,
+        step=message.step,
+        episode_over=message.episode_over,
+        certainty=message.certainty,
+        novelty=message.novelty,
+        interventions=_interventions(message.interventions),
+    )
+    return Answer(
+        sequence=message.sequence,
+        reaction=reaction,
+        valid_for_ms=message.valid_for_ms,
+        durable_sequence=message.durable_sequence,
+        total_ms=message.timing.total_ms,
+        infer_ms=message.timing.infer_ms,
+        draining=message.draining,
+    )
+
+
+def closed_to_proto(closed: SessionClosed) -> pb.CloseSessionResponse:
+    """Write the end of a session."""
+    context = None if closed.context is None else context_to_proto(closed.context)
+    return pb.CloseSessionResponse(returns=closed.returns, context=context)
+
+
+def closed_from_proto(message: pb.CloseSessionResponse) -> SessionClosed:
+    """Read the end of a session."""
+    context = context_from_proto(message.context) if message.HasField("context") else None
+    return SessionClosed(tuple(message.returns), context)
+
+
+def transition_to_proto(transition: EncodedTransition) -> pb.EncodedTransition:
+    """Write a whole transition."""
+    return pb.EncodedTransition(
+        observation=transition.observation.tolist(),
+        action=transition.action.tolist(),
+        reward=transition.reward,
+        next_observation=transition.next_observation.tolist(),
+    )
+
+
+def transition_from_proto(message: pb.EncodedTransition) -> EncodedTransition:
+    """Read a whole transition."""
+    return EncodedTransition(
+        vector(message.observation), vector(message.action), message.reward, vector(message.next_observation)
+    )
+
+
+def encoded_to_proto(encoded: Encoded) -> pb.EncodeResponse:
+    """Write what an encoder made of transitions."""
+    return pb.EncodeResponse(
+        context=context_to_proto(encoded.context),
+        latent_mean=encoded.latent_mean.tolist(),
+        latent_std=encoded.latent_std.tolist(),
+        certainty=encoded.certainty,
+        novelty=encoded.novelty,
+    )
+
+
+def encoded_from_proto(message: pb.EncodeResponse) -> Encoded:
+    """Read what an encoder made of transitions."""
+    return Encoded(
+        context=context_from_proto(message.context),
+        latent_mean=vector(message.latent_mean),
+        latent_std=vector(message.latent_std),
+        certainty=message.certainty,
+        novelty=message.novelty,
+    )
+
+
+def acted_to_proto(acted: Acted) -> pb.ActResponse:
+    """Write a stateless action."""
+    return pb.ActResponse(
+        action=acted.action.tolist(),
+        certainty=acted.certainty,
+        novelty=acted.novelty,
+        interventions=[_INTERVENTIONS[entry] for entry in acted.interventions],
+    )
+
+
+def acted_from_proto(message: pb.ActResponse) -> Acted:
+    """Read a stateless action."""
+    return Acted(
+        vector(message.action), message.certainty, message.novelty, interventions=_interventions(message.interventions)
+    )
+
+
+def act_request(
+    context: Context | None, observation: object, phase: Phase = Phase.EXECUTE, noise: object = ()
+) -> pb.ActRequest:
+    """Write the request for a stateless action."""
+    return pb.ActRequest(
+        context=None if context is None else context_to_proto(context),
+        observation=vector(observation).tolist(),
+        phase=_PHASES[phase],
+        noise=vector(noise).tolist(),
+    )
+
+
+def encode_request(context: Context | None, transitions: list[EncodedTransition]) -> pb.EncodeRequest:
+    """Write the request to fold transitions into a context."""
+    return pb.EncodeRequest(
+        context=None if context is None else context_to_proto(context),
+        transitions=[transition_to_proto(transition) for transition in transitions],
+    )
+
+
+def _interventions(numbers: Iterable[int]) -> tuple[Intervention, ...]:
+    """Return the interventions of wire numbers, without those of a later version."""
+    known = (_INTERVENTIONS_BACK.get(number) for number in numbers)
+    return tuple(entry for entry in known if entry is not None)
