@@ -1,0 +1,310 @@
+"""The asyncio client: a session that outlives its connection, and stateless calls."""
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections import deque
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import grpc
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ccm_runtime import wire
+from ccm_runtime.belief import Array
+from ccm_runtime.connection import Connection, SessionStream
+from ccm_runtime.errors import CcmError, SessionError, SessionUnknownError, SpecError
+from ccm_runtime.messages import (
+    Acted,
+    Agent,
+    Answer,
+    BeginEpisode,
+    Context,
+    Encoded,
+    EncodedTransition,
+    Event,
+    Opened,
+    SessionClosed,
+    SessionOptions,
+    Transition,
+)
+from ccm_runtime.progress import Progress, SessionView
+from ccm_runtime.statuses import error_from_event
+from ccm_runtime.trial import Phase
+from ccm_runtime.v1 import adaptation_pb2 as pb
+
+# Answered events that are kept until the server calls them durable, to be told again after a crash.
+_MAX_KEPT_EVENTS = 1_024
+_FAREWELL_S = 1.0
+
+
+class AsyncClient:
+    """A client of one server; belongs to one event loop. For blocking code there is `Client`.
+
+    Args:
+        target: `HOST:PORT` of a `ccm serve`.
+        timeout_s: Longest time of any call, reconnects included.
+        connect_timeout_s: Longest time until the first connection stands.
+        token: Bearer token, where the server asks for one.
+        credentials: TLS credentials; `None`: plain text.
+
+    Every call raises errors of `ccm_runtime.errors` only: `ServerUnreachableError` when nobody answers,
+    `DeadlineError` when no answer comes in time, and whatever the server refuses the call with.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 10.0,
+        connect_timeout_s: float = 5.0,
+        token: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._connection = Connection(
+            target,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            token=token,
+            credentials=credentials,
+            rng=random.Random(secrets.randbits(64)),  # noqa: S311  # spreads clients out; no secret
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._connection.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; sessions that are still open stay with the server until they are idle for too long."""
+        await self._connection.close()
+
+    async def describe(self) -> Agent:
+        """What is served: specs, K, N, T, sizes, digests."""
+        response = await self._connection.call("DescribeAgent", pb.DescribeAgentRequest())
+        return wire.agent_from_proto(response.agent)
+
+    def open_session(
+        self,
+        *,
+        seed: int = 0,
+        stochastic: bool = False,
+        explore_episodes: int | None = None,
+        context: Context | None = None,
+        expected_family: str = "",
+    ) -> "AsyncSession":
+        """A trial, to be opened by `async with` or `await session.open()`.
+
+        Args:
+            seed: Seed of the session's own noise.
+            stochastic: Sample actions instead of taking the deterministic ones.
+            explore_episodes: Instead of the agent's K; 0 executes at once.
+            context: Begin knowing this instead of nothing.
+            expected_family: Refuse a server whose agent is of another family.
+        """
+        options = SessionOptions(
+            seed=seed,
+            stochastic=stochastic,
+            explore_episodes=explore_episodes,
+            context=context,
+            expected_family=expected_family,
+            idempotency_key=secrets.token_hex(16),
+        )
+        return AsyncSession(self._connection, options)
+
+    async def encode(self, transitions: Iterable[EncodedTransition], context: Context | None = None) -> Encoded:
+        """Fold transitions into a context, without a session.
+
+        Args:
+            transitions: In any order; at most 10,000.
+            context: Where to start; `None`: knowing nothing.
+        """
+        response = await self._connection.call("Encode", wire.encode_request(context, list(transitions)))
+        return wire.encoded_from_proto(response)
+
+    async def act(
+        self,
+        context: Context | None,
+        observation: ArrayLike,
+        *,
+        phase: Phase = Phase.EXECUTE,
+        noise: ArrayLike = (),
+    ) -> Acted:
+        """An action given a context, without a session.
+
+        Args:
+            context: What is known of the task; `None`: nothing.
+            observation: `[obs]`.
+            phase: Whose action, the explorer's or the executor's.
+            noise: Standard-normal, `[act]`; empty: the deterministic action.
+        """
+        request = wire.act_request(context, _numbers("observation", observation), phase, _numbers("noise", noise))
+        return wire.acted_from_proto(await self._connection.call("Act", request))
+
+
+class AsyncSession(SessionView):
+    """One trial on one task. A broken connection is mended in the background of each call; one call at a time.
+
+    A call that raised `DeadlineError` or `ServerUnreachableError` may be made again with the same arguments: it is
+    the same event, and a server that has seen it answers what it answered before.
+    """
+
+    def __init__(self, connection: Connection, options: SessionOptions) -> None:
+        super().__init__(Progress(), options.explore_episodes)
+        self._connection = connection
+        self._options = options
+        self._stream: SessionStream | None = None
+        self._sequence = 1
+        self._kept: deque[tuple[int, Event]] = deque(maxlen=_MAX_KEPT_EVENTS)
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.close()
+        elif self._stream is not None:
+            # The error that is under way matters more than a failed farewell.
+            with contextlib.suppress(CcmError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    await self._exchange(pb.SessionRequest(close=pb.CloseSessionRequest()))
+            self._drop()
+
+    async def open(self) -> Self:
+        """Open the session with the server, unless it is open."""
+        await self._connection.persist(self._attached)
+        return self
+
+    async def begin_episode(self, observation: ArrayLike) -> Array:
+        """Tell that the environment was reset; the first action, `[act]`.
+
+        Args:
+            observation: The first observation, `[obs]`.
+        """
+        reaction = (await self._tell(BeginEpisode(self._observed(observation)))).reaction
+        if reaction.action is None:
+            raise SessionError("the server gave no action for the beginning of an episode")
+        return reaction.action
+
+    async def act(
+        self,
+        observation: ArrayLike,
+        reward: float,
+        *,
+        terminated: bool = False,
+        truncated: bool = False,
+        applied_action: ArrayLike | None = None,
+    ) -> Array | None:
+        """Tell what the last action did; the next action `[act]`, or `None` once the episode is over.
+
+        Args:
+            observation: Observation after the step, `[obs]`.
+            reward: The environment's own reward.
+            terminated: The task itself ended the episode.
+            truncated: Something outside the task ended it.
+            applied_action: The action that was truly applied, `[act]`, if it was not the one that was given.
+        """
+        applied = None if applied_action is None else self.agent.action.validate_array(applied_action)
+        transition = Transition(self._observed(observation), float(reward), bool(terminated), bool(truncated), applied)
+        return (await self._tell(transition)).reaction.action
+
+    async def close(self) -> SessionClosed:
+        """End the trial: the server's own count of the returns, and the context that it ended with."""
+        if self._progress.opened is None:
+            return SessionClosed()
+        request = pb.SessionRequest(close=pb.CloseSessionRequest())
+        try:
+            response = await self._connection.persist(lambda: self._exchange(request))
+        except SessionUnknownError:
+            return SessionClosed()
+        finally:
+            self._drop()
+        return wire.closed_from_proto(response.closed)
+
+    def _observed(self, observation: ArrayLike) -> Array:
+        return self.agent.observation.validate_array(observation)
+
+    async def _tell(self, event: Event) -> Answer:
+        """Send the next event and take its answer in; after an error the event is still the next one."""
+        request = pb.SessionRequest(event=wire.event_to_proto(self._sequence, event))
+        response = await self._connection.persist(lambda: self._exchange(request))
+        answer = wire.answer_from_proto(response.answer)
+        self._keep(event, answer)
+        self._progress.record(event, answer)
+        self._sequence += 1
+        return answer
+
+    async def _exchange(self, request: pb.SessionRequest) -> pb.SessionResponse:
+        stream = await self._attached()
+        try:
+            response = await stream.exchange(request)
+        except BaseException:
+            self._drop()
+            raise
+        return _accepted(response)
+
+    async def _attached(self) -> SessionStream:
+        """The stream of this session: the one that stands, or a new one that is told what the server lacks."""
+        if self._stream is None:
+            stream = await self._connection.attach()
+            try:
+                await self._introduce(stream)
+            except BaseException:
+                stream.cancel()
+                raise
+            self._stream = stream
+        return self._stream
+
+    async def _introduce(self, stream: SessionStream) -> None:
+        opened = wire.opened_from_proto(_accepted(await stream.exchange(self._first_request())).opened)
+        self._progress.opened = opened
+        for sequence, event in self._lacking(opened):
+            _accepted(await stream.exchange(pb.SessionRequest(event=wire.event_to_proto(sequence, event))))
+
+    def _first_request(self) -> pb.SessionRequest:
+        opened = self._progress.opened
+        if opened is None:
+            return pb.SessionRequest(open=wire.options_to_proto(self._options))
+        return pb.SessionRequest(resume=pb.ResumeSession(session_id=opened.session_id, token=opened.token))
+
+    def _lacking(self, opened: Opened) -> list[tuple[int, Event]]:
+        """The answered events that the resumed server has lost, oldest first."""
+        lost = range(opened.next_sequence, self._sequence)
+        kept = [(sequence, event) for sequence, event in self._kept if sequence in lost]
+        if len(kept) < len(lost) or opened.next_sequence > self._sequence + 1:
+            raise SessionError(
+                f"session {opened.session_id} waits for event {opened.next_sequence}, but this client is at "
+                f"{self._sequence} and keeps {len(self._kept)} events; open a new session"
+            )
+        return kept
+
+    def _keep(self, event: Event, answer: Answer) -> None:
+        self._kept.append((self._sequence, event))
+        while self._kept and self._kept[0][0] <= answer.durable_sequence:
+            self._kept.popleft()
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
+
+
+def _accepted(response: pb.SessionResponse) -> pb.SessionResponse:
+    """Return the response unless it is a refusal, which is raised; the stream stands either way."""
+    if response.WhichOneof("kind") == "error":
+        raise error_from_event(response.error)
+    return response
+
+
+def _numbers(name: str, values: ArrayLike) -> Array:
+    try:
+        return np.asarray(values, np.float32).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{name}: expected a vector of numbers, got {type(values).__name__}") from error

@@ -1,0 +1,176 @@
+"""A client's end of the wire: one channel, calls that end in time, errors of our own tree, and attached sessions."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from ccm_runtime import __version__
+from ccm_runtime.errors import CcmError, DeadlineError, ServerUnreachableError
+from ccm_runtime.statuses import error_from_rpc
+from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
+
+T = TypeVar("T")
+
+# gRPC by itself waits up to two minutes before it tries a lost server again; a robot cannot.
+_CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.primary_user_agent", f"ccm/{__version__}"),
+)
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def backoff(rng: random.Random, first_s: float = 0.02, most_s: float = 1.0) -> Iterator[float]:
+    """Waits between attempts, without end: doubling up to `most_s`, each between half and the whole of its size."""
+    for attempt in itertools.count():
+        yield min(first_s * 2.0 ** min(attempt, 30), most_s) * rng.uniform(0.5, 1.0)
+
+
+class Connection:
+    """A channel to one server; belongs to the event loop that opens it.
+
+    Args:
+        target: `HOST:PORT`.
+        timeout_s: Longest time of any call, attempts and waits included.
+        connect_timeout_s: Longest time until the first connection stands.
+        token: Sent as `authorization: Bearer TOKEN`.
+        credentials: TLS credentials; `None`: plain text.
+        rng: Jitters the waits between attempts.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float,
+        connect_timeout_s: float,
+        token: str | None,
+        credentials: grpc.ChannelCredentials | None,
+        rng: random.Random,
+    ) -> None:
+        self.target = target
+        self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        self._credentials = credentials
+        self._rng = rng
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None  # the generated stub has no types for asyncio
+
+    async def open(self) -> None:
+        """Connect, unless connected already.
+
+        Raises:
+            ServerUnreachableError: Nobody answers in time.
+        """
+        if self._stub is not None:
+            return
+        self._channel = self._new_channel()
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), self._connect_timeout_s)
+        except TimeoutError:
+            await self.close()
+            raise ServerUnreachableError(
+                f"nobody answers at {self.target} within {self._connect_timeout_s:g} s; "
+                "is the address right, and does `ccm serve` run there?"
+            ) from None
+        except BaseException:
+            await self.close()
+            raise
+        self._stub = AdaptationStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the channel; what is under way on it fails."""
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close(None)
+
+    async def call(self, rpc: str, request: Any) -> Any:
+        """Make a unary call that may be repeated safely, over as many attempts as it takes in time."""
+        return await self.persist(lambda: self._call_once(rpc, request))
+
+    async def attach(self) -> "SessionStream":
+        """Start a stream for a session; the caller sends the first message."""
+        await self.open()
+        return SessionStream(self._stub.Session(metadata=self._metadata))
+
+    async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return what `attempt` returns, trying again after every lost connection until the time is up.
+
+        Raises:
+            ServerUnreachableError: The connection was lost and did not come back in time.
+            DeadlineError: A server took the request and did not answer in time.
+        """
+        await self.open()
+        lost: ServerUnreachableError | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for wait_s in backoff(self._rng):
+                    try:
+                        return await attempt()
+                    except ServerUnreachableError as error:
+                        lost = error
+                    await asyncio.sleep(wait_s)
+        except TimeoutError:
+            if lost is None:
+                raise DeadlineError(f"no answer from {self.target} within {self._timeout_s:g} s") from None
+        raise ServerUnreachableError(f"lost {self.target} and could not return within {self._timeout_s:g} s") from lost
+
+    async def _call_once(self, rpc: str, request: Any) -> Any:
+        try:
+            return await getattr(self._stub, rpc)(request, metadata=self._metadata, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error.code(), error.details(), error.trailing_metadata()) from None
+
+    def _new_channel(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(self.target, self._credentials, options=_CHANNEL_OPTIONS)
+
+
+class SessionStream:
+    """One attachment of a session. Once an exchange has raised it is broken: drop it and attach anew."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def exchange(self, request: pb.SessionRequest) -> pb.SessionResponse:
+        """Send one request and return its response, which may be a refusal.
+
+        Raises:
+            ServerUnreachableError: The stream is broken.
+            CcmError: The server refused to attach.
+        """
+        try:
+            await self._call.write(request)
+            response = await self._call.read()
+        except asyncio.InvalidStateError:  # a write on a finished stream
+            raise await self._end() from None
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error.code(), error.details(), error.trailing_metadata()) from None
+        if response is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing from its stubs
+            raise await self._end()
+        return response  # type: ignore[no-any-return]
+
+    def cancel(self) -> None:
+        """Leave; the session stays with the server."""
+        self._call.cancel()
+
+    async def _end(self) -> CcmError:
+        code = await self._call.code()
+        if code is grpc.StatusCode.OK:
+            return ServerUnreachableError("the server ended the stream")
+        return _translated(code, await self._call.details(), await self._call.trailing_metadata())
+
+
+def _translated(code: grpc.StatusCode, details: str | None, metadata: Any) -> CcmError:
+    if code in _LOST:
+        return ServerUnreachableError(details or "the connection was lost")
+    return error_from_rpc(code, details or code.name, metadata)

@@ -1,0 +1,95 @@
+"""What a client knows of its session without asking the server."""
+
+from dataclasses import dataclass, field
+
+from ccm_runtime.errors import SessionUnknownError
+from ccm_runtime.messages import Agent, Answer, Event, Opened, Transition
+from ccm_runtime.trial import Phase
+
+
+@dataclass(slots=True)
+class Progress:
+    """The last answer, and the returns that were seen.
+
+    Attributes:
+        opened: The session as the server opened it.
+        answer: The last answer.
+        returns: Return of every finished episode.
+        episode_return: Return of the current episode so far.
+    """
+
+    opened: Opened | None = None
+    answer: Answer | None = None
+    returns: list[float] = field(default_factory=list)
+    episode_return: float = 0.0
+
+    def record(self, event: Event, answer: Answer) -> None:
+        """Take an answered event in."""
+        self.answer = answer
+        if isinstance(event, Transition):
+            self.episode_return += event.reward
+            if answer.reaction.episode_over:
+                self.returns.append(self.episode_return)
+                self.episode_return = 0.0
+
+
+class SessionView:
+    """The properties of a session, sync or async."""
+
+    def __init__(self, progress: Progress, explore_episodes: int | None) -> None:
+        self._progress = progress
+        self._explore_episodes = explore_episodes
+
+    @property
+    def session_id(self) -> str:
+        """Names the session in logs; not a secret."""
+        return self._opened.session_id
+
+    @property
+    def agent(self) -> Agent:
+        """What the server serves."""
+        return self._opened.agent
+
+    @property
+    def answer(self) -> Answer | None:
+        """The last answer, whole: interventions of the guard, timing, validity; `None` before the first."""
+        return self._progress.answer
+
+    @property
+    def phase(self) -> Phase:
+        """Phase of the current episode or, between episodes, of the next one."""
+        if self._progress.answer is not None:
+            return self._progress.answer.reaction.phase
+        episodes = self.agent.explore_episodes if self._explore_episodes is None else self._explore_episodes
+        return Phase.EXPLORE if episodes else Phase.EXECUTE
+
+    @property
+    def episode(self) -> int:
+        """Number of the current episode, from 0; between episodes, of the next one."""
+        return 0 if self._progress.answer is None else self._progress.answer.reaction.episode
+
+    @property
+    def episode_over(self) -> bool:
+        """Whether no episode is under way: begin one."""
+        return self._progress.answer is None or self._progress.answer.reaction.episode_over
+
+    @property
+    def certainty(self) -> float:
+        """0 (nothing known of the task) to 1 (all known)."""
+        return 0.0 if self._progress.answer is None else self._progress.answer.reaction.certainty
+
+    @property
+    def novelty(self) -> float:
+        """Distance to the training tasks; above 1 is farther than 99 % of them, 0 is unknown."""
+        return 0.0 if self._progress.answer is None else self._progress.answer.reaction.novelty
+
+    @property
+    def returns(self) -> tuple[float, ...]:
+        """Return of every finished episode, in order."""
+        return tuple(self._progress.returns)
+
+    @property
+    def _opened(self) -> Opened:
+        if self._progress.opened is None:
+            raise SessionUnknownError("the session is not open; use it in a `with` block, or await its open()")
+        return self._progress.opened
