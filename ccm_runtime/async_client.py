@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from ccm_runtime import wire
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
-from ccm_runtime.errors import CcmError, SessionError, SessionUnknownError, SpecError
+from ccm_runtime.errors import CcmError, SessionError, SpecError
 from ccm_runtime.messages import (
     Acted,
     Agent,
@@ -170,12 +170,11 @@ class AsyncSession(SessionView):
     ) -> None:
         if kind is None:
             await self.close()
-        elif self._stream is not None:
-            # The error that is under way matters more than a failed farewell.
-            with contextlib.suppress(CcmError, TimeoutError):
-                async with asyncio.timeout(_FAREWELL_S):
-                    await self._exchange(pb.SessionRequest(close=pb.CloseSessionRequest()))
-            self._drop()
+            return
+        # The error that is under way matters more than a failed farewell.
+        with contextlib.suppress(CcmError, TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self.close()
 
     async def open(self) -> Self:
         """Open the session with the server, unless it is open."""
@@ -217,16 +216,12 @@ class AsyncSession(SessionView):
 
     async def close(self) -> SessionClosed:
         """End the trial: the server's own count of the returns, and the context that it ended with."""
-        if self._progress.opened is None:
+        opened = self._progress.opened
+        if opened is None:
             return SessionClosed()
-        request = pb.SessionRequest(close=pb.CloseSessionRequest())
-        try:
-            response = await self._connection.persist(lambda: self._exchange(request))
-        except SessionUnknownError:
-            return SessionClosed()
-        finally:
-            self._drop()
-        return wire.closed_from_proto(response.closed)
+        self._drop()
+        request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
+        return wire.closed_from_proto(await self._connection.call("CloseSession", request))
 
     def _observed(self, observation: ArrayLike) -> Array:
         return self.agent.observation.validate_array(observation)

@@ -213,6 +213,7 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of `ccm`: one line on standard error and an exit code for whatever goes wrong."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC tells standard error of every lost connection otherwise
     try:
         app()
     except CcmError as error:

@@ -11,7 +11,7 @@ import grpc.aio
 
 from ccm_runtime import __version__
 from ccm_runtime.errors import CcmError, DeadlineError, ServerUnreachableError
-from ccm_runtime.statuses import error_from_rpc
+from ccm_runtime.statuses import DETAILS_KEY, error_from_rpc
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
 
@@ -171,6 +171,8 @@ class SessionStream:
 
 
 def _translated(code: grpc.StatusCode, details: str | None, metadata: Any) -> CcmError:
-    if code in _LOST:
+    # A server's own fault comes with details; without them it is gRPC's word for a connection that broke mid-write.
+    broken = code is grpc.StatusCode.INTERNAL and DETAILS_KEY not in dict(metadata or ())
+    if broken or code in _LOST:
         return ServerUnreachableError(details or "the connection was lost")
     return error_from_rpc(code, details or code.name, metadata)

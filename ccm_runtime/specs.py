@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ccm_runtime.errors import SpecError
 
 
-class BoxSpec(BaseModel):
+class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its hash
     """A flat float32 vector with a name, a unit and bounds for each entry.
 
     Attributes:
@@ -37,6 +37,10 @@ class BoxSpec(BaseModel):
         if not bool(np.all(self.low_array <= self.high_array)):
             raise ValueError(f"{self.name}: every low must be <= its high, got low={self.low} high={self.high}")
         return self
+
+    def __eq__(self, other: object) -> bool:
+        # Not pydantic's, which compares the cached arrays too.
+        return isinstance(other, BoxSpec) and self.model_dump() == other.model_dump()
 
     @property
     def size(self) -> int:

@@ -1,0 +1,259 @@
+import asyncio
+import socket
+import threading
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from scripted_server import AGENT, Scripted, listening
+
+from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.client import Client
+from ccm_runtime.errors import (
+    DeadlineError,
+    ServerUnreachableError,
+    SessionError,
+    SessionUnknownError,
+    SpecError,
+    TrialOrderError,
+)
+from ccm_runtime.messages import EncodedTransition
+from ccm_runtime.trial import Phase
+
+ORIGIN = (0.0, 0.0)
+
+
+@asynccontextmanager
+async def scripted(**client_options):
+    server = Scripted()
+    async with listening(server) as target, AsyncClient(target, **client_options) as client:
+        yield server, client
+
+
+async def play(session, num_events):
+    """Tell `num_events` events, beginning episodes where due; the first entry of each action, 0 where there is none."""
+    actions = []
+    for _ in range(num_events):
+        if session.episode_over:
+            action = await session.begin_episode(ORIGIN)
+        else:
+            action = await session.act(ORIGIN, 1.0)
+        actions.append(0 if action is None else int(action[0]))
+    return actions
+
+
+async def test_an_unbroken_session_answers_each_event_once():
+    async with scripted() as (server, client), client.open_session() as session:
+        assert await play(session, 6) == [1, 2, 3, 4, 0, 6]
+        assert server.received == [1, 2, 3, 4, 5, 6]
+        assert session.returns == (4.0,)
+        assert (
+            session.phase,
+            session.episode,
+            session.episode_over,
+            session.certainty,
+            session.novelty,
+        ) == (Phase.EXPLORE, 1, False, 0.25, 0.5)
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+@pytest.mark.parametrize("where", [1, 3, 5])
+async def test_a_lost_connection_changes_no_answer(fault, where):
+    async with scripted() as (server, client), client.open_session() as session:
+        server.breaks = {where: fault}
+        assert await play(session, 6) == [1, 2, 3, 4, 0, 6]
+        assert session.returns == (4.0,)
+        assert server.breaks == {}
+
+
+async def test_what_a_crash_lost_is_told_again():
+    async with scripted() as (server, client), client.open_session() as session:
+        server.durable = 2
+        await play(session, 4)
+        server.crash()
+        server.breaks = {5: "before"}
+        assert await play(session, 2) == [0, 6]
+        assert server.received == [1, 2, 3, 4, 3, 4, 5, 6]
+
+
+async def test_a_session_that_the_server_lost_ends_with_session_unknown():
+    async with scripted() as (server, client), client.open_session() as session:
+        await play(session, 2)
+        server.forget()
+        server.breaks = {3: "before"}
+        with pytest.raises(SessionUnknownError, match="open a new one"):
+            await play(session, 1)
+
+
+async def test_a_session_that_another_client_drove_on_is_refused():
+    async with scripted() as (server, client), client.open_session() as session:
+        await play(session, 1)
+        (held,) = server._held.values()
+        held.sequence = 7
+        server.breaks = {2: "before"}
+        with pytest.raises(SessionError, match="waits for event 8, but this client is at 2"):
+            await play(session, 1)
+
+
+async def test_closing_a_session_that_is_gone_succeeds():
+    async with scripted() as (server, client):
+        session = await client.open_session().open()
+        session._drop()
+        server.forget()
+        closed = await session.close()
+        assert closed.returns == ()
+
+
+async def test_no_answer_in_time_is_a_deadline_error_and_the_call_may_be_repeated():
+    async with scripted(timeout_s=0.2) as (server, client), client.open_session() as session:
+        server.breaks = {1: "silence"}
+        with pytest.raises(DeadlineError, match=r"no answer from 127.0.0.1:\d+ within 0.2 s"):
+            await session.begin_episode(ORIGIN)
+        action = await session.begin_episode(ORIGIN)
+        assert action[0] == 1
+        assert server.received == [1, 1]
+
+
+async def test_a_refused_event_leaves_the_session_and_its_stream_as_they_were():
+    async with scripted() as (_, client), client.open_session() as session:
+        await session.begin_episode(ORIGIN)
+        stream = session._stream
+        with pytest.raises(TrialOrderError, match="still under way"):
+            await session.begin_episode(ORIGIN)
+        assert stream is session._stream
+        assert (await session.act(ORIGIN, 0.0))[0] == 2
+
+
+@pytest.mark.parametrize("observation", [(0.0,), (0.0, float("nan")), "north", None])
+async def test_an_observation_that_does_not_fit_is_refused_before_it_is_sent(observation):
+    async with scripted() as (server, client), client.open_session() as session:
+        with pytest.raises(SpecError, match="observation"):
+            await session.begin_episode(observation)
+        assert server.received == []
+
+
+async def test_an_unreachable_server_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ServerUnreachableError, match=rf"nobody answers at {target} within 0.1 s"):
+            async with AsyncClient(target, connect_timeout_s=0.1):
+                pass
+
+
+async def test_a_server_that_stays_away_is_unreachable_in_time():
+    server = Scripted()
+    async with listening(server) as target:
+        client = AsyncClient(target, timeout_s=0.3)
+        session = await client.open_session().open()
+    with pytest.raises(ServerUnreachableError, match="could not return within"):
+        await session.begin_episode(ORIGIN)
+    await client.close()
+
+
+async def test_a_session_survives_the_restart_of_a_durable_server():
+    server = Scripted()
+    async with listening(server) as target:
+        client = AsyncClient(target)
+        session = await client.open_session().open()
+        assert await play(session, 2) == [1, 2]
+    async with listening(server, int(target.rpartition(":")[2])):
+        assert await play(session, 3) == [3, 4, 0]
+        await session.close()
+        await client.close()
+
+
+async def test_every_session_has_a_key_of_its_own():
+    async with scripted() as (server, client):
+        async with client.open_session(), client.open_session():
+            pass
+        assert len(set(server.keys)) == 2
+
+
+async def test_an_error_inside_the_block_is_not_masked_by_the_farewell():
+    async with scripted() as (server, client):
+        with pytest.raises(KeyError):  # noqa: PT012
+            async with client.open_session() as session:
+                await session.begin_episode(ORIGIN)
+                raise KeyError
+        assert server._held == {}
+
+
+async def test_the_token_travels_as_a_bearer():
+    async with scripted(token="sesame") as (server, client):  # noqa: S106
+        assert await client.describe() == AGENT
+        assert server.metadata[0]["authorization"] == "Bearer sesame"
+
+
+async def test_stateless_calls_need_no_session():
+    async with scripted() as (_, client):
+        step = EncodedTransition(np.zeros(2, np.float32), np.ones(2, np.float32), 2.0, np.ones(2, np.float32))
+        encoded = await client.encode([step, step])
+        assert encoded.context.belief[0] == 4.0
+        acted = await client.act(encoded.context, (0.5, 0.25))
+        assert acted.action.tolist() == [0.5, 0.25]
+
+
+async def test_many_sessions_run_at_once():
+    async with scripted() as (_, client):
+
+        async def trial():
+            async with client.open_session() as session:
+                return await play(session, 6)
+
+        assert await asyncio.gather(*(trial() for _ in range(16))) == [[1, 2, 3, 4, 0, 6]] * 16
+
+
+@pytest.fixture
+def target():
+    """A scripted server on a thread of its own."""
+    found, ready, stop = [], threading.Event(), asyncio.Event()
+
+    async def run():
+        async with listening(Scripted()) as address:
+            found.append((address, asyncio.get_running_loop()))
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    assert ready.wait(10)
+    address, loop = found[0]
+    yield address
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+def test_the_blocking_client_fits_on_a_page(target):
+    with Client(target) as client, client.open_session(seed=7) as session:
+        action = session.begin_episode(ORIGIN)
+        steps = 0
+        while not session.episode_over:
+            assert steps + 1 == action[0]
+            action = session.act(ORIGIN, 1.0, terminated=steps == 2, truncated=False)
+            steps += 1
+        assert action is None
+        assert session.returns == (3.0,)
+        assert AGENT == session.agent == client.describe()
+
+
+def test_the_blocking_client_shares_its_errors_and_stateless_calls(target):
+    with Client(target) as client:
+        assert client.act(None, (0.5, 0.5)).action.tolist() == [0.5, 0.5]
+        assert client.encode([]).context.belief[0] == 0.0
+        with client.open_session() as session, pytest.raises(TrialOrderError):
+            session.act(ORIGIN, 0.0)
+
+
+def test_a_blocking_client_leaves_no_thread_behind(target):
+    before = threading.active_count()
+    with Client(target) as client:
+        client.describe()
+    assert before == threading.active_count()
+
+
+def test_a_blocking_client_that_cannot_connect_leaves_no_thread_behind():
+    before = threading.active_count()
+    with pytest.raises(ServerUnreachableError), Client("127.0.0.1:1", connect_timeout_s=0.1):
+        pass
+    assert before == threading.active_count()
