@@ -146,15 +146,33 @@ def serve(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="[BUNDLE]", help="Folder of the bundle (default: the embedded one).")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7070,
-    device: Annotated[Device, typer.Option(help="cuda refuses to start unless CUDA is truly active.")] = Device.CPU,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one (7070).")] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="cuda refuses to start unless CUDA is truly active (cpu).")
+    ] = None,
+    max_sessions: Annotated[int | None, typer.Option(help="Most sessions at a time (1024).")] = None,
+    idle_limit_s: Annotated[float | None, typer.Option(help="Close a session idle for this long (300).")] = None,
+    action_deadline_ms: Annotated[
+        float | None, typer.Option(help="Replace a later action by the bundle's fallback (never).")
+    ] = None,
+    drain_s: Annotated[float | None, typer.Option(help="How long a shutdown waits for episodes to end (10).")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token that every call must bear.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of Prometheus metrics (none).")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
 ) -> None:
-    """Serve a bundle over gRPC; prints "listening on HOST:PORT" on standard error once it accepts calls."""
+    """Serve a bundle over gRPC; prints "listening on HOST:PORT" on standard error once it accepts calls.
+
+    Every option has a variable too, e.g. CCM_MAX_SESSIONS for --max-sessions; a flag wins. Only this machine can
+    reach the server unless --tls-cert, --tls-key and --token-file are given. SIGTERM lets episodes end first.
+    """
+    flags = dict(locals())
     with needs("serve"):
         from ccm_runtime.commands.serve import serve as run
 
-        run(bundle, host=host, port=port, device=device)
+        run(**flags)
 
 
 @app.command(short_help="Run trials against a server.")

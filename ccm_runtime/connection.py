@@ -121,7 +121,9 @@ class Connection:
         except TimeoutError:
             if lost is None:
                 raise DeadlineError(f"no answer from {self.target} within {self._timeout_s:g} s") from None
-        raise ServerUnreachableError(f"lost {self.target} and could not return within {self._timeout_s:g} s") from lost
+        raise ServerUnreachableError(
+            f"lost {self.target} and could not return within {self._timeout_s:g} s: {lost}"
+        ) from lost
 
     async def _call_once(self, rpc: str, request: Any) -> Any:
         try:

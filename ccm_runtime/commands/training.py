@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import typer
-from ccm_training.config import load_config
 from ccm_training.evaluation import evaluate_path
 from ccm_training.train import train as train_run
 
 from ccm_runtime.commands.show import show_evaluation
+from ccm_training.config import load_config
 
 
 def train(

@@ -1,0 +1,202 @@
+"""`ccm adapt`: trials on simulated tasks against a server, many at once."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.commands.server_process import server_process
+from ccm_runtime.commands.show import show_evaluation
+from ccm_runtime.commands.simulation import SimulatedTask, random_return
+from ccm_runtime.drive import drive_async
+from ccm_runtime.messages import Agent
+from ccm_training.envs.family import Family, Split
+from ccm_training.envs.registry import get_family
+
+_AT_ONCE = 16
+_RESAMPLES = 2_000
+
+
+class Adaptation(BaseModel):
+    """What trials against a server came to.
+
+    Attributes:
+        family: Task family.
+        method: What trained the agent.
+        agent_id: Name of the agent.
+        tasks: Which tasks of the family.
+        trials: How many, each on a task of its own.
+        seed: What the tasks were drawn with.
+        explore_episodes: K.
+        returns: Return of each episode of the trial, mean over tasks.
+        adaptation_score: Return of the first episode after exploring, as a share of the way from the floor (where
+            returns can be negative) to the ceiling; `None` without a ceiling.
+        interval: 95 % bootstrap interval of the score, over tasks.
+        ceiling: Best return when the task is known, mean over tasks.
+        floor: Return of random actions, mean over tasks.
+        seconds: Wall-clock time of all trials.
+        steps_per_second: Environment steps a second, all sessions together.
+    """
+
+    family: str
+    method: str
+    agent_id: str
+    tasks: str
+    trials: int
+    seed: int
+    explore_episodes: int
+    returns: list[float]
+    adaptation_score: float | None
+    interval: tuple[float, float] | None
+    ceiling: float | None
+    floor: float
+    seconds: float
+    steps_per_second: float
+
+
+def adapt(server: str | None, *, family: str | None, tasks: str, trials: int, seed: int, as_json: bool) -> None:
+    """Run the trials, against a server of our own where none is named, and print what they came to."""
+    with _server(server) as target:
+        adaptation = run_trials(target, family=family, tasks=tasks, trials=trials, seed=seed)
+    if as_json:
+        typer.echo(adaptation.model_dump_json())
+    else:
+        show_evaluation(adaptation.model_dump())
+
+
+def run_trials(target: str, *, family: str | None, tasks: str, trials: int, seed: int) -> Adaptation:
+    """Run one trial on each of `trials` tasks against the server at `target`.
+
+    Args:
+        target: `HOST:PORT`.
+        family: The simulated family; `None`: the one that the server's agent was trained on.
+        tasks: Which of its tasks.
+        trials: How many.
+        seed: What they are drawn with.
+    """
+    if family is not None:
+        get_family(family)  # an unknown name is told before anything else
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the simulations are tiny
+    try:
+        return asyncio.run(_run_trials(target, family, cast("Split", tasks), trials, seed))
+    finally:
+        torch.set_num_threads(threads)
+
+
+async def _run_trials(target: str, family_name: str | None, split: Split, trials: int, seed: int) -> Adaptation:
+    async with AsyncClient(target, timeout_s=60.0) as client:
+        agent = await client.describe()
+        family = get_family(family_name or agent.family)
+        tasks = family.sample_tasks(split, trials, seed)
+        started = time.perf_counter()
+        returns = await _all_trials(client, family, tasks, seed)
+        seconds = time.perf_counter() - started
+    ceilings = family.ceiling(tasks)
+    return summarize(
+        agent,
+        returns,
+        family=family.name,
+        split=split,
+        seed=seed,
+        ceilings=None if ceilings is None else ceilings.numpy(),
+        floor=random_return(family, tasks, seed),
+        seconds=seconds,
+    )
+
+
+async def _all_trials(client: AsyncClient, family: Family, tasks: torch.Tensor, seed: int) -> NDArray[np.float64]:
+    """Returns `[tasks, episodes]`."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def trial(index: int) -> list[float]:
+        env = SimulatedTask(family, tasks[index], seed)
+        async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
+            return await drive_async(env, session)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(trial(index)) for index in range(len(tasks))]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return np.array([task.result() for task in running])
+
+
+def summarize(
+    agent: Agent,
+    returns: NDArray[np.float64],
+    *,
+    family: str,
+    split: str,
+    seed: int,
+    ceilings: NDArray[np.float32] | None,
+    floor: float,
+    seconds: float,
+) -> Adaptation:
+    """Score trials.
+
+    Args:
+        agent: What was served.
+        returns: `[tasks, episodes]`.
+        family: The simulated family.
+        split: Which of its tasks.
+        seed: What the tasks were drawn with.
+        ceilings: Best return of each task, `[tasks]`; `None`: unknown.
+        floor: Return of random actions.
+        seconds: Wall-clock time of the trials.
+    """
+    scored = returns[:, min(agent.explore_episodes, returns.shape[1] - 1)]
+    ceiling = None if ceilings is None else float(ceilings.mean())
+    score, interval = None, None
+    if ceiling is not None:
+        base = floor if min(floor, ceiling) < 0.0 else 0.0
+        shares = (scored - base) / (ceiling - base)
+        score, interval = float(shares.mean()), _bootstrap(shares, seed)
+    return Adaptation(
+        family=family,
+        method=_method(agent),
+        agent_id=agent.agent_id,
+        tasks=split,
+        trials=len(returns),
+        seed=seed,
+        explore_episodes=agent.explore_episodes,
+        returns=[float(value) for value in returns.mean(0)],
+        adaptation_score=score,
+        interval=interval,
+        ceiling=ceiling,
+        floor=floor,
+        seconds=seconds,
+        steps_per_second=returns.size * agent.horizon / seconds,
+    )
+
+
+def _bootstrap(shares: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """95 % interval of the mean over tasks."""
+    rng = np.random.default_rng(seed)
+    means = shares[rng.integers(len(shares), size=(_RESAMPLES, len(shares)))].mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _method(agent: Agent) -> str:
+    """The middle of `FAMILY-METHOD-SEED`; the whole name where it has another form."""
+    method, _, seed = agent.agent_id.removeprefix(f"{agent.family}-").rpartition("-")
+    return method if method and seed.isdecimal() else agent.agent_id
+
+
+@contextlib.contextmanager
+def _server(target: str | None, bundle: Path | None = None) -> Iterator[str]:
+    if target is not None:
+        yield target
+        return
+    with server_process(bundle) as own:
+        yield own

@@ -1,0 +1,77 @@
+"""`ccm quickstart`: the whole loop as a user would run it, stage by stage, with the clock beside it."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from ccm_export.bundle_writer import export_run
+from ccm_export.verify import verify_bundle
+from ccm_training.report import write_report
+from ccm_training.train import train
+from rich.console import Console
+
+from ccm_runtime.commands.adapt import run_trials
+from ccm_runtime.commands.server_process import server_process
+from ccm_runtime.commands.show import show_evaluation
+from ccm_training.config import load_config
+
+PRESET = "quickstart"
+_TRIALS = 40
+
+
+class Stages:
+    """Announces each stage and keeps its time.
+
+    Attributes:
+        seconds: Wall-clock time of every finished stage, in order.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.seconds: dict[str, float] = {}
+        self._console = console
+
+    @contextlib.contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Run one stage."""
+        self._console.print(f"[bold]{name}[/bold]  {what}")
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
+        self._console.print(f"[dim]{name} took {self.seconds[name]:.1f} s[/dim]")
+
+
+def quickstart(out: Path, *, seed: int, as_json: bool) -> None:
+    """Train, export, verify, serve, adapt and report, under `out`; `as_json` ends with one line of JSON."""
+    stages = Stages(Console(stderr=True, highlight=False))
+    started = time.perf_counter()
+    run_dir, bundle, report = out / "run", out / "bundle", out / "report.html"
+    with stages.stage("train", f"preset {PRESET}, seed {seed}, on this CPU"):
+        config = load_config(PRESET, [], method=None, seed=seed)
+        train(config, run_dir, device="cpu", resume=False, progress=True)
+    with stages.stage("export", f"three ONNX graphs into {bundle}"):
+        export_run(run_dir, bundle)
+    with stages.stage("verify", "schema, digests, graphs"):
+        verify_bundle(bundle)
+    with contextlib.ExitStack() as serving:
+        with stages.stage("serve", "a process of its own, without torch"):
+            target = serving.enter_context(server_process(bundle))
+        with stages.stage("adapt", f"{_TRIALS} held-out tasks of {config.family} over gRPC at {target}"):
+            adaptation = run_trials(target, family=config.family, tasks="test", trials=_TRIALS, seed=seed)
+    with stages.stage("report", str(report)):
+        write_report(run_dir, report, adaptation=adaptation)
+    summary = {
+        **adaptation.model_dump(),
+        "seconds": time.perf_counter() - started,
+        "stage_seconds": stages.seconds,
+        "run": str(run_dir),
+        "bundle": str(bundle),
+        "report": str(report),
+    }
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    show_evaluation(summary)
+    typer.echo(f"\nreport: {report}\nnext:   ccm serve {bundle}")

@@ -1,0 +1,76 @@
+"""`ccm serve` as a process of its own, for commands that need a server for a while."""
+
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from ccm_runtime.errors import DeadlineError, ServerUnreachableError
+
+_ANNOUNCEMENT = "listening on "
+_STOP_S = 10.0
+
+
+@contextmanager
+def server_process(bundle: Path | None, start_limit_s: float = 60.0) -> Iterator[str]:
+    """Serve a bundle on a free loopback port; yields `HOST:PORT` and stops the server afterwards.
+
+    Args:
+        bundle: Folder of the bundle; `None`: the embedded one.
+        start_limit_s: Longest time until it accepts calls.
+
+    Raises:
+        ServerUnreachableError: It ended before it accepted calls; the message holds its last words.
+        DeadlineError: It did not accept calls in time.
+    """
+    command = [sys.executable, "-m", "ccm_runtime", "serve", *([] if bundle is None else [str(bundle)]), "--port", "0"]
+    process = subprocess.Popen(  # noqa: S603  # our own interpreter and package
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield _address(process, start_limit_s)
+    finally:
+        _stop(process)
+
+
+def _address(process: "subprocess.Popen[str]", limit_s: float) -> str:
+    """Read what the server says until it names its address; whatever follows is read and dropped."""
+    assert process.stderr is not None  # noqa: S101  # it was asked for
+    spoken: queue.Queue[str | None] = queue.Queue(maxsize=1_000)
+    threading.Thread(target=_listen, args=(process.stderr, spoken), daemon=True).start()
+    last = ""
+    while True:
+        try:
+            line = spoken.get(timeout=limit_s)
+        except queue.Empty:
+            raise DeadlineError(f"`ccm serve` did not accept calls within {limit_s:g} s; it said: {last!r}") from None
+        if line is None:
+            said = last.removeprefix("ccm: error: ") or "nothing"
+            raise ServerUnreachableError(
+                f"`ccm serve` ended with code {process.wait()} before it accepted calls: {said}"
+            )
+        if _ANNOUNCEMENT in line:
+            return line.rpartition(_ANNOUNCEMENT)[2].split()[0]
+        last = line.strip() or last
+
+
+def _listen(stream: IO[str], spoken: "queue.Queue[str | None]") -> None:
+    for line in stream:
+        if not spoken.full():
+            spoken.put(line)
+    spoken.put(None)
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
