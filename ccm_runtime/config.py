@@ -1,0 +1,97 @@
+"""Settings of a server: one name in three dresses, e.g. `max_sessions`, `--max-sessions` and `CCM_MAX_SESSIONS`."""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ccm_runtime.errors import ConfigError
+
+PREFIX = "CCM_"
+
+
+class ServerConfig(BaseModel):
+    """What a server serves, where, and its bounds.
+
+    Attributes:
+        bundle: Folder of the bundle.
+        host: Address to listen on; beyond loopback only with TLS and a token.
+        port: Port to listen on; 0 takes a free one.
+        device: Where networks run; `cuda` refuses to start unless CUDA is truly active.
+        max_sessions: Most sessions at a time.
+        idle_limit_s: A session without an event for this long is closed.
+        max_message_bytes: Largest message that is read.
+        max_streams: Most calls under way on one connection.
+        max_calls: Most calls under way at a time.
+        max_batch: Most sessions in one run of a network.
+        action_valid_ms: How long after its arrival an action may be applied.
+        action_deadline_ms: An action that takes longer is replaced by the bundle's fallback; `None`: never.
+        drain_s: How long a shutdown waits for episodes to end.
+        tls_cert: Certificate chain, PEM.
+        tls_key: Its private key, PEM.
+        token_file: File with the token that every call must bear.
+        metrics_port: Port of the Prometheus metrics; `None`: none.
+        log_level: What is logged, on standard error.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(default=7070, ge=0, le=65535)
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    max_sessions: int = Field(default=1024, ge=1)
+    idle_limit_s: float = Field(default=300.0, gt=0, le=86_400)
+    max_message_bytes: int = Field(default=4 << 20, ge=1024)
+    max_streams: int = Field(default=1024, ge=1)
+    max_calls: int = Field(default=4096, ge=1)
+    max_batch: int = Field(default=64, ge=1)
+    action_valid_ms: int = Field(default=1000, ge=1)
+    action_deadline_ms: float | None = Field(default=None, gt=0)
+    drain_s: float = Field(default=10.0, ge=0)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    token_file: Path | None = None
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _safe_to_bind(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together; set both or neither")
+        if not is_loopback(self.host) and (self.tls_cert is None or self.token_file is None):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines; that needs --tls-cert, --tls-key and "
+                "--token-file (or listen on 127.0.0.1)"
+            )
+        return self
+
+    @classmethod
+    def resolve(cls, flags: Mapping[str, object], environ: Mapping[str, str]) -> Self:
+        """Return the settings of flags (those that were given) over `CCM_` variables over the defaults.
+
+        Raises:
+            ConfigError: A setting is unknown or wrong.
+        """
+        variables = {
+            name: environ[PREFIX + name.upper()] for name in cls.model_fields if PREFIX + name.upper() in environ
+        }
+        given = {name: value for name, value in flags.items() if value is not None}
+        try:
+            return cls.model_validate({**variables, **given})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = f"{first['loc'][0]}: " if first["loc"] else ""
+            raise ConfigError(where + first["msg"].removeprefix("Value error, ")) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a server that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,73 @@
+"""What every call passes before it reaches its handler: the token, and a decoder that does not fall over."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from ccm_runtime import statuses
+from ccm_runtime.errors import UnauthenticatedError
+from ccm_runtime.service import Malformed
+
+_PROBES = "/grpc.health.v1.Health/"
+_OURS = "/ccm_runtime.v1."
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Details = grpc.HandlerCallDetails
+
+
+class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Refuses calls without the server's token; health probes need none."""
+
+    def __init__(self, token: str | None) -> None:
+        self._expected = None if token is None else f"Bearer {token}".encode()
+
+    async def intercept_service(
+        self, continuation: Callable[[Details], Awaitable[Handler]], details: Details
+    ) -> Handler:
+        """Return the handler of a call, or one that refuses it."""
+        handler = await continuation(details)
+        if handler is None:
+            return handler
+        if not self._admits(details):
+            return _refusing(handler)
+        return _tolerant(handler) if details.method.startswith(_OURS) else handler
+
+    def _admits(self, details: Details) -> bool:
+        if self._expected is None or details.method.startswith(_PROBES):
+            return True
+        given = dict(details.invocation_metadata or ()).get("authorization", "")
+        raw = given if isinstance(given, bytes) else str(given).encode()
+        return hmac.compare_digest(raw, self._expected)
+
+
+def _tolerant(handler: Any) -> Handler:
+    """Return the handler with a decoder that marks malformed bytes, for the handler to refuse as the client's fault."""
+    decode = handler.request_deserializer
+
+    def decode_or_mark(data: bytes) -> object:
+        try:
+            return decode(data)
+        except DecodeError:
+            return Malformed()
+
+    tolerant: Handler = handler._replace(request_deserializer=decode_or_mark)
+    return tolerant
+
+
+def _refusing(handler: Any) -> Handler:
+    """Return a handler of the same shape that refuses the call."""
+    error = UnauthenticatedError("this server wants a token: send the metadata `authorization: Bearer TOKEN`")
+    _, code, message = statuses.classify(error)
+
+    async def refuse(_: object, context: Any) -> None:
+        await context.abort(code, message, statuses.trailing_metadata(error))
+
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[handler.request_streaming, handler.response_streaming]
+    return make(refuse, None, None)

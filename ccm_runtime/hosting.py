@@ -1,0 +1,175 @@
+"""What a server does with its agent's sessions, apart from gRPC: describe, open, step, close."""
+
+from dataclasses import dataclass
+
+from ccm_runtime import __version__
+from ccm_runtime.adapt import Adapter, close
+from ccm_runtime.batching import Stepper
+from ccm_runtime.belief import Array
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.errors import ContextMismatchError, ServerUnreachableError, SpecError
+from ccm_runtime.log import logger
+from ccm_runtime.manifest import Manifest
+from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions
+from ccm_runtime.metrics import Metrics
+from ccm_runtime.policy import Policy
+from ccm_runtime.session import Session, SessionTable
+
+MAX_KEY_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAgent:
+    """A policy with the contract it is served under; `digest` is that of the manifest's text."""
+
+    policy: Policy
+    manifest: Manifest
+    digest: str
+
+    def adapter(self) -> Adapter:
+        """Return the agent's adapter, under the bundle's limits."""
+        return Adapter.of(self.policy, self.manifest.safety, self.manifest.novelty)
+
+    def describe(self) -> Agent:
+        """Return what clients are told of it."""
+        manifest = self.manifest
+        return Agent(
+            agent_id=manifest.agent_id,
+            family=manifest.family,
+            bundle_digest=self.digest,
+            observation=manifest.observation,
+            action=manifest.action,
+            explore_episodes=manifest.adaptation.explore_episodes,
+            episodes=manifest.adaptation.episodes,
+            horizon=manifest.adaptation.horizon,
+            belief_size=manifest.belief.size,
+            latent_size=manifest.belief.latent_size,
+            server_version=__version__,
+        )
+
+
+class Hosting:
+    """One agent and its sessions.
+
+    Attributes:
+        agent: What clients are told.
+        adapter: What steps the sessions.
+        table: The sessions.
+        stepper: What batches their events.
+        metrics: Their counts.
+        log: Their log.
+        idle_limit_s: How long a session may be idle, and a stream silent.
+    """
+
+    def __init__(self, served: ServedAgent, table: SessionTable, config: ServerConfig) -> None:
+        self.agent = served.describe()
+        self.adapter = served.adapter()
+        self.table = table
+        self.idle_limit_s = config.idle_limit_s
+        self.stepper = Stepper(
+            self.adapter,
+            table,
+            max_batch=config.max_batch,
+            action_valid_ms=config.action_valid_ms,
+            action_deadline_ms=config.action_deadline_ms,
+        )
+        self.metrics = Metrics(table, self.stepper)
+        self.log = logger(config.log_level)
+
+    def open(self, options: SessionOptions) -> Opened:
+        """Begin a trial, or return the one that was begun under the same idempotency key.
+
+        Raises:
+            ServerUnreachableError: The server is shutting down.
+            ContextMismatchError: The client expects another agent, or its context is another bundle's.
+            SessionLimitError: The table is full.
+            SpecError: The context or the key does not fit.
+            ConfigError: The number of exploring episodes is absurd.
+        """
+        if self.stepper.draining:
+            raise ServerUnreachableError("the server is shutting down and opens no more sessions; go elsewhere")
+        if len(options.idempotency_key) > MAX_KEY_LENGTH:
+            raise SpecError(f"idempotency_key: expected at most {MAX_KEY_LENGTH} characters")
+        self._check_expectations(options)
+        known = self.table.find_key(options.idempotency_key) if options.idempotency_key else None
+        session = self.table.keep(known) if known else self._begin(options)
+        return self._opened(session)
+
+    def resume(self, session_id: str, token: str) -> Opened:
+        """Go on with a session.
+
+        Raises:
+            SessionUnknownError: There is none, or the token is not its token.
+        """
+        return self._opened(self.table.keep(self.table.get(session_id, token)))
+
+    async def step(self, session_id: str, token: str, sequence: int, event: Event) -> Answer:
+        """Take one event of a session; raises what `Stepper.step` raises."""
+        answer = await self.stepper.step(session_id, token, sequence, event)
+        self.metrics.stepped(answer.total_ms)
+        return answer
+
+    def close(self, session_id: str, token: str) -> SessionClosed:
+        """End a trial; one that is gone already is an empty answer.
+
+        Raises:
+            SessionUnknownError: The token is not the session's.
+        """
+        session = self.table.close(session_id, token)
+        if session is None:
+            return SessionClosed()
+        memory = close(session.memory)
+        self.log.info("session closed", session_id=session_id, num_episodes=len(memory.returns))
+        return SessionClosed(memory.returns, Context(self.agent.bundle_digest, memory.belief))
+
+    def own(self, context: Context) -> Array:
+        """Return the belief of a context that this bundle made, `[belief]`.
+
+        Raises:
+            ContextMismatchError: Another bundle made it.
+            SpecError: It does not fit.
+        """
+        if context.bundle_digest != self.agent.bundle_digest:
+            raise ContextMismatchError(
+                f"the context was made by bundle {context.bundle_digest[:12] or '(unnamed)'}, this server's is "
+                f"{self.agent.bundle_digest[:12]}; encode its transitions again"
+            )
+        return self.adapter.check_belief(context.belief)
+
+    def settled(self) -> bool:
+        """Return whether no session is in the middle of an episode."""
+        return not any(session.memory.trial.in_episode for session in self.table)
+
+    def _begin(self, options: SessionOptions) -> Session:
+        memory = self.adapter.start(
+            seed=options.seed,
+            stochastic=options.stochastic,
+            explore_episodes=options.explore_episodes,
+            belief=None if options.context is None else self.own(options.context),
+        )
+        session = self.table.open(memory, options.idempotency_key)
+        self.metrics.num_opened += 1
+        self.log.info("session opened", session_id=session.session_id, num_sessions=len(self.table))
+        return session
+
+    def _check_expectations(self, options: SessionOptions) -> None:
+        """Refuse, now and not at the first step, a client that expects another agent."""
+        agent = self.agent
+        expectations = (
+            ("task family", options.expected_family, agent.family),
+            ("observation size", options.expected_observation_size, agent.observation.size),
+            ("action size", options.expected_action_size, agent.action.size),
+            ("bundle", options.expected_bundle_digest, agent.bundle_digest),
+        )
+        for what, expected, served in expectations:
+            if expected and expected != served:
+                raise ContextMismatchError(f"the client expects the {what} {expected}; this server's is {served}")
+
+    def _opened(self, session: Session) -> Opened:
+        return Opened(
+            session_id=session.session_id,
+            token=self.table.token(session.session_id),
+            agent=self.agent,
+            next_sequence=session.next_sequence,
+            idle_limit_ms=int(self.idle_limit_s * 1000),
+        )

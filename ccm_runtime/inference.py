@@ -1,0 +1,191 @@
+"""A bundle's graphs as a `Policy`. The only importer of onnxruntime.
+
+One thread, no spinning, plain `run`: the fastest for networks this small at every batch size that we measured, and the
+one that leaves the processor to others. The device is our choice, never onnxruntime's: it falls back in silence.
+"""
+
+import ctypes
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from ccm_runtime.belief import Array, Folded, Transitions
+from ccm_runtime.bundle import Bundle
+from ccm_runtime.errors import BundleSchemaError, ConfigError, DependencyMissingError, ProviderUnavailableError
+from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY, Adaptation, BeliefSpec
+from ccm_runtime.signatures import Signature, fits, signatures, sized
+from ccm_runtime.specs import BoxSpec
+
+Device = Literal["auto", "cpu", "cuda"]
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+class OnnxPolicy:
+    """The three graphs of a bundle, behind the protocol that every agent follows.
+
+    Attributes:
+        device: Where they truly run, `cpu` or `cuda`.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "cpu") -> None:
+        """Open the graphs of a checked bundle on `device` (`auto`: CUDA if it is truly active).
+
+        Raises:
+            DependencyMissingError: onnxruntime is not installed.
+            ConfigError: Both builds of onnxruntime are.
+            ProviderUnavailableError: CUDA was asked for and is not truly active.
+            BundleSchemaError: A graph cannot be opened, or does not follow the manifest.
+        """
+        self._manifest = bundle.manifest
+        runtime = _onnxruntime()
+        self.device: Literal["cpu", "cuda"] = _choose(runtime, device)
+        graphs = {name: _open(runtime, name, graph, self.device) for name, graph in sorted(bundle.graphs.items())}
+        for name, signature in signatures(bundle.manifest).items():
+            _check(name, graphs[name], signature)
+            _rehearse(name, graphs[name], signature)
+        self._explorer = graphs[EXPLORATION_POLICY]
+        self._encoder = graphs[CONTEXT_ENCODER]
+        self._executor = graphs[EXECUTION_POLICY]
+
+    @property
+    def observation(self) -> BoxSpec:
+        """What it sees."""
+        return self._manifest.observation
+
+    @property
+    def action(self) -> BoxSpec:
+        """What it does, in environment units."""
+        return self._manifest.action
+
+    @property
+    def belief(self) -> BeliefSpec:
+        """What it remembers."""
+        return self._manifest.belief
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """How its trials run."""
+        return self._manifest.adaptation
+
+    def explore(self, observation: Array, belief: Array, noise: Array) -> Array:
+        """Action of the explorer, `[n, act]`; zero noise is deterministic."""
+        feed = {"observation": observation, "belief": belief, "noise": noise}
+        action: Array = self._explorer.run(["action"], feed)[0]
+        return action
+
+    def execute(self, observation: Array, latent: Array, noise: Array) -> Array:
+        """Action of the executor, `[n, act]`; zero noise is deterministic."""
+        feed = {"observation": observation, "latent": latent, "noise": noise}
+        action: Array = self._executor.run(["action"], feed)[0]
+        return action
+
+    def fold(self, belief: Array, transitions: Transitions) -> Folded:
+        """Belief after the transitions, and what it says of the task."""
+        feed = {
+            "belief": belief,
+            "observation": transitions.observation,
+            "action": transitions.action,
+            "reward": transitions.reward,
+            "next_observation": transitions.next_observation,
+            "valid": transitions.valid,
+        }
+        return Folded(*self._encoder.run(["next_belief", "latent_mean", "latent_std"], feed))
+
+
+def _onnxruntime() -> ModuleType:
+    """Return onnxruntime, if exactly one build of it is installed."""
+    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+        raise ConfigError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall both, then "
+            "install 'ccm[serve]' or 'ccm[serve-gpu]'"
+        )
+    try:
+        return import_module("onnxruntime")
+    except ImportError:
+        raise DependencyMissingError("serving needs onnxruntime: pip install 'ccm[serve]'") from None
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _choose(runtime: ModuleType, device: Device) -> Literal["cpu", "cuda"]:
+    """Return the device to open sessions on, without asking onnxruntime for one that cannot work."""
+    if device == "cpu":
+        return "cpu"
+    reason = _why_no_cuda(runtime)
+    if reason is None:
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise ProviderUnavailableError(f"--device cuda: {reason}; mend that, or serve with --device cpu")
+
+
+def _why_no_cuda(runtime: ModuleType) -> str | None:
+    """Return why CUDA cannot be used, or `None` if nothing speaks against trying."""
+    if _CUDA not in runtime.get_available_providers():
+        return "this onnxruntime is built without CUDA (install 'ccm[serve-gpu]' instead of 'ccm[serve]')"
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver on this machine (libcuda.so.1)"
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    return None
+
+
+def _open(runtime: ModuleType, name: str, graph: bytes, device: Literal["cpu", "cuda"]) -> Any:
+    """Return a session over a graph that truly runs on `device`."""
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    providers = [_CUDA, _CPU] if device == "cuda" else [_CPU]
+    try:
+        session = runtime.InferenceSession(graph, options, providers=providers)
+    except Exception as error:
+        raise BundleSchemaError(f"onnxruntime cannot open {name}: {_one_line(error)}") from error
+    if session.get_providers()[0] != providers[0]:
+        raise ProviderUnavailableError(
+            f"--device cuda: onnxruntime fell back to {session.get_providers()[0]} for {name}; see `ccm doctor`"
+        )
+    return session
+
+
+def _check(name: str, session: Any, signature: Signature) -> None:
+    """Refuse a graph whose inputs and outputs are not the manifest's."""
+    sides = (("inputs", session.get_inputs(), signature.inputs), ("outputs", session.get_outputs(), signature.outputs))
+    for side, found, wanted in sides:
+        if {port.name for port in found} != set(wanted):
+            raise BundleSchemaError(f"{name} has the {side} {sorted(p.name for p in found)}, expected {sorted(wanted)}")
+        for port in found:
+            if port.type != "tensor(float)" or not fits(port.shape, wanted[port.name]):
+                raise BundleSchemaError(
+                    f"{name}: {port.name} is {port.type} {port.shape}, expected tensor(float) {list(wanted[port.name])}"
+                )
+
+
+def _rehearse(name: str, session: Any, signature: Signature) -> None:
+    """Run a graph on two batch sizes, so that one that cannot run is refused now and not at the first step."""
+    for n, t in ((1, 1), (2, 3)):
+        feed = {port: np.zeros(sized(shape, n=n, t=t), np.float32) for port, shape in signature.inputs.items()}
+        try:
+            answers = session.run(list(signature.outputs), feed)
+        except Exception as error:
+            raise BundleSchemaError(f"{name} does not run on a batch of {n}: {_one_line(error)}") from error
+        for (port, shape), answer in zip(signature.outputs.items(), answers, strict=True):
+            if answer.shape != sized(shape, n=n, t=t):
+                raise BundleSchemaError(f"{name}: {port} has shape {answer.shape}, expected {sized(shape, n=n, t=t)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

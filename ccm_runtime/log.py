@@ -1,0 +1,21 @@
+"""A server's log: on standard error, one line an event, never a payload or a token."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+
+def logger(level: str) -> Any:
+    """Return a logger of events from `level` (`debug`, `info`, `warning`, `error`) on; nothing global is configured."""
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+    )

@@ -1,0 +1,170 @@
+"""The life of a serving process: start, say so, serve, drain, stop."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ccm_runtime.bundle import load_bundle
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.errors import ConfigError
+from ccm_runtime.front_door import FrontDoor
+from ccm_runtime.hosting import Hosting, ServedAgent
+from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.log import logger
+from ccm_runtime.metrics import expose
+from ccm_runtime.service import Service
+from ccm_runtime.session import SessionTable
+from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Adaptation"].full_name
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_DRAIN_POLL_S = 0.02
+_SWEEP_S = 5.0
+
+
+class Server:
+    """A gRPC server over one agent, inside a running event loop.
+
+    Attributes:
+        hosting: The agent and its sessions.
+        port: The port it listens on, once it has started.
+    """
+
+    def __init__(self, served: ServedAgent, config: ServerConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self.hosting = Hosting(served, SessionTable(config.max_sessions, config.idle_limit_s, clock), config)
+        self.port = 0
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
+        self._server = grpc.aio.server(
+            interceptors=(FrontDoor(_token(config)),),
+            options=(
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", config.max_message_bytes),
+                ("grpc.max_concurrent_streams", config.max_streams),
+                ("grpc.max_metadata_size", 16 << 10),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ),
+            maximum_concurrent_rpcs=config.max_calls,
+        )
+        self._sweeper: asyncio.Task[None] | None = None
+        self._stop_metrics: Callable[[], None] | None = None
+
+    async def start(self) -> int:
+        """Accept calls; return the port.
+
+        Raises:
+            ConfigError: The address cannot be listened on, or a certificate cannot be used.
+        """
+        add_AdaptationServicer_to_server(Service(self.hosting), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
+        self.port = self._bind()
+        await self._server.start()
+        await self._say(health_pb2.HealthCheckResponse.SERVING)
+        if self._config.metrics_port is not None:
+            self._stop_metrics = expose(self.hosting.metrics, self._config.host, self._config.metrics_port)
+        self._sweeper = asyncio.create_task(self._sweep())
+        return self.port
+
+    async def drain(self) -> bool:
+        """Take no new sessions and episodes, and wait for those under way; return whether all of them ended in time."""
+        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.hosting.stepper.draining = True
+        deadline = time.monotonic() + self._config.drain_s
+        while not self.hosting.settled() and time.monotonic() < deadline:
+            await asyncio.sleep(_DRAIN_POLL_S)
+        return self.hosting.settled()
+
+    async def stop(self) -> None:
+        """Stop; calls under way have a moment to be answered."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+        if self._stop_metrics is not None:
+            self._stop_metrics()
+        await self._server.stop(grace=0.2)
+
+    def _bind(self) -> int:
+        address = f"{self._config.host}:{self._config.port}"
+        try:
+            if self._config.tls_cert is None or self._config.tls_key is None:
+                return self._server.add_insecure_port(address)
+            pair = (_read(self._config.tls_key), _read(self._config.tls_cert))
+            return self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        except RuntimeError as error:
+            raise ConfigError(f"cannot listen on {address}: is another server there? choose another --port") from error
+
+    async def _say(self, status: Any) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+    async def _sweep(self) -> None:
+        """Remove idle sessions also while nobody calls."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self.hosting.table.expire()
+
+
+def run(config: ServerConfig) -> None:
+    """Serve a bundle until SIGTERM or SIGINT, then drain and return.
+
+    Prints `listening on HOST:PORT` on standard error once it accepts calls.
+
+    Raises:
+        ConfigError: No bundle is named, or the address cannot be listened on.
+        BundleError: The bundle is missing, damaged or wrong.
+        DependencyMissingError: onnxruntime is not installed.
+        ProviderUnavailableError: The asked-for device is not truly active.
+    """
+    if config.bundle is None:
+        raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
+    bundle = load_bundle(config.bundle)
+    policy = OnnxPolicy(bundle, config.device)
+    asyncio.run(_serve(ServedAgent(policy, bundle.manifest, bundle.digest), config, policy.device))
+
+
+async def _serve(served: ServedAgent, config: ServerConfig, device: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(served, config)
+    await server.start()
+    log = logger(config.log_level)
+    log.info("serving", agent_id=served.manifest.agent_id, bundle=served.digest[:12], device=device)
+    sys.stderr.write(f"listening on {config.host}:{server.port}\n")
+    sys.stderr.flush()
+    await stop.wait()
+    settled = await server.drain()
+    await server.stop()
+    log.info("stopped", drained=settled)
+
+
+def _token(config: ServerConfig) -> str | None:
+    """Return the token that calls must bear, if any."""
+    if config.token_file is None:
+        return None
+    token = _read(config.token_file).decode(errors="replace").strip()
+    if len(token) < 16:
+        raise ConfigError(f"{config.token_file} holds a token of {len(token)} characters; expected 16 or more")
+    return token
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,170 @@
+"""The RPCs: read a message, let the core work, write the answer. What goes wrong becomes a status, never a trace."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import grpc
+from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs lack it
+
+from ccm_runtime import statuses, wire
+from ccm_runtime.belief import Array
+from ccm_runtime.errors import SessionUnknownError, SpecError
+from ccm_runtime.hosting import Hosting
+from ccm_runtime.messages import Opened
+from ccm_runtime.stateless import act, encode
+from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationServicer
+
+Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Malformed:
+    """What a decoder makes of bytes that are no message."""
+
+
+def check_message(request: object) -> None:
+    """Refuse what is no message (SpecError)."""
+    if isinstance(request, Malformed):
+        raise SpecError("the bytes are no message of this call; see proto/ccm_runtime/v1/adaptation.proto")
+
+
+def _answering(
+    handler: Callable[["Service", Request, Call], Awaitable[Response]],
+) -> Callable[["Service", Request, Call], Awaitable[Response]]:
+    """Turn whatever a handler raises into a status."""
+
+    @wraps(handler)
+    async def answer(self: "Service", request: Request, context: Call) -> Response:
+        try:
+            check_message(request)
+            return await handler(self, request, context)
+        except Exception as error:
+            refused = error
+        return await self.refuse(context, refused)
+
+    return answer
+
+
+class Service(AdaptationServicer):
+    """`ccm_runtime.v1.Adaptation` over one agent."""
+
+    def __init__(self, hosting: Hosting) -> None:
+        self._hosting = hosting
+
+    @_answering
+    async def DescribeAgent(self, request: pb.DescribeAgentRequest, context: Call) -> pb.DescribeAgentResponse:
+        """Say what is served."""
+        return pb.DescribeAgentResponse(agent=wire.agent_to_proto(self._hosting.agent))
+
+    @_answering
+    async def OpenSession(self, request: pb.OpenSessionRequest, context: Call) -> pb.OpenSessionResponse:
+        """Begin a trial."""
+        return wire.opened_to_proto(self._hosting.open(wire.options_from_proto(request)))
+
+    @_answering
+    async def Step(self, request: pb.StepRequest, context: Call) -> pb.StepResponse:
+        """Take one event of a session."""
+        return pb.StepResponse(answer=await self._step(request.session_id, request.token, request.event))
+
+    @_answering
+    async def CloseSession(self, request: pb.CloseSessionRequest, context: Call) -> pb.CloseSessionResponse:
+        """End a trial."""
+        return wire.closed_to_proto(self._hosting.close(request.session_id, request.token))
+
+    @_answering
+    async def Encode(self, request: pb.EncodeRequest, context: Call) -> pb.EncodeResponse:
+        """Fold transitions into a context."""
+        digest = self._hosting.agent.bundle_digest
+        encoded = await encode(self._hosting.adapter, digest, self._belief(request), request.transitions)
+        return wire.encoded_to_proto(encoded)
+
+    @_answering
+    async def Act(self, request: pb.ActRequest, context: Call) -> pb.ActResponse:
+        """Answer an action, given a context."""
+        return wire.acted_to_proto(act(self._hosting.adapter, self._belief(request), request))
+
+    async def Session(self, requests: object, context: Call) -> None:
+        """Serve a session over one stream, until its client closes it, leaves or is silent for too long."""
+        try:
+            opened = await self._attach(context)
+            while await self._exchange(opened, context):
+                pass
+        except TimeoutError:
+            refused: Exception = SessionUnknownError(f"the stream was silent for {self._hosting.idle_limit_s:g} s")
+        except Exception as error:
+            refused = error
+        else:
+            return
+        await self.refuse(context, refused)
+
+    async def refuse(self, context: Call, error: Exception) -> NoReturn:
+        """End a call with the status of `error`; what is no error of ours goes to the log and nowhere else."""
+        _, code, message = statuses.classify(error)
+        self._note(error)
+        await context.abort(code, message, statuses.trailing_metadata(error))
+        raise AssertionError("abort always raises")
+
+    def _note(self, error: Exception) -> None:
+        reason, _, _ = statuses.classify(error)
+        self._hosting.metrics.refused[reason] += 1
+        if reason == statuses.INTERNAL:
+            self._hosting.log.error("fault", exc_info=error)
+
+    async def _attach(self, context: Call) -> Opened:
+        """Open or resume a session, as the stream's first message asks."""
+        request = await self._read(context)
+        kind = None if request is EOF else request.WhichOneof("kind")
+        if kind == "open":
+            opened = self._hosting.open(wire.options_from_proto(request.open))
+        elif kind == "resume":
+            opened = self._hosting.resume(request.resume.session_id, request.resume.token)
+        else:
+            raise SpecError(f"a stream begins with open or resume, got {kind or 'nothing'}")
+        await context.write(pb.SessionResponse(opened=wire.opened_to_proto(opened)))
+        return opened
+
+    async def _exchange(self, opened: Opened, context: Call) -> bool:
+        """Answer the stream's next message; return whether there may be another."""
+        request = await self._read(context)
+        if request is EOF:
+            return False
+        kind = request.WhichOneof("kind")
+        if kind == "close":
+            closed = self._hosting.close(opened.session_id, opened.token)
+            await context.write(pb.SessionResponse(closed=wire.closed_to_proto(closed)))
+            return False
+        if kind != "event":
+            raise SpecError(f"expected event or close, got {kind or 'nothing'}; a stream attaches to one session")
+        await context.write(await self._event(opened, request.event))
+        return True
+
+    async def _event(self, opened: Opened, event: pb.Event) -> pb.SessionResponse:
+        """Return the answer to an event, or why it is refused; without its session, the stream ends."""
+        try:
+            return pb.SessionResponse(answer=await self._step(opened.session_id, opened.token, event))
+        except SessionUnknownError:
+            raise
+        except Exception as error:
+            self._note(error)
+            return pb.SessionResponse(error=statuses.event_error(event.sequence, error))
+
+    async def _read(self, context: Call) -> Any:
+        """Return the stream's next message; a peer may not be silent for longer than a session may be idle."""
+        async with asyncio.timeout(self._hosting.idle_limit_s):
+            request = await context.read()
+        check_message(request)
+        return request
+
+    async def _step(self, session_id: str, token: str, message: pb.Event) -> pb.Answer:
+        sequence, event = wire.event_from_proto(message)
+        return wire.answer_to_proto(await self._hosting.step(session_id, token, sequence, event))
+
+    def _belief(self, request: pb.EncodeRequest | pb.ActRequest) -> Array | None:
+        """Return the belief of a request's context, `[belief]`; `None` if it has none."""
+        if not request.HasField("context"):
+            return None
+        return self._hosting.own(wire.context_from_proto(request.context))

@@ -1,0 +1,164 @@
+"""Sessions: a trial with an owner, sequence numbers and a cached answer; and the bounded table that holds them.
+
+No clock, socket or randomness of its own is in here; they are arguments.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ccm_runtime.adapt import Memory
+from ccm_runtime.errors import SessionLimitError, SessionUnknownError, StepGapError
+from ccm_runtime.messages import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One trial of one client, as a value.
+
+    Attributes:
+        session_id: Its name; no secret.
+        memory: The trial.
+        last_answer: What the last event was answered with; `None` before the first.
+        idempotency_key: The client's own name for it, or empty.
+        last_used_s: When it was last used, on the table's clock.
+    """
+
+    session_id: str
+    memory: Memory
+    last_answer: Answer | None = None
+    idempotency_key: str = ""
+    last_used_s: float = 0.0
+
+    @property
+    def next_sequence(self) -> int:
+        """The number that the next event must carry."""
+        return 1 if self.last_answer is None else self.last_answer.sequence + 1
+
+    def recall(self, sequence: int) -> Answer | None:
+        """Return the answer that a repeated number got before, or `None` if the number is the next one.
+
+        Raises:
+            StepGapError: The number is neither the last nor the next.
+        """
+        if sequence == self.next_sequence:
+            return None
+        if self.last_answer is not None and sequence == self.last_answer.sequence:
+            return self.last_answer
+        raise StepGapError(
+            f"event {sequence} does not follow; the session expects event {self.next_sequence}", self.next_sequence
+        )
+
+    def answered(self, memory: Memory, answer: Answer) -> "Session":
+        """Return the session after an event."""
+        return replace(self, memory=memory, last_answer=answer)
+
+
+class SessionTable:
+    """All sessions of a server, at most `max_sessions`, each until it is idle for `idle_limit_s`.
+
+    A token is derived from the table's secret and the session's name, so no token is stored.
+    """
+
+    def __init__(
+        self,
+        max_sessions: int,
+        idle_limit_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        secret: bytes | None = None,
+    ) -> None:
+        self.max_sessions = max_sessions
+        self.idle_limit_s = idle_limit_s
+        self._clock = clock
+        self._secret = secrets.token_bytes(32) if secret is None else secret
+        self._sessions: OrderedDict[str, Session] = OrderedDict()  # the longest idle one first
+        self._by_key: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def token(self, session_id: str) -> str:
+        """Return the token that proves the ownership of a session."""
+        return hmac.new(self._secret, session_id.encode(), hashlib.sha256).hexdigest()
+
+    def find_key(self, idempotency_key: str) -> Session | None:
+        """Return the session that was opened under a key, if there still is one."""
+        self.expire()
+        session_id = self._by_key.get(idempotency_key)
+        return None if session_id is None else self._sessions[session_id]
+
+    def open(self, memory: Memory, idempotency_key: str = "") -> Session:
+        """Return a new session.
+
+        Raises:
+            SessionLimitError: The table is full.
+        """
+        self.expire()
+        if len(self._sessions) >= self.max_sessions:
+            raise SessionLimitError(
+                f"the server already holds its maximum of {self.max_sessions} sessions; close one, "
+                "or raise --max-sessions"
+            )
+        session = Session(secrets.token_hex(8), memory, idempotency_key=idempotency_key)
+        if idempotency_key:
+            self._by_key[idempotency_key] = session.session_id
+        return self.keep(session)
+
+    def get(self, session_id: str, token: str) -> Session:
+        """Return a session to its owner.
+
+        Raises:
+            SessionUnknownError: There is none of that name (any more), or the token is not its token.
+        """
+        self.expire()
+        session = self._sessions.get(session_id)
+        # Compare in any case, so that the answer takes as long for a name that is not there.
+        owns = hmac.compare_digest(self.token(session_id).encode(), token.encode())
+        if session is None or not owns:
+            raise SessionUnknownError(
+                "no such session: it was closed, was idle for longer than "
+                f"{self.idle_limit_s:g} s, or the token is another session's; open a new one"
+            )
+        return session
+
+    def keep(self, session: Session) -> Session:
+        """Store the session's new value, as used now, and return it."""
+        used = replace(session, last_used_s=self._clock())
+        self._sessions[used.session_id] = used
+        self._sessions.move_to_end(used.session_id)
+        return used
+
+    def close(self, session_id: str, token: str) -> Session | None:
+        """Remove a session and return it; `None` if it is gone already.
+
+        Raises:
+            SessionUnknownError: The token is not the session's.
+        """
+        if session_id not in self._sessions:
+            return None
+        session = self.get(session_id, token)
+        self._remove(session)
+        return session
+
+    def expire(self) -> int:
+        """Remove every session that has been idle for too long; return how many."""
+        oldest_s = self._clock() - self.idle_limit_s
+        num_expired = 0
+        while self._sessions:
+            session = next(iter(self._sessions.values()))
+            if session.last_used_s >= oldest_s:
+                break
+            self._remove(session)
+            num_expired += 1
+        return num_expired
+
+    def _remove(self, session: Session) -> None:
+        del self._sessions[session.session_id]
+        self._by_key.pop(session.idempotency_key, None)

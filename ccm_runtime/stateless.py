@@ -1,0 +1,107 @@
+"""Adaptation with no session: transitions to a context, and a context to an action."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from ccm_runtime.adapt import Adapter
+from ccm_runtime.belief import Array, Folded, Transitions, certainty
+from ccm_runtime.errors import SpecError
+from ccm_runtime.messages import Acted, Context, Encoded
+from ccm_runtime.trial import Phase
+from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.wire import phase_from_proto
+
+MAX_TRANSITIONS = 10_000
+_CHUNK = 256
+
+
+async def encode(
+    adapter: Adapter, digest: str, belief: Array | None, transitions: Sequence[pb.EncodedTransition]
+) -> Encoded:
+    """Fold transitions into a belief, a chunk at a time so that sessions are served in between.
+
+    Args:
+        adapter: The agent.
+        digest: Of its bundle.
+        belief: Where to start, `[belief]`, checked; `None`: from nothing.
+        transitions: In any order, at most `MAX_TRANSITIONS`.
+
+    Raises:
+        SpecError: There are too many, one does not fit, or the result is not finite.
+    """
+    if len(transitions) > MAX_TRANSITIONS:
+        raise SpecError(
+            f"transitions: expected at most {MAX_TRANSITIONS}, got {len(transitions)}; encode them in parts"
+        )
+    start = adapter.initial_belief() if belief is None else belief
+    mean, std = adapter.read(start)
+    folded = Folded(start[None], mean[None], std[None])
+    for begin in range(0, len(transitions), _CHUNK):
+        chunk = _chunk(adapter, transitions[begin : begin + _CHUNK], begin)
+        folded = adapter.policy.fold(folded.belief, chunk)
+        if not all(np.isfinite(part).all() for part in (folded.belief, folded.latent_mean, folded.latent_std)):
+            raise SpecError("transitions: the belief after them is not finite; their values are far too large")
+        await asyncio.sleep(0)
+    return Encoded(
+        context=Context(digest, folded.belief[0]),
+        latent_mean=folded.latent_mean[0],
+        latent_std=folded.latent_std[0],
+        certainty=float(certainty(folded.latent_std)[0]),
+        novelty=adapter.distance(folded.latent_mean[0]),
+    )
+
+
+def act(adapter: Adapter, belief: Array | None, request: pb.ActRequest) -> Acted:
+    """Return the action for an observation, given a belief `[belief]` (checked; `None`: nothing is known).
+
+    Raises:
+        SpecError: The observation, noise or phase does not fit.
+    """
+    policy = adapter.policy
+    observation = policy.observation.validate_array(list(request.observation))[None]
+    noise = _noise(list(request.noise), policy.action.size)[None]
+    known = adapter.initial_belief() if belief is None else belief
+    mean, std = adapter.read(known)
+    phase = phase_from_proto(request.phase) if request.phase else Phase.EXECUTE
+    if phase is Phase.EXPLORE:
+        action = policy.explore(observation, known[None], noise)
+    elif phase is Phase.EXECUTE:
+        action = policy.execute(observation, mean[None], noise)
+    else:
+        raise SpecError("phase: expected PHASE_EXPLORE or PHASE_EXECUTE")
+    guarded = adapter.guard.check(action[0], None, None)
+    return Acted(
+        action=guarded.action,
+        certainty=float(certainty(std[None])[0]),
+        novelty=adapter.distance(mean),
+        interventions=guarded.interventions,
+    )
+
+
+def _noise(noise: list[float], size: int) -> Array:
+    if not noise:
+        return np.zeros(size, np.float32)
+    array = np.array(noise, np.float32)
+    if array.shape != (size,) or not np.isfinite(array).all():
+        raise SpecError(f"noise: expected {size} finite numbers or none, got {len(noise)} entries")
+    return array
+
+
+def _chunk(adapter: Adapter, messages: Sequence[pb.EncodedTransition], begin: int) -> Transitions:
+    """Return validated transitions as one row, `[1, t, .]`."""
+    seen, does = adapter.policy.observation, adapter.policy.action
+    rows = []
+    for index, message in enumerate(messages, begin):
+        try:
+            if not np.isfinite(message.reward):
+                raise SpecError(f"reward is {message.reward}; it must be finite")  # noqa: TRY301 (named below)
+            before = seen.validate_array(list(message.observation))
+            after = seen.validate_array(list(message.next_observation))
+            rows.append((before, does.validate_array(list(message.action)), message.reward, after))
+        except SpecError as error:
+            raise SpecError(f"transition {index}: {error}") from None
+    before, action, reward, after = (np.array(column, np.float32)[None] for column in zip(*rows, strict=True))
+    valid = np.ones((1, len(rows), 1), np.float32)
+    return Transitions(before, action, reward[..., None], after, valid)
