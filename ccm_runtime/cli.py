@@ -101,7 +101,7 @@ def train(
 ) -> None:
     """Meta-train an agent; Ctrl-C saves a checkpoint and stops, --resume goes on."""
     with needs("train"):
-        from ccm_runtime.commands.training import train as run
+        from ccm_runtime.commands.train import train as run
 
         run(config, override or [], method=method, seed=seed, device=device, run_dir=run_dir, resume=resume)
 
@@ -115,7 +115,7 @@ def evaluate(
 ) -> None:
     """Score an agent in this process: returns episode by episode, against the ceiling and the floor."""
     with needs("train"):
-        from ccm_runtime.commands.training import evaluate as run
+        from ccm_runtime.commands.evaluate import evaluate as run
 
         run(path, tasks=tasks, trials=trials, as_json=as_json)
 
@@ -199,7 +199,7 @@ def adapt(
 def hash_(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")]) -> None:
     """Print the SHA-256 of the last checkpoint's parameters; equal seeds give equal hashes."""
     with needs("train"):
-        from ccm_runtime.commands.training import print_hash as run
+        from ccm_runtime.commands.hash import print_hash as run
 
         run(run_dir)
 

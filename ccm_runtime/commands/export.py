@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import typer
+
 from ccm_export.bundle_writer import export_run
 
 

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
-from ccm_export.bundle_writer import export_run
-from ccm_export.verify import verify_bundle
-from ccm_training.report import write_report
-from ccm_training.train import train
 from rich.console import Console
 
+from ccm_export.bundle_writer import export_run
+from ccm_export.verify import verify_bundle
 from ccm_runtime.commands.adapt import run_trials
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
 from ccm_training.config import load_config
+from ccm_training.report import write_report
+from ccm_training.train import train
 
 PRESET = "quickstart"
 _TRIALS = 40

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import typer
+
 from ccm_export.verify import verify_bundle
 
 

@@ -1,0 +1,26 @@
+"""`ccm train`."""
+
+from pathlib import Path
+
+import typer
+
+from ccm_training.config import load_config
+from ccm_training.train import train as train_run
+
+
+def train(
+    config: str,
+    overrides: list[str],
+    *,
+    method: str | None,
+    seed: int | None,
+    device: str,
+    run_dir: Path | None,
+    resume: bool,
+) -> None:
+    """Train one run and say where it is and what to do next."""
+    resolved = load_config(config, overrides, method=method, seed=seed)
+    folder = run_dir or Path("runs") / f"{Path(config).stem}-{resolved.method}-{resolved.seed}"
+    train_run(resolved, folder, device=device, resume=resume, progress=True)
+    typer.echo(f"run: {folder}")
+    typer.echo(f"next: ccm evaluate {folder}    or    ccm export {folder} --out bundle", err=True)

@@ -1,0 +1,175 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ccm_runtime import cli
+from ccm_runtime.errors import CcmError, SpecError
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "help"
+COMMANDS = (
+    "quickstart", "train", "evaluate", "export", "verify", "serve", "adapt", "hash", "families", "doctor", "version",
+)  # fmt: skip
+
+
+def ccm(*arguments, **environ):
+    """Run `ccm` as a user would; standard output, standard error and exit code."""
+    env = {**os.environ, "COLUMNS": "100", **environ}
+    return subprocess.run(
+        [sys.executable, "-m", "ccm_runtime", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=env,
+    )
+
+
+def fails(finished, exit_code, *words):
+    """Whether the command ended with this code and one line on standard error that holds these words."""
+    assert "Traceback" not in finished.stderr
+    lines = finished.stderr.strip().splitlines()
+    assert [finished.returncode, len(lines)] == [exit_code, 1], finished.stderr
+    assert lines[0].startswith("ccm: error: ")
+    for word in words:
+        assert word in lines[0]
+    return True
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_as_it_was_agreed(command, monkeypatch, capsys):
+    """Rewrite the golden files with CCM_UPDATE_GOLDEN=1 and review the difference."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "argv", ["ccm", *([command] if command else []), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.app(prog_name="ccm")
+    assert ended.value.code == 0
+    golden = GOLDEN / f"{command or 'ccm'}.txt"
+    shown = capsys.readouterr().out
+    if os.environ.get("CCM_UPDATE_GOLDEN"):
+        golden.write_text(shown, encoding="utf-8")
+    assert shown == golden.read_text(encoding="utf-8")
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys\nsys.argv = ['ccm', '--help']\nfrom ccm_runtime.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'onnxruntime', 'gymnasium', 'numpy', 'grpc'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_the_client_loads_no_simulator_and_no_network_runtime():
+    script = (
+        "import sys\nimport ccm_runtime.client, ccm_runtime.drive\n"
+        "heavy = {'torch', 'onnxruntime', 'gymnasium'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [["verify"], ["serve"], ["evaluate"]])
+def test_a_missing_bundle_ends_with_code_5(command, tmp_path):
+    assert fails(ccm(*command, tmp_path / "nowhere"), 5, "nowhere")
+
+
+def test_an_unknown_family_names_the_nearest_and_ends_with_code_2():
+    finished = ccm("adapt", "--server", "127.0.0.1:1", "--env", "hard-point-robo")
+    assert fails(finished, 2, "'hard-point-robo'", "'hard-point-robot'")
+
+
+def test_an_unreachable_server_ends_with_code_11():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert fails(ccm("adapt", "--server", target, "--trials", "1"), 11, target, "ccm serve")
+
+
+def test_an_unknown_preset_names_the_known_ones_and_ends_with_code_2(tmp_path):
+    assert fails(ccm("train", "--config", "no-such-preset", "--run-dir", tmp_path), 2, "no-such-preset")
+
+
+def test_wrong_usage_ends_with_code_2_and_shows_the_usage():
+    finished = ccm("train")
+    assert finished.returncode == 2
+    assert "Usage: " in finished.stderr
+    assert "--config" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_every_error_of_the_tree_ends_with_its_code():
+    def tree(kind):
+        return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+
+    documented = (Path(__file__).parents[3] / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    ours = [kind for kind in tree(CcmError) if kind.__module__ == "ccm_runtime.errors"]
+    assert len(ours) > 20
+    for kind in ours:
+        assert f"| {kind.exit_code} |" in documented
+        assert f"`{kind.__name__}`" in documented
+
+
+def failing(monkeypatch, error):
+    def app():
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code
+
+
+def test_an_error_is_one_line_and_its_code(monkeypatch, capsys):
+    monkeypatch.delenv("CCM_DEBUG", raising=False)
+    assert failing(monkeypatch, SpecError("expected 2 values,\ngot 3")) == 4
+    assert capsys.readouterr().err == "ccm: error: expected 2 values, got 3\n"
+
+
+def test_a_fault_of_ours_is_one_line_unless_debugging(monkeypatch, capsys):
+    monkeypatch.delenv("CCM_DEBUG", raising=False)
+    assert failing(monkeypatch, RuntimeError("no luck")) == 1
+    assert capsys.readouterr().err == "ccm: error: unexpected RuntimeError: no luck (CCM_DEBUG=1 shows where)\n"
+    monkeypatch.setenv("CCM_DEBUG", "1")
+    assert failing(monkeypatch, RuntimeError("no luck")) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_with_code_130(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "needs", lambda _: interrupted())
+    monkeypatch.setattr(sys, "argv", ["ccm", "families"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+
+
+def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "ccm_runtime.commands.families", raising=False)
+    for name in [name for name in sys.modules if name.startswith("ccm_training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["ccm", "families"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 3
+    assert "torch, which is not installed; install it with: pip install 'ccm[train]'" in capsys.readouterr().err
+
+
+def test_version_and_doctor_answer():
+    assert ccm("version").stdout.strip().count(".") == 2
+    diagnosis = json.loads(ccm("doctor", "--json").stdout)
+    assert diagnosis["torch_device"] in {"cpu"} or diagnosis["torch_device"].startswith("cuda")
+    assert diagnosis["onnx_provider"].endswith("ExecutionProvider")
+
+
+def test_families_are_listed():
+    rows = json.loads(ccm("families", "--json").stdout)
+    assert "hard-point-robot-aligned" in {row["family"] for row in rows}
