@@ -33,7 +33,7 @@ class Memory:
         latent_mean: The belief's reading, `[latent]`.
         latent_std: Its standard deviation, `[latent]`.
         latent: What the executor is given in this episode, `[latent]`.
-        observation: The last observation, `[obs]`, zeros before the first.
+        observation: The last observation as the policies see it, `[input]`, zeros before the first.
         command: The last action that was given (or applied), `[act]`; `None` between episodes.
         last_safe: The last action that needed no mending, `[act]`.
         seed: Seed of the trial's own noise.
@@ -78,6 +78,11 @@ class Adapter:
         """Return the adapter of a policy under a bundle's limits (default: the action spec's bounds alone)."""
         return cls(policy, Guard.of(policy.action, safety or SafetyLimits()), novelty_stats)
 
+    @property
+    def input_size(self) -> int:
+        """Length of an observation as the policies see it: with the previous reward, where they observe it."""
+        return self.policy.observation.size + int(self.policy.adaptation.observe_reward)
+
     def start(
         self,
         *,
@@ -107,7 +112,7 @@ class Adapter:
         start = self.initial_belief() if belief is None else self.check_belief(belief)
         mean, std = self.read(start)
         trial = Trial(explore_episodes=episodes, horizon=adaptation.horizon)
-        observation = np.zeros(self.policy.observation.size, np.float32)
+        observation = np.zeros(self.input_size, np.float32)
         return Memory(trial, start, mean, std, mean, observation, seed=seed, stochastic=stochastic)
 
     def initial_belief(self) -> Array:
@@ -129,7 +134,7 @@ class Adapter:
 
     def read(self, belief: Array) -> tuple[Array, Array]:
         """Return the latent mean and standard deviation of one belief, each `[latent]`."""
-        nothing = _stack([], self.policy, rows=1)
+        nothing = _padding(self.input_size, self.policy.action.size)
         folded = self.policy.fold(belief[None], nothing)
         return folded.latent_mean[0], folded.latent_std[0]
 
@@ -217,15 +222,38 @@ class Adapter:
     def _fold(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[Memory]:
         """Return the trials after their events; those with a transition have folded it."""
         moved = [(i, event) for i, event in enumerate(events) if isinstance(event, Transition)]
-        after = [_begin(memory, event) for memory, event in zip(memories, events, strict=True)]
+        after = [self._begin(memory, event) for memory, event in zip(memories, events, strict=True)]
         if not moved:
             return after
-        rows = [_row(memories[i], event) for i, event in moved]
+        rows = [
+            (memories[i].observation, _applied(memories[i], event), event.reward, self._seen(event))
+            for i, event in moved
+        ]
         beliefs = np.stack([memories[i].belief for i, _ in moved])
-        folded = self.policy.fold(beliefs, _stack(rows, self.policy, rows=len(rows)))
+        folded = self.policy.fold(beliefs, _stack(rows))
         for row, (i, event) in enumerate(moved):
             after[i] = self._absorb(memories[i], event, _pick(folded, row))
         return after
+
+    def _seen(self, event: Event) -> Array:
+        """Return an event's observation as the policies see it, `[input]`."""
+        if not self.policy.adaptation.observe_reward:
+            return event.observation
+        reward = event.reward if isinstance(event, Transition) else 0.0
+        return np.append(event.observation, np.float32(reward))
+
+    def _begin(self, memory: Memory, event: Event) -> Memory:
+        """Return the trial after a beginning; one with a transition is left to the fold."""
+        if isinstance(event, Transition):
+            return memory
+        return replace(
+            memory,
+            trial=advance(memory.trial, EpisodeBegan()),
+            observation=self._seen(event),
+            command=None,
+            num_events=memory.num_events + 1,
+            return_so_far=0.0,
+        )
 
     def _absorb(self, memory: Memory, event: Transition, folded: Folded) -> Memory:
         """Return the trial after a transition whose fold is known (one row)."""
@@ -243,7 +271,7 @@ class Adapter:
             memory,
             trial=trial,
             latent=memory.latent_mean if follows else memory.latent,
-            observation=event.observation,
+            observation=self._seen(event),
             command=None if over else _applied(memory, event),
             num_events=memory.num_events + 1,
             returns=(*memory.returns, total) if over else memory.returns,
@@ -263,7 +291,7 @@ class Adapter:
         still = np.zeros(size, np.float32)
         observation = np.stack([memory.observation for memory in memories])
         noise = np.stack([_noise(m, _ACTION_NOISE, size) if m.stochastic else still for m in memories])
-        if phase is Phase.EXPLORE:
+        if phase is Phase.EXPLORE and self.policy.adaptation.explore_with == "belief":
             return self.policy.explore(observation, np.stack([memory.belief for memory in memories]), noise)
         return self.policy.execute(observation, np.stack([memory.latent for memory in memories]), noise)
 
@@ -273,20 +301,6 @@ def close(memory: Memory) -> Memory:
     if memory.trial.closed:
         raise TrialOrderError("the trial is closed already")
     return replace(memory, trial=advance(memory.trial, Closed()))
-
-
-def _begin(memory: Memory, event: Event) -> Memory:
-    """Return the trial after a beginning; one with a transition is left to the fold."""
-    if isinstance(event, Transition):
-        return memory
-    return replace(
-        memory,
-        trial=advance(memory.trial, EpisodeBegan()),
-        observation=event.observation,
-        command=None,
-        num_events=memory.num_events + 1,
-        return_so_far=0.0,
-    )
 
 
 def _remember(memory: Memory, folded: Folded) -> Memory:
@@ -303,19 +317,17 @@ def _applied(memory: Memory, event: Transition) -> Array:
     return applied
 
 
-def _row(memory: Memory, event: Transition) -> tuple[Array, Array, float, Array]:
-    return memory.observation, _applied(memory, event), event.reward, event.observation
+def _padding(input_size: int, action_size: int) -> Transitions:
+    """Return no transition, for one belief."""
+    observation, action = np.zeros((1, 1, input_size), np.float32), np.zeros((1, 1, action_size), np.float32)
+    nothing = np.zeros((1, 1, 1), np.float32)
+    return Transitions(observation, action, nothing, observation, nothing)
 
 
-def _stack(transitions: Sequence[tuple[Array, Array, float, Array]], policy: Policy, *, rows: int) -> Transitions:
-    """Return one transition for each of `rows` beliefs, or padding for each when there are none."""
-    if not transitions:
-        observation = np.zeros((rows, 1, policy.observation.size), np.float32)
-        action = np.zeros((rows, 1, policy.action.size), np.float32)
-        scalar = np.zeros((rows, 1, 1), np.float32)
-        return Transitions(observation, action, scalar, observation, scalar)
+def _stack(transitions: Sequence[tuple[Array, Array, float, Array]]) -> Transitions:
+    """Return one transition for each of `n` beliefs."""
     before, action, reward, after = (np.array(column, np.float32) for column in zip(*transitions, strict=True))
-    valid = np.ones((rows, 1, 1), np.float32)
+    valid = np.ones((len(transitions), 1, 1), np.float32)
     return Transitions(before[:, None], action[:, None], reward[:, None, None], after[:, None], valid)
 
 

@@ -139,8 +139,8 @@ class Manifest(_Strict):
       latent_std `[n, latent]`
     * `execution_policy.onnx`: observation `[n, obs]`, latent `[n, latent]`, noise `[n, act]` -> action `[n, act]`
 
-    Here obs is `input_size`. Actions are in environment units; standard-normal noise samples the policy, zero noise is the deterministic action.
-    `to_bytes` fills `manifest_sha256` in.
+    Here obs is `input_size`. Actions are in environment units; standard-normal noise samples the policy, zero noise is
+    the deterministic action. `to_bytes` fills `manifest_sha256` in.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -155,11 +155,6 @@ class Manifest(_Strict):
     provenance: Provenance
     parity: ParityReport
     files: dict[str, FileDigest]
-
-    @property
-    def input_size(self) -> int:
-        """Length of the graphs' observations: the environment's, and the previous reward where it is observed."""
-        return self.observation.size + int(self.adaptation.observe_reward)
     manifest_sha256: str = ""
 
     @model_validator(mode="after")
@@ -176,6 +171,11 @@ class Manifest(_Strict):
             if sizes != {belief.latent_size}:
                 raise ValueError(f"novelty has sizes {sorted(sizes)}, belief.latent_size is {belief.latent_size}")
         return self
+
+    @property
+    def input_size(self) -> int:
+        """Length of the graphs' observations: the environment's, and the previous reward where it is observed."""
+        return self.observation.size + int(self.adaptation.observe_reward)
 
 
 def to_bytes(manifest: Manifest) -> bytes:

@@ -8,7 +8,11 @@ from ccm_runtime.specs import BoxSpec
 
 
 class Policy(Protocol):
-    """Batched, stateless inference; the leading dimension `n` is the session or the simulated task."""
+    """Batched, stateless inference; the leading dimension `n` is the session or the simulated task.
+
+    Where `adaptation.observe_reward` is set, the observations of `explore`, `execute` and `fold` have the reward of the
+    step before as one more entry.
+    """
 
     @property
     def observation(self) -> BoxSpec:

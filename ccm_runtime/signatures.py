@@ -19,7 +19,7 @@ class Signature:
 
 def signatures(manifest: Manifest) -> dict[str, Signature]:
     """Return the signature of each graph."""
-    obs, act = manifest.observation.size, manifest.action.size
+    obs, act = manifest.input_size, manifest.action.size
     belief, latent = manifest.belief.size, manifest.belief.latent_size
     action: dict[str, Shape] = {"action": ("n", act)}
     return {

@@ -60,14 +60,14 @@ def act(adapter: Adapter, belief: Array | None, request: pb.ActRequest) -> Acted
         SpecError: The observation, noise or phase does not fit.
     """
     policy = adapter.policy
-    observation = policy.observation.validate_array(list(request.observation))[None]
-    noise = _noise(list(request.noise), policy.action.size)[None]
+    observation = _input(adapter, "observation", request.observation)[None]
+    noise = _noise(request.noise, policy.action.size)[None]
     known = adapter.initial_belief() if belief is None else belief
     mean, std = adapter.read(known)
     phase = phase_from_proto(request.phase) if request.phase else Phase.EXECUTE
-    if phase is Phase.EXPLORE:
+    if phase is Phase.EXPLORE and policy.adaptation.explore_with == "belief":
         action = policy.explore(observation, known[None], noise)
-    elif phase is Phase.EXECUTE:
+    elif phase in {Phase.EXPLORE, Phase.EXECUTE}:
         action = policy.execute(observation, mean[None], noise)
     else:
         raise SpecError("phase: expected PHASE_EXPLORE or PHASE_EXECUTE")
@@ -80,25 +80,35 @@ def act(adapter: Adapter, belief: Array | None, request: pb.ActRequest) -> Acted
     )
 
 
-def _noise(noise: list[float], size: int) -> Array:
-    if not noise:
-        return np.zeros(size, np.float32)
-    array = np.array(noise, np.float32)
+def _noise(noise: Sequence[float], size: int) -> Array:
+    return finite_vector("noise", noise, size) if noise else np.zeros(size, np.float32)
+
+
+def _input(adapter: Adapter, name: str, values: Sequence[float]) -> Array:
+    """Return an observation as the policies see it, `[input]`."""
+    if adapter.policy.adaptation.observe_reward:
+        return finite_vector(f"{name} (with the previous reward)", values, adapter.input_size)
+    return adapter.policy.observation.validate_array(list(values))
+
+
+def finite_vector(name: str, values: Sequence[float], size: int) -> Array:
+    """Return `values` as a vector of `size` finite float32 entries, or raise SpecError."""
+    array = np.array(values, np.float32)
     if array.shape != (size,) or not np.isfinite(array).all():
-        raise SpecError(f"noise: expected {size} finite numbers or none, got {len(noise)} entries")
+        raise SpecError(f"{name}: expected {size} finite numbers, got {len(values)} entries")
     return array
 
 
 def _chunk(adapter: Adapter, messages: Sequence[pb.EncodedTransition], begin: int) -> Transitions:
     """Return validated transitions as one row, `[1, t, .]`."""
-    seen, does = adapter.policy.observation, adapter.policy.action
+    does = adapter.policy.action
     rows = []
     for index, message in enumerate(messages, begin):
         try:
             if not np.isfinite(message.reward):
                 raise SpecError(f"reward is {message.reward}; it must be finite")  # noqa: TRY301 (named below)
-            before = seen.validate_array(list(message.observation))
-            after = seen.validate_array(list(message.next_observation))
+            before = _input(adapter, "observation", message.observation)
+            after = _input(adapter, "next_observation", message.next_observation)
             rows.append((before, does.validate_array(list(message.action)), message.reward, after))
         except SpecError as error:
             raise SpecError(f"transition {index}: {error}") from None
