@@ -1,0 +1,165 @@
+"""The clients against the real server, over a real socket."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.client import Client
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.drive import drive, drive_async
+from ccm_runtime.errors import (
+    ContextMismatchError,
+    SessionLimitError,
+    SpecError,
+    TrialOrderError,
+    UnauthenticatedError,
+)
+from ccm_runtime.messages import Context, EncodedTransition
+from ccm_runtime.testing import ScriptedPolicy, serve, serving
+from ccm_runtime.trial import Phase
+
+
+class Line:
+    """Steps along a line; observations are `[1, 2]`, actions `[2, 1]`: a client must mend both."""
+
+    action_space = SimpleNamespace(shape=(2, 1))
+
+    def __init__(self, length=3):
+        self.length = length
+        self.resets = []
+
+    def reset(self, *, seed=None, options=None):
+        self.resets.append((seed, options))
+        self.steps = 0
+        return np.zeros((1, 2)), {}
+
+    def step(self, action):
+        assert action.shape == (2, 1)
+        self.steps += 1
+        return np.full((1, 2), self.steps), np.float64(1.0), False, np.bool_(self.steps == self.length), {}
+
+
+@pytest.fixture(scope="module")
+def address():
+    with serve(ScriptedPolicy()) as address:
+        yield address
+
+
+def test_a_trial_explores_k_episodes_then_executes(address):
+    with Client(address) as client, client.open_session(seed=7) as session:
+        phases = []
+        for _ in range(session.agent.episodes):
+            phases.append(session.phase)
+            drive(Line(), session, episodes=1)
+        assert phases == [Phase.EXPLORE, Phase.EXPLORE, Phase.EXECUTE, Phase.EXECUTE]
+        assert session.returns == (3.0,) * 4
+        assert 0.0 < session.certainty <= 1.0
+        assert session.close().returns == (3.0,) * 4
+
+
+def test_driving_runs_a_whole_trial_and_seeds_its_first_reset(address):
+    env = Line()
+    with Client(address) as client, client.open_session() as session:
+        assert drive(env, session, seed=5, options={"task": 1}) == [3.0] * 4
+    assert env.resets == [(5, {"task": 1}), (None, {"task": 1}), (None, {"task": 1}), (None, {"task": 1})]
+
+
+def test_the_server_ends_an_episode_at_the_horizon(address):
+    with Client(address) as client, client.open_session() as session:
+        assert drive(Line(length=100), session, episodes=1) == [float(session.agent.horizon)]
+
+
+async def test_the_asyncio_client_gets_the_same_trial(address):
+    with Client(address) as client, client.open_session(seed=7, stochastic=True) as session:
+        drive(Line(), session)
+        expected = session.close()
+    async with AsyncClient(address) as client, client.open_session(seed=7, stochastic=True) as session:
+        assert await drive_async(Line(), session) == [3.0] * 4
+        closed = await session.close()
+    assert np.array_equal(closed.context.belief, expected.context.belief)
+
+
+def test_a_context_goes_on_where_a_trial_ended(address):
+    with Client(address) as client:
+        with client.open_session() as session:
+            drive(Line(), session)
+            context = session.close().context
+        with client.open_session(context=context, explore_episodes=0) as session:
+            assert session.phase is Phase.EXECUTE
+            action = session.begin_episode((0.5, 0.5))
+        assert np.allclose(action, client.act(context, (0.5, 0.5)).action)
+
+
+def test_a_session_and_its_transitions_encoded_at_once_give_one_context(address):
+    with Client(address) as client:
+        transitions = []
+        with client.open_session() as session:
+            before = np.zeros(2, np.float32)
+            action = session.begin_episode(before)
+            while action is not None:
+                after = np.full(2, len(transitions) + 1.0, np.float32)
+                transitions.append(EncodedTransition(before, action, 1.0, after))
+                action, before = session.act(after, 1.0), after
+            context = session.close().context
+        assert np.allclose(client.encode(transitions).context.belief, context.belief, atol=1e-5)
+
+
+def test_refusals_arrive_as_errors_of_the_tree(address):
+    with Client(address) as client:
+        with client.open_session() as session:
+            with pytest.raises(TrialOrderError):
+                session.act((0.0, 0.0), 0.0)
+            with pytest.raises(SpecError, match="expected 2 values"):
+                session.begin_episode((0.0, 0.0, 0.0))
+            assert session.begin_episode((0.0, 0.0)).shape == (2,)
+        with pytest.raises(SpecError):
+            client.act(None, (0.0, 0.0, 0.0))
+        with pytest.raises(ContextMismatchError, match="another-family"):
+            client.open_session(expected_family="another-family")
+        with pytest.raises(ContextMismatchError):
+            client.act(Context("ff" * 32, np.zeros(4, np.float32)), (0.0, 0.0))
+
+
+def test_a_full_server_says_so():
+    with (
+        serve(ScriptedPolicy(), ServerConfig(port=0, max_sessions=1, log_level="error")) as address,
+        Client(address) as client,
+        client.open_session(),
+        pytest.raises(SessionLimitError, match="1 session"),
+    ):
+        client.open_session()
+
+
+def test_a_token_opens_the_door(tmp_path):
+    token = "a token of 24 characters"  # noqa: S105
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    config = ServerConfig(port=0, token_file=tmp_path / "token", log_level="error")
+    with serve(ScriptedPolicy(), config) as address:
+        with Client(address, token=token) as client:
+            assert client.describe().family == "scripted"
+        with Client(address) as client, pytest.raises(UnauthenticatedError, match="authorization"):
+            client.open_session()
+
+
+def test_threads_may_share_a_client(address):
+    returns = {}
+
+    def trial(index):
+        with client.open_session(seed=index) as session:
+            returns[index] = drive(Line(), session)
+
+    with Client(address) as client:
+        threads = [threading.Thread(target=trial, args=(index,)) for index in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert returns == {index: [3.0] * 4 for index in range(8)}
+
+
+async def test_a_client_and_a_server_share_one_event_loop():
+    async with serving(ScriptedPolicy()) as address, AsyncClient(address) as client, client.open_session() as session:
+        assert await drive_async(Line(), session) == [3.0] * 4

@@ -1,0 +1,110 @@
+"""The example in Node, as its README runs it: nothing of ours on the client's side but the contract."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ccm_runtime.client import Client
+from ccm_runtime.commands.simulation import SimulatedTask
+from ccm_runtime.drive import drive
+from ccm_runtime.manifest import Adaptation
+from ccm_runtime.testing import ScriptedPolicy, serve
+from ccm_training.envs.registry import get_family
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "node"
+PROTO = ROOT / "proto" / "ccm_runtime" / "v1" / "adaptation.proto"
+ANGLE = 1.0
+
+
+class Roaming(ScriptedPolicy):
+    """Explores along the goals' direction (no step ends on the edge of a goal) and executes by its belief."""
+
+    def explore(self, observation, belief, noise):  # noqa: ARG002
+        heading = np.array([np.cos(ANGLE), np.sin(ANGLE)], np.float32)
+        return np.tile(0.0713 * heading, (len(observation), 1)).astype(np.float32)
+
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("node") is None or shutil.which("npm") is None, reason="node and npm are not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """A copy of the example with its dependencies installed."""
+    folder = tmp_path_factory.mktemp("node") / "example"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    installed = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    assert installed.returncode == 0, installed.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address():
+    policy = Roaming(Adaptation(explore_episodes=2, episodes=4, horizon=32))
+    with serve(policy) as address:
+        yield address
+
+
+def node(example, *arguments):
+    command = ["node", "trial.mjs", "--proto", str(PROTO), *arguments]
+    return subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_node_client_runs_the_same_trial_as_ours(example, address):
+    finished = node(example, "--server", address, "--angle", str(ANGLE), "--seed", "3")
+    assert finished.returncode == 0, finished.stderr
+    trial = json.loads(finished.stdout)
+
+    env = SimulatedTask(get_family("hard-point-robot-aligned"), torch.tensor([ANGLE, ANGLE]), seed=0)
+    with Client(address) as client, client.open_session(seed=3) as session:
+        expected = drive(env, session)
+    assert trial["returns"] == pytest.approx(expected, rel=1e-3)
+    assert trial["closed"] == pytest.approx(trial["returns"], rel=1e-5)
+    assert [episode["phase"] for episode in trial["episodes"]] == ["PHASE_EXPLORE"] * 2 + ["PHASE_EXECUTE"] * 2
+    assert sum(trial["returns"]) > 0.0
+
+
+def test_the_example_s_environment_is_ours(example):
+    """Straight to both goals and to stay: the return that the family's own simulation gives."""
+    script = """
+        import { HardPointRobotAligned } from "./hard_point_robot.mjs";
+        const env = new HardPointRobotAligned(Number(process.argv[1]));
+        const goal = env.second;
+        let position = env.reset(), total = 0, over = false;
+        while (!over) {
+          const action = goal.map((g, axis) => g - position[axis]);
+          const after = env.step(action);
+          [position, over] = [after.observation, after.truncated];
+          total += after.reward;
+        }
+        console.log(total);
+    """
+    command = ["node", "--input-type=module", "--eval", script, "--", str(ANGLE)]
+    finished = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+
+    family = get_family("hard-point-robot-aligned")
+    task = torch.tensor([ANGLE, ANGLE])
+    env = SimulatedTask(family, task, seed=0)
+    goal = family.task_features(task[None])[0, 2:].numpy()
+    position, _ = env.reset()
+    total, over = 0.0, False
+    while not over:
+        position, reward, _, over, _ = env.step(goal - position)
+        total += reward
+    assert float(finished.stdout) == pytest.approx(total, rel=1e-4)
+
+
+def test_an_unreachable_server_is_one_line(example):
+    finished = node(example, "--server", "127.0.0.1:1")
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("trial: error: ")
+    assert len(finished.stderr.strip().splitlines()) == 1
