@@ -1,0 +1,106 @@
+"""An agent: the context encoder with its momentum copy, and two soft actor-critics that act on what it says."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ccm_training import belief as beliefs
+from ccm_training.nets import Actor, Critics, Encoder, Normalizer, mlp
+from ccm_training.replay import Rows
+
+
+class SoftActorCritic(nn.Module):
+    """Actor, twin critics, their slow copies and the learned temperature."""
+
+    def __init__(self, inputs: int, actions: int, hidden: tuple[int, ...], temperature: float) -> None:
+        super().__init__()
+        self.actor = Actor(inputs, actions, hidden)
+        self.critics = Critics(inputs, actions, hidden)
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
+
+
+class Agent(nn.Module):
+    """Everything that is trained, and everything that is exported."""
+
+    action_middle: Tensor
+    action_reach: Tensor
+
+    def __init__(
+        self,
+        *,
+        observations: int,
+        action_low: Tensor,
+        action_high: Tensor,
+        latent: int,
+        hidden: tuple[int, ...],
+        encoder_hidden: tuple[int, ...],
+        temperature: float,
+        task_features: int = 0,
+    ) -> None:
+        super().__init__()
+        actions = len(action_low)
+        self.latent = latent
+        self.register_buffer("action_middle", (action_high + action_low) / 2)
+        self.register_buffer("action_reach", (action_high - action_low) / 2)
+        self.observation_norm = Normalizer(observations)
+        self.motion_norm = Normalizer(observations)
+        self.reward_norm = Normalizer(1)
+        self.encoder = Encoder(observations, actions, latent, encoder_hidden)
+        self.momentum_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.bilinear = nn.Parameter(torch.eye(latent))
+        around = observations + actions + latent
+        self.forward_model = mlp((around, *encoder_hidden, observations + 1))
+        self.backward_model = mlp((around, *encoder_hidden, observations))
+        self.executor = SoftActorCritic(observations + (task_features or latent), actions, hidden, temperature)
+        self.explorer = SoftActorCritic(observations + 2 * latent, actions, hidden, temperature)
+
+    def fit_normalizers(self, rows: Rows) -> None:
+        """Fix the scales from warm-up transitions, fields `[n, ...]`."""
+        self.observation_norm.fit(rows.observation)
+        self.motion_norm.fit(rows.next_observation - rows.observation)
+        self.reward_norm.scale.copy_(rows.reward.std(0).clamp(min=1e-2))
+
+    def scale_action(self, action: Tensor) -> Tensor:
+        """Environment units to -1..1."""
+        return (action - self.action_middle) / self.action_reach
+
+    def unscale_action(self, action: Tensor) -> Tensor:
+        """-1..1 to environment units."""
+        return self.action_middle + self.action_reach * action
+
+    def factors(self, rows: Rows, encoder: Encoder | None = None) -> Tensor:
+        """Natural parameters of each transition, `[..., 2 * latent]`; zero where padded."""
+        inputs = torch.cat(
+            [
+                self.observation_norm(rows.observation),
+                self.scale_action(rows.action),
+                self.reward_norm(rows.reward),
+                self.motion_norm(rows.next_observation - rows.observation),
+            ],
+            -1,
+        )
+        return (encoder or self.encoder)(inputs) * rows.valid
+
+    def prediction_errors(self, rows: Rows, latent: Tensor) -> Tensor:
+        """Squared errors of the task-conditioned models, averaged over entries, `[...]` (dynamics prediction, DP).
+
+        Forward: the next observation's change and the reward from (s, a, z); backward, at half weight: the change
+        from (s', a, z). All in normalized units.
+        """
+        change = self.motion_norm(rows.next_observation - rows.observation)
+        reward = self.reward_norm(rows.reward)
+        action = self.scale_action(rows.action)
+        ahead = self.forward_model(torch.cat([self.observation_norm(rows.observation), action, latent], -1))
+        back = self.backward_model(torch.cat([self.observation_norm(rows.next_observation), action, latent], -1))
+        forward = (ahead - torch.cat([change, reward], -1)).square().mean(-1)
+        return forward + 0.5 * (back - change).square().mean(-1)
+
+    def executor_inputs(self, observation: Tensor, latent: Tensor) -> Tensor:
+        """`[..., obs]` and `[..., latent]` as the executor reads them."""
+        return torch.cat([self.observation_norm(observation), latent], -1)
+
+    def explorer_inputs(self, observation: Tensor, belief: Tensor) -> Tensor:
+        """`[..., obs]` and `[..., 2 * latent]` as the explorer reads them."""
+        return torch.cat([self.observation_norm(observation), beliefs.features(belief)], -1)

@@ -1,0 +1,243 @@
+"""Settings of a run: frozen, strict, from a YAML preset with `--set` overrides; unknown keys name the nearest known."""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ccm_runtime.errors import ConfigError
+from ccm_training.rewards import ExplorationReward
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+METHODS = ("ccm", "pearl", "oracle", "random")
+PRESETS = Path(__file__).parent / "presets"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TaskConfig(_Frozen):
+    """How many tasks of each split."""
+
+    num_train: Positive = 100
+    num_test: Positive = 40
+    seed: int = 0
+
+
+class TrialConfig(_Frozen):
+    """Shape of a trial.
+
+    Attributes:
+        explore_episodes: K; `None` takes the family's.
+        execute_episodes: Executor episodes that follow.
+        while_executing: Keep folding into the executor's latent while it acts.
+        observe_reward: Append the previous step's reward to the observation (0 when an episode begins). What a
+            family hides but pays for (the stage of `hard-point-robot`) is then known to the agent.
+        latent: Give the executor the posterior mean, or a sample held for the episode.
+        certain_at: Stop exploring once the belief's certainty reaches this.
+    """
+
+    explore_episodes: int | None = Field(default=None, ge=0)
+    execute_episodes: Positive = 2
+    while_executing: bool = True
+    observe_reward: bool = True
+    latent: Literal["mean", "sample"] = "mean"
+    certain_at: float | None = None
+
+
+class NetworkConfig(_Frozen):
+    """Sizes of the networks."""
+
+    latent: Positive = 8
+    hidden: tuple[Positive, ...] = (128, 128)
+    encoder_hidden: tuple[Positive, ...] = (128, 128)
+
+
+class CollectConfig(_Frozen):
+    """How data comes in.
+
+    Attributes:
+        warmup_trials: Trials of each training task under random directions that are held for several steps.
+        turn_probability: Chance of a new direction at each step of the warm-up.
+        iterations: Rounds of collecting and updating.
+        tasks: Tasks that run one trial each, every iteration.
+        noise_correlation: Of the policies' noise from one step to the next; correlated noise covers more ground.
+        capacity: Trials kept of each task.
+    """
+
+    warmup_trials: Positive = 8
+    turn_probability: Share = 0.1
+    iterations: Positive = 100
+    tasks: Positive = 20
+    noise_correlation: Share = 0.9
+    capacity: Positive = 64
+
+
+class EncoderConfig(_Frozen):
+    """What teaches the encoder.
+
+    Attributes:
+        pretrain_updates: Most updates of the encoder alone, before any policy is trained.
+        pretrain_patience: Stop pre-training after this many updates without a better accuracy.
+        learning_rate: Adam's.
+        contrastive_weight: Of InfoNCE (eq. 3); 0 leaves it out.
+        divergence_weight: Of the KL to the prior (the bottleneck).
+        prediction_weight: Of predicting dynamics and reward from the latent (DP); 0 leaves it out.
+        value_gradient: Whether the critic's loss reaches the encoder (RV).
+        momentum: Share of the online weights that enters the momentum encoder at every update.
+        queries: Prefixes of a trial that are asked for their task.
+        key_rows: Transitions, over many trials of the task, that make a key.
+    """
+
+    pretrain_updates: int = Field(default=500, ge=0)
+    pretrain_patience: Positive = 200
+    learning_rate: Rate = 1e-3
+    contrastive_weight: float = Field(default=1.0, ge=0.0)
+    divergence_weight: float = Field(default=1e-3, ge=0.0)
+    prediction_weight: float = Field(default=0.0, ge=0.0)
+    value_gradient: bool = True
+    momentum: Share = 0.01
+    queries: Positive = 8
+    key_rows: Positive = 128
+
+
+class PolicyConfig(_Frozen):
+    """How executor and explorer learn (soft actor-critic).
+
+    Attributes:
+        learning_rate: Adam's, for actors and critics.
+        discount: Per step.
+        target_rate: Share of the critics that enters their slow copies at every update.
+        temperature: At the start.
+        temperature_rate: Adam's learning rate for the log temperature; 0 keeps it fixed.
+        target_entropy: Per action entry, of the scaled action.
+        reward_scale: Multiplies rewards; `None`: one over their spread in the warm-up.
+        rows: Transitions of each task for the executor.
+        explorer_rows: Transitions of each task for the explorer.
+        information_weight: alpha of r_exp = r_env + alpha r_aux (eq. 13).
+        exploration_reward: Which form of r_aux.
+    """
+
+    learning_rate: Rate = 1e-3
+    discount: Share = 0.95
+    target_rate: Share = 0.01
+    temperature: Rate = 0.1
+    temperature_rate: float = Field(default=3e-3, ge=0.0)
+    target_entropy: float = -1.0
+    reward_scale: float | None = None
+    rows: Positive = 32
+    explorer_rows: Positive = 32
+    information_weight: float = Field(default=1.0, ge=0.0)
+    exploration_reward: ExplorationReward = ExplorationReward.TELESCOPING
+
+
+class EvaluationConfig(_Frozen):
+    """How often held-out tasks are tried while training (in iterations; 0: only at the end)."""
+
+    every: int = Field(default=10, ge=0)
+    tasks: Positive = 40
+
+
+class Config(_Frozen):
+    """One training run."""
+
+    family: str
+    method: Literal["ccm", "pearl", "oracle", "random"] = "ccm"
+    seed: int = 0
+    meta_batch: Positive = 16
+    updates_per_iteration: Positive = 30
+    threads: Positive = 2
+    checkpoint_every: int = Field(default=20, ge=0)
+    tasks: TaskConfig = TaskConfig()
+    trial: TrialConfig = TrialConfig()
+    networks: NetworkConfig = NetworkConfig()
+    collect: CollectConfig = CollectConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    policy: PolicyConfig = PolicyConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the resolved settings."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def load_config(
+    name_or_file: str, overrides: list[str] | None = None, *, method: str | None = None, seed: int | None = None
+) -> Config:
+    """A preset's name or a YAML file, with overrides `a.b=value` (YAML values) laid over it.
+
+    Raises:
+        ConfigError: No such preset or file, a key that does not exist (the nearest one is named), or a bad value.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = PRESETS / f"{name_or_file}.yaml"
+    if not path.is_file():
+        known = sorted(preset.stem for preset in PRESETS.glob("*.yaml"))
+        near = difflib.get_close_matches(name_or_file, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(f"no config {name_or_file!r}{hint}; give a YAML file or one of: {', '.join(known)}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {type(tree).__name__}")
+    for override in overrides or []:
+        _lay_over(tree, override)
+    if method is not None:
+        tree["method"] = method
+    if seed is not None:
+        tree["seed"] = seed
+    return parse_config(tree, where=str(path))
+
+
+def parse_config(tree: dict[str, Any], where: str) -> Config:
+    """The settings of a mapping; `where` begins the message when one is wrong.
+
+    Raises:
+        ConfigError: As in `load_config`.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, _keys(Config), n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where}: unknown setting {key!r}{hint}") from error
+        raise ConfigError(f"{where}: {key}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _lay_over(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: expected key=value, for instance --set policy.discount=0.9")
+    *parents, leaf = key.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a group of settings")
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value") from error
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _keys(field.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,1 @@
+"""Task families and the environments that simulate them in batches."""

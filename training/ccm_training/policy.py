@@ -1,0 +1,126 @@
+"""A trained agent as a policy: in torch for rollouts, and (by `NumpyPolicy`) any runtime policy in their place."""
+
+import torch
+from torch import Tensor
+
+from ccm_runtime import policy as runtime
+from ccm_runtime.belief import Transitions
+from ccm_runtime.manifest import Adaptation
+from ccm_training import belief as beliefs
+from ccm_training.agent import Agent
+from ccm_training.belief import Latent
+from ccm_training.replay import Rows
+
+
+class AgentPolicy:
+    """An agent's networks behind the fold interface."""
+
+    def __init__(self, agent: Agent, adaptation: Adaptation, features: Tensor | None = None) -> None:
+        self.agent, self.adaptation = agent, adaptation
+        self.action_size = len(agent.action_reach)
+        self._features = features
+
+    def initial_belief(self, num: int) -> Tensor:
+        """No evidence yet: zeros, `[num, 2 * latent]`."""
+        return torch.zeros(num, 2 * self.agent.latent, device=self.agent.action_reach.device)
+
+    def explore(self, observation: Tensor, belief: Tensor, noise: Tensor) -> Tensor:
+        """Explorer's actions, `[n, act]` in environment units."""
+        inputs = self.agent.explorer_inputs(observation, belief)
+        return self.agent.unscale_action(self.agent.explorer.actor(inputs, noise).action)
+
+    def execute(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
+        """Executor's actions, `[n, act]` in environment units; an oracle reads the task instead of the latent."""
+        inputs = self.agent.executor_inputs(observation, latent if self._features is None else self._features)
+        return self.agent.unscale_action(self.agent.executor.actor(inputs, noise).action)
+
+    def fold(self, belief: Tensor, rows: Rows) -> Tensor:
+        """Beliefs after one transition each; an oracle learns nothing from them."""
+        return belief if self._features is not None else belief + self.agent.factors(rows)
+
+    def read(self, belief: Tensor) -> Latent:
+        """Posterior of each belief."""
+        return beliefs.read(belief)
+
+
+class RandomPolicy:
+    """Uniform actions, whatever it sees: the floor."""
+
+    def __init__(self, low: Tensor, high: Tensor, adaptation: Adaptation, generator: torch.Generator) -> None:
+        self.adaptation = adaptation
+        self.action_size = len(low)
+        self._low, self._high, self._generator = low, high, generator
+
+    def initial_belief(self, num: int) -> Tensor:
+        """A belief that never changes, `[num, 2]`."""
+        return torch.zeros(num, 2, device=self._low.device)
+
+    def explore(self, observation: Tensor, belief: Tensor, noise: Tensor) -> Tensor:
+        """Uniform actions, `[n, act]`."""
+        del belief
+        return self.execute(observation, observation, noise)
+
+    def execute(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
+        """Uniform actions, `[n, act]`."""
+        del observation, latent
+        share = torch.rand(noise.shape, generator=self._generator, device=self._low.device)
+        return self._low + (self._high - self._low) * share
+
+    def fold(self, belief: Tensor, rows: Rows) -> Tensor:
+        """The same belief."""
+        del rows
+        return belief
+
+    def read(self, belief: Tensor) -> Latent:
+        """The prior."""
+        return beliefs.read(belief)
+
+
+class NumpyPolicy:
+    """A runtime policy (an exported bundle, say) driven by the torch rollout."""
+
+    def __init__(self, policy: runtime.Policy) -> None:
+        self._policy = policy
+        self.adaptation = policy.adaptation
+        self.action_size = policy.action.size
+        self._initial = torch.tensor(policy.belief.initial)
+        self._last: tuple[Tensor, Latent] | None = None
+
+    def initial_belief(self, num: int) -> Tensor:
+        """The manifest's initial belief, `[num, belief]`."""
+        return self._initial.expand(num, -1).clone()
+
+    def explore(self, observation: Tensor, belief: Tensor, noise: Tensor) -> Tensor:
+        """Explorer's actions, `[n, act]`."""
+        return torch.from_numpy(self._policy.explore(observation.numpy(), belief.numpy(), noise.numpy()))
+
+    def execute(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
+        """Executor's actions, `[n, act]`."""
+        return torch.from_numpy(self._policy.execute(observation.numpy(), latent.numpy(), noise.numpy()))
+
+    def fold(self, belief: Tensor, rows: Rows) -> Tensor:
+        """Beliefs after one transition each."""
+        return self._fold(belief, rows)[0]
+
+    def read(self, belief: Tensor) -> Latent:
+        """Posterior of each belief: what the encoder says after no further transition."""
+        if self._last is not None and self._last[0] is belief:
+            return self._last[1]
+        width = self._policy.observation.size + int(self.adaptation.observe_reward)
+        blank = [torch.zeros(len(belief), size) for size in (width, self.action_size, 1, width, 1, 1)]
+        return self._fold(belief, Rows(*blank))[1]
+
+    def _fold(self, belief: Tensor, rows: Rows) -> tuple[Tensor, Latent]:
+        folded = self._policy.fold(
+            belief.numpy(),
+            Transitions(
+                observation=rows.observation[:, None].numpy(),
+                action=rows.action[:, None].numpy(),
+                reward=rows.reward[:, None].numpy(),
+                next_observation=rows.next_observation[:, None].numpy(),
+                valid=rows.valid[:, None].numpy(),
+            ),
+        )
+        after = torch.from_numpy(folded.belief)
+        self._last = (after, Latent(torch.from_numpy(folded.latent_mean), torch.from_numpy(folded.latent_std)))
+        return self._last
