@@ -1,0 +1,162 @@
+"""`ccm serve` and `ccm adapt` as real processes."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_bundle import tiny_graphs, write_bundle
+
+from ccm_runtime.client import Client
+from ccm_runtime.commands.server_process import server_process
+from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.errors import BundleMissingError, ServerUnreachableError
+from ccm_runtime.manifest import Adaptation
+from ccm_runtime.testing import ScriptedPolicy, manifest_of
+
+FAMILY = "hard-point-robot-aligned"
+CCM = [sys.executable, "-m", "ccm_runtime"]
+
+
+def ccm(*arguments, timeout=120):
+    return subprocess.run([*CCM, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=timeout)
+
+
+def fails(finished, exit_code, *words):
+    line = finished.stderr.strip().splitlines()[-1]
+    assert (finished.returncode, line[:12]) == (exit_code, "ccm: error: "), finished.stderr
+    assert "Traceback" not in finished.stderr
+    for word in words:
+        assert word in line
+    return True
+
+
+def bundle_of(folder, size=2):
+    policy = ScriptedPolicy(Adaptation(explore_episodes=2, episodes=3, horizon=32), size=size)
+    manifest = manifest_of(policy, family=FAMILY).model_copy(update={"agent_id": f"{FAMILY}-scripted-0"})
+    return write_bundle(folder, manifest, tiny_graphs(manifest))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return bundle_of(tmp_path_factory.mktemp("agent") / "bundle")
+
+
+@contextlib.contextmanager
+def serving(bundle):
+    """A server process and its address; it must end by itself once told to."""
+    process = subprocess.Popen([*CCM, "serve", str(bundle), "--port", "0"], stderr=subprocess.PIPE, text=True)
+    try:
+        for line in process.stderr:
+            if line.startswith("listening on "):
+                yield process, line.split()[-1]
+                break
+    finally:
+        process.kill()
+        process.stderr.close()
+        process.wait()
+
+
+def test_adapt_runs_trials_against_a_server_and_sums_them_up(bundle):
+    with serving(bundle) as (_, address):
+        finished = ccm("adapt", "--server", address, "--env", FAMILY, "--trials", 5, "--seed", 1, "--json")
+    assert finished.returncode == 0, finished.stderr
+    adaptation = json.loads(finished.stdout)
+    assert (adaptation["family"], adaptation["method"], adaptation["trials"]) == (FAMILY, "scripted", 5)
+    assert adaptation["explore_episodes"] == 2
+    assert len(adaptation["returns"]) == 3
+    assert adaptation["interval"][0] <= adaptation["adaptation_score"] <= adaptation["interval"][1]
+    assert 150.0 < adaptation["ceiling"] < 170.0
+    assert 0.0 <= adaptation["floor"] < 40.0
+    assert adaptation["seconds"] > 0.0
+
+
+def test_equal_seeds_give_equal_returns(bundle):
+    with serving(bundle) as (_, address):
+        runs = [ccm("adapt", "--server", address, "--trials", 3, "--seed", 4, "--json") for _ in range(2)]
+    first, second = (json.loads(run.stdout) for run in runs)
+    assert first["returns"] == second["returns"]
+
+
+def test_adapt_shows_the_curve_to_a_person(bundle):
+    with serving(bundle) as (_, address):
+        finished = ccm("adapt", "--server", address, "--trials", 2)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("explore") == 2
+    assert "adaptation score" in finished.stdout
+
+
+def test_a_server_ends_with_0_when_it_is_told_to(bundle):
+    with serving(bundle) as (process, address):
+        with Client(address) as client:
+            client.describe()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_a_serving_process_holds_no_torch(bundle):
+    with serving(bundle) as (process, _):
+        mapped = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+    assert "onnxruntime" in mapped
+    assert "torch" not in mapped
+
+
+def test_a_server_that_dies_under_a_session_is_told_apart(bundle):
+    with serving(bundle) as (process, address), Client(address, timeout_s=0.5) as client:
+        session = client.open_session()
+        session.begin_episode((0.0, 0.0))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(30)
+        with pytest.raises(ServerUnreachableError, match=address):
+            session.act((0.0, 0.0), 0.0)
+
+
+def test_a_damaged_bundle_ends_with_code_6(tmp_path):
+    damaged = bundle_of(tmp_path / "bundle")
+    graph = damaged / "context_encoder.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(bytes(data))
+    assert fails(ccm("serve", damaged, "--port", 0), 6, "context_encoder.onnx")
+
+
+def test_a_wrong_observation_size_ends_with_code_4(tmp_path):
+    with serving(bundle_of(tmp_path / "bundle", size=3)) as (_, address):
+        assert fails(ccm("adapt", "--server", address, "--trials", 1), 4, "expected 3 values")
+
+
+def test_another_family_s_server_ends_with_code_10(bundle):
+    with serving(bundle) as (_, address):
+        assert fails(ccm("adapt", "--server", address, "--env", "sparse-point-robot"), 10, "sparse-point-robot", FAMILY)
+
+
+def test_an_open_address_without_tls_ends_with_code_2(bundle):
+    assert fails(ccm("serve", bundle, "--host", "0.0.0.0", "--port", 0), 2, "--tls-cert")  # noqa: S104
+
+
+def test_a_variable_is_a_flag_s_equal(bundle, monkeypatch):
+    monkeypatch.setenv("CCM_PORT", "seventy")
+    assert fails(ccm("serve", bundle), 2, "port")
+
+
+def test_a_server_of_our_own_says_why_it_did_not_start(tmp_path):
+    with (
+        pytest.raises(ServerUnreachableError, match=r"ended with code 5 .* no bundle at"),
+        server_process(tmp_path / "nowhere"),
+    ):
+        pass
+
+
+def test_the_embedded_agent_adapts_with_no_server_named():
+    try:
+        embedded_bundle()
+    except BundleMissingError as missing:
+        pytest.skip(str(missing))
+    finished = ccm("adapt", "--env", FAMILY, "--trials", 10, "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["adaptation_score"] > 0.5
