@@ -103,10 +103,13 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise BundleCorruptError(f"{name} cannot be read ({error.strerror}); links are not followed") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise BundleCorruptError(f"{name} is not a regular file")
-        data = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise BundleCorruptError(f"{name} has more than the {limit} bytes that it should have")
     return data

@@ -67,22 +67,22 @@ class ScriptedPolicy:
     def explore(self, observation: Array, belief: Array, noise: Array) -> Array:
         """Run from what is believed, `[n, act]`."""
         mean = belief[:, self.size :] / belief[:, : self.size]
-        action: Array = np.tanh(observation - mean + np.float32(0.1) * noise)
+        action: Array = np.tanh(observation[:, : self.size] - mean + np.float32(0.1) * noise)
         return action
 
     def execute(self, observation: Array, latent: Array, noise: Array) -> Array:
         """Run to the latent, `[n, act]`."""
-        action: Array = np.tanh(latent - observation + np.float32(0.1) * noise)
+        action: Array = np.tanh(latent - observation[:, : self.size] + np.float32(0.1) * noise)
         return action
 
     def fold(self, belief: Array, transitions: Transitions) -> Folded:
         """Add one Gaussian for each transition."""
-        seen = transitions.next_observation - np.float32(0.5) * transitions.observation + transitions.action
-        factor = np.tanh(seen + transitions.reward)
+        before, after = transitions.observation[..., : self.size], transitions.next_observation[..., : self.size]
+        factor = np.tanh(after - np.float32(0.5) * before + transitions.action + transitions.reward)
         added = np.concatenate([np.full_like(factor, 0.5), np.float32(0.5) * factor], -1) * transitions.valid
-        after = belief + added.sum(1)
-        precision, weighted = after[:, : self.size], after[:, self.size :]
-        return Folded(after, weighted / precision, 1.0 / np.sqrt(precision))
+        folded = belief + added.sum(1)
+        precision, weighted = folded[:, : self.size], folded[:, self.size :]
+        return Folded(folded, weighted / precision, 1.0 / np.sqrt(precision))
 
 
 def manifest_of(policy: Policy, family: str = "scripted", safety: SafetyLimits | None = None) -> Manifest:
