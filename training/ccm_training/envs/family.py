@@ -1,13 +1,20 @@
-"""What a task family is: a distribution over tasks and a batched environment that simulates many of them at once."""
+"""What a task family is: a distribution over tasks and a batched environment that simulates many of them at once.
 
-from typing import Literal, NamedTuple, Protocol
+Tasks are numpy tables, so that a client can draw them without torch; only `make` needs it.
+"""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ccm_runtime.specs import BoxSpec
 
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
 Split = Literal["train", "test", "ood"]
+Table = NDArray[np.float32]
 
 
 class Step(NamedTuple):
@@ -19,9 +26,9 @@ class Step(NamedTuple):
         terminated: `[n]`, true where the task itself ended the episode.
     """
 
-    observation: Tensor
-    reward: Tensor
-    terminated: Tensor
+    observation: "Tensor"
+    reward: "Tensor"
+    terminated: "Tensor"
 
 
 class BatchedEnv(Protocol):
@@ -31,10 +38,10 @@ class BatchedEnv(Protocol):
     def num_envs(self) -> int:
         """Number of simulations, `n`."""
 
-    def reset(self) -> Tensor:
+    def reset(self) -> "Tensor":
         """Begin an episode everywhere; the first observations, `[n, obs]`."""
 
-    def step(self, action: Tensor) -> Step:
+    def step(self, action: "Tensor") -> Step:
         """Advance every simulation by one step.
 
         Args:
@@ -65,14 +72,14 @@ class Family(Protocol):
     def explore_episodes(self) -> int:
         """K, the usual number of exploration episodes."""
 
-    def sample_tasks(self, split: Split, num: int, seed: int) -> Tensor:
+    def sample_tasks(self, split: Split, num: int, seed: int) -> Table:
         """`num` tasks, `[num, params]`; a function of its arguments alone, disjoint between splits."""
 
-    def task_features(self, tasks: Tensor) -> Tensor:
+    def task_features(self, tasks: Table) -> Table:
         """The tasks as an oracle is told of them, `[n, features]`."""
 
-    def make(self, tasks: Tensor, generator: torch.Generator) -> BatchedEnv:
-        """Simulations of these tasks, on the tasks' device; `generator` draws the initial states."""
+    def make(self, tasks: "Tensor", generator: "Generator") -> BatchedEnv:
+        """Simulations of these tasks, `[n, params]`, on the tasks' device; `generator` draws the initial states."""
 
-    def ceiling(self, tasks: Tensor) -> Tensor | None:
+    def ceiling(self, tasks: Table) -> NDArray[np.float32] | None:
         """Largest return of an episode when the task is known, `[n]`; `None` where only an oracle can tell."""

@@ -4,38 +4,40 @@ All start at the origin, move by the action (at most 0.1 m an axis and step) and
 the sparse reward exists. Facts and figures: PEARL's and CCM's published environments; deviations are named below.
 """
 
-import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ccm_runtime.specs import BoxSpec
-from ccm_training.envs.family import Split, Step
+from ccm_training.envs.family import Split, Table
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from ccm_training.envs.family import BatchedEnv
 
 STRIDE_M = 0.1
-_SPLIT_SALT = {"train": 0, "test": 1, "ood": 2}
+_SPLITS = {"train": 0, "test": 1, "ood": 2}
 _OBSERVATION = BoxSpec(name="observation", labels=("x", "y"), units=("m", "m"), low=(None, None), high=(None, None))
 _ACTION = BoxSpec(
     name="action", labels=("dx", "dy"), units=("m", "m"), low=(-STRIDE_M, -STRIDE_M), high=(STRIDE_M, STRIDE_M)
 )
 
 
-def _angles(split: Split, num: int, seed: int, goals: int) -> Tensor:
-    """Angles on the half circle, `[num, goals]`: evenly spread with a random phase, independently for each goal.
+def _angles(split: Split, num: int, seed: int, goals: int) -> Table:
+    """Angles on the half circle, `[num, goals]`: one in each of `num` equal sectors, independently for each goal.
 
     Splits are disjoint with probability one: each draws from a generator of its own.
     """
-    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + _SPLIT_SALT[split])
-    columns = []
-    for _ in range(goals):
-        strata = torch.randperm(num, generator=generator) + torch.rand(num, generator=generator)
-        columns.append(math.pi * strata / num)
-    return torch.stack(columns, 1)
+    rng = np.random.default_rng((seed, _SPLITS[split]))
+    columns = [(rng.permutation(num) + rng.random(num)) * (np.pi / num) for _ in range(goals)]
+    return np.stack(columns, 1).astype(np.float32)
 
 
-def _on_circle(angle: Tensor, radius: float) -> Tensor:
-    return radius * torch.stack([angle.cos(), angle.sin()], -1)
+def _on_circle(angle: NDArray[np.float32], radius: float) -> Table:
+    return (radius * np.stack([np.cos(angle), np.sin(angle)], -1)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -53,50 +55,32 @@ class SparsePointRobot:
     observation: BoxSpec = _OBSERVATION
     action: BoxSpec = _ACTION
 
-    def sample_tasks(self, split: Split, num: int, seed: int) -> Tensor:
+    def sample_tasks(self, split: Split, num: int, seed: int) -> Table:
         """Goal angles, `[num, 1]`, stratified over the half circle."""
         return _angles(split, num, seed, goals=1)
 
-    def task_features(self, tasks: Tensor) -> Tensor:
+    def task_features(self, tasks: Table) -> Table:
         """The goal, `[n, 2]` in m."""
         return _on_circle(tasks[:, 0], 1.0)
 
-    def make(self, tasks: Tensor, generator: torch.Generator) -> "SparsePointRobotEnv":
+    def make(self, tasks: "Tensor", generator: "Generator") -> "BatchedEnv":
         """Simulations of these tasks (their start is fixed: `generator` is not used)."""
-        del generator
-        return SparsePointRobotEnv(self.task_features(tasks), self.radius)
+        from ccm_training.envs.point_robot_batched import SparsePointRobotEnv  # noqa: PLC0415  (torch)
 
-    def ceiling(self, tasks: Tensor) -> Tensor:
+        del generator
+        goal = tasks.new_tensor(self.task_features(tasks.cpu().numpy()))
+        return SparsePointRobotEnv(goal, self.radius)
+
+    def ceiling(self, tasks: Table) -> NDArray[np.float32]:
         """Return of the best policy that knows the goal, `[n]`.
 
         The axes move independently and the reward falls with the distance, so that going to the goal at full stride
         along each axis is optimal at every step.
         """
         goal = self.task_features(tasks)
-        distances = _greedy_distances(torch.zeros_like(goal)[:, None], goal, self.horizon)[:, 0]
-        return ((1.0 - distances) * (distances <= self.radius)).sum(-1)
-
-
-class SparsePointRobotEnv:
-    """Batched simulation of `SparsePointRobot`."""
-
-    def __init__(self, goal: Tensor, radius: float) -> None:
-        self.num_envs = len(goal)
-        self._goal = goal
-        self._radius = radius
-        self._position = torch.zeros_like(goal)
-
-    def reset(self) -> Tensor:
-        """Back to the origin."""
-        self._position = torch.zeros_like(self._goal)
-        return self._position
-
-    def step(self, action: Tensor) -> Step:
-        """Move; `action` is `[n, 2]` in m."""
-        self._position = self._position + action.clamp(-STRIDE_M, STRIDE_M)
-        distance = (self._position - self._goal).norm(dim=-1)
-        reward = torch.where(distance <= self._radius, 1.0 - distance, 0.0)
-        return Step(self._position, reward, torch.zeros_like(distance, dtype=torch.bool))
+        distances = _greedy_distances(np.zeros_like(goal)[:, None], goal, self.horizon)[:, 0]
+        returns: NDArray[np.float32] = ((1.0 - distances) * (distances <= self.radius)).sum(-1)
+        return returns
 
 
 @dataclass(frozen=True)
@@ -117,73 +101,49 @@ class HardPointRobot:
     observation: BoxSpec = _OBSERVATION
     action: BoxSpec = _ACTION
 
-    def sample_tasks(self, split: Split, num: int, seed: int) -> Tensor:
+    def sample_tasks(self, split: Split, num: int, seed: int) -> Table:
         """Goal angles, `[num, 2]`, each stratified over the half circle."""
         if self.aligned:
-            return _angles(split, num, seed, goals=1).expand(-1, 2).clone()
+            return np.repeat(_angles(split, num, seed, goals=1), 2, axis=1)
         return _angles(split, num, seed, goals=2)
 
-    def task_features(self, tasks: Tensor) -> Tensor:
+    def task_features(self, tasks: Table) -> Table:
         """Both goals, `[n, 4]` in m."""
-        return torch.cat([_on_circle(tasks[:, 0], 0.5), _on_circle(tasks[:, 1], 1.0)], -1)
+        return np.concatenate([_on_circle(tasks[:, 0], 0.5), _on_circle(tasks[:, 1], 1.0)], -1)
 
-    def make(self, tasks: Tensor, generator: torch.Generator) -> "HardPointRobotEnv":
+    def make(self, tasks: "Tensor", generator: "Generator") -> "BatchedEnv":
         """Simulations of these tasks (their start is fixed: `generator` is not used)."""
-        del generator
-        return HardPointRobotEnv(self.task_features(tasks), self.radius)
+        from ccm_training.envs.point_robot_batched import HardPointRobotEnv  # noqa: PLC0415  (torch)
 
-    def ceiling(self, tasks: Tensor) -> Tensor:
+        del generator
+        goals = tasks.new_tensor(self.task_features(tasks.cpu().numpy()))
+        return HardPointRobotEnv(goals, self.radius)
+
+    def ceiling(self, tasks: Table) -> NDArray[np.float32]:
         """Return of the best policy that knows both goals and the stage, `[n]`, to about 0.1 %.
 
-        For every step at which the first goal can be touched and every point of a fine grid where that can happen,
-        the rest of the episode is the greedy approach to the second goal, which is optimal. Stage 0 pays at most 1 a
-        step and stage 1 at least that, so that its few rewards are counted only for the last step.
+        For every point of a fine grid where the first goal can be touched, the rest of the episode is the greedy
+        approach to the second goal, which is optimal. Stage 0 pays at most 1 a step and stage 1 at least that, so
+        that its few rewards are counted only for the last step.
         """
         goals = self.task_features(tasks)
         first, second = goals[:, :2], goals[:, 2:]
         touch = self.radius / 2
-        spread = torch.linspace(-touch, touch, 25, device=tasks.device, dtype=tasks.dtype)
-        offsets = torch.stack(torch.meshgrid(spread, spread, indexing="ij"), -1).reshape(-1, 2)
-        offsets = offsets[offsets.norm(dim=-1) <= touch + 1e-6]
+        spread = np.linspace(-touch, touch, 25, dtype=np.float32)
+        offsets = np.stack(np.meshgrid(spread, spread, indexing="ij"), -1).reshape(-1, 2)
+        offsets = offsets[np.linalg.norm(offsets, axis=-1) <= touch + 1e-6]
         touches = first[:, None] + offsets  # [n, points, 2]
-        steps = (touches.abs().amax(-1) / STRIDE_M - 1e-4).ceil().clamp(min=1)  # [n, points]
+        steps = np.maximum(np.ceil(np.abs(touches).max(-1) / STRIDE_M - 1e-4), 1.0)  # [n, points]
         distance = _greedy_distances(touches, second, self.horizon)  # [n, points, horizon]
-        reward = torch.where(distance <= self.radius, 6.0 - distance, 1.0)
-        in_time = torch.arange(self.horizon, device=tasks.device) < self.horizon - steps[..., None]
-        rest = (reward * in_time).sum(-1)
-        return (rest + 1.0 - offsets.norm(dim=-1)).amax(-1)
+        reward = np.where(distance <= self.radius, 6.0 - distance, 1.0)
+        in_time = np.arange(self.horizon) < self.horizon - steps[..., None]
+        returns: NDArray[np.float32] = (reward * in_time).sum(-1) + 1.0 - np.linalg.norm(offsets, axis=-1)
+        return returns.max(-1).astype(np.float32)
 
 
-class HardPointRobotEnv:
-    """Batched simulation of `HardPointRobot`."""
-
-    def __init__(self, goals: Tensor, radius: float) -> None:
-        self.num_envs = len(goals)
-        self._first, self._second = goals[:, :2], goals[:, 2:]
-        self._radius = radius
-        self._position = torch.zeros_like(self._first)
-        self._touched = torch.zeros(len(goals), dtype=torch.bool, device=goals.device)
-
-    def reset(self) -> Tensor:
-        """Back to the origin, with both goals still to do."""
-        self._position = torch.zeros_like(self._first)
-        self._touched = torch.zeros_like(self._touched)
-        return self._position
-
-    def step(self, action: Tensor) -> Step:
-        """Move; `action` is `[n, 2]` in m."""
-        self._position = self._position + action.clamp(-STRIDE_M, STRIDE_M)
-        to_first = (self._position - self._first).norm(dim=-1)
-        to_second = (self._position - self._second).norm(dim=-1)
-        searching = torch.where(to_first <= self._radius, 1.0 - to_first, 0.0)
-        staying = torch.where(to_second <= self._radius, 6.0 - to_second, 1.0)
-        reward = torch.where(self._touched, staying, searching)
-        self._touched = self._touched | (to_first <= self._radius / 2)
-        return Step(self._position, reward, torch.zeros_like(self._touched))
-
-
-def _greedy_distances(start: Tensor, goal: Tensor, horizon: int) -> Tensor:
+def _greedy_distances(start: Table, goal: Table, horizon: int) -> NDArray[np.float32]:
     """Distance to the goal after 1..horizon full-stride steps, `[n, points, horizon]`; start `[n, points, 2]`."""
-    gap = (goal[:, None] - start).abs()[:, :, None]
-    walked = STRIDE_M * torch.arange(1, horizon + 1, device=goal.device, dtype=goal.dtype)
-    return (gap - walked[:, None]).clamp(min=0.0).norm(dim=-1)
+    gap = np.abs(goal[:, None] - start)[:, :, None]
+    walked = STRIDE_M * np.arange(1, horizon + 1, dtype=np.float32)
+    distances: NDArray[np.float32] = np.linalg.norm(np.maximum(gap - walked[:, None], 0.0), axis=-1)
+    return distances
