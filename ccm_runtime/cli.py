@@ -189,7 +189,7 @@ def adapt(
     as_json: AsJson = False,
 ) -> None:
     """Run trials on simulated tasks against a server and show how the return grows, episode by episode."""
-    with needs("gym"):
+    with needs("serve"):
         from ccm_runtime.commands.adapt import adapt as run
 
         run(server, family=env, tasks=tasks, trials=trials, seed=seed, as_json=as_json)

@@ -5,10 +5,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -16,11 +14,9 @@ from pydantic import BaseModel
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
-from ccm_runtime.commands.simulation import SimulatedTask, random_return
 from ccm_runtime.drive import drive_async
 from ccm_runtime.messages import Agent
-from ccm_training.envs.family import Family, Split
-from ccm_training.envs.registry import get_family
+from ccm_training.envs.simulated import SimulatedFamily, get_simulated, random_return
 
 _AT_ONCE = 16
 _RESAMPLES = 2_000
@@ -84,42 +80,38 @@ def run_trials(target: str, *, family: str | None, tasks: str, trials: int, seed
         seed: What they are drawn with.
     """
     if family is not None:
-        get_family(family)  # an unknown name is told before anything else
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the simulations are tiny
-    try:
-        return asyncio.run(_run_trials(target, family, cast("Split", tasks), trials, seed))
-    finally:
-        torch.set_num_threads(threads)
+        get_simulated(family)  # an unknown name is told before anything else
+    return asyncio.run(_run_trials(target, family, tasks, trials, seed))
 
 
-async def _run_trials(target: str, family_name: str | None, split: Split, trials: int, seed: int) -> Adaptation:
+async def _run_trials(target: str, family_name: str | None, split: str, trials: int, seed: int) -> Adaptation:
     async with AsyncClient(target, timeout_s=60.0) as client:
         agent = await client.describe()
-        family = get_family(family_name or agent.family)
+        family = get_simulated(family_name or agent.family)
         tasks = family.sample_tasks(split, trials, seed)
         started = time.perf_counter()
         returns = await _all_trials(client, family, tasks, seed)
         seconds = time.perf_counter() - started
-    ceilings = family.ceiling(tasks)
     return summarize(
         agent,
         returns,
         family=family.name,
         split=split,
         seed=seed,
-        ceilings=None if ceilings is None else ceilings.numpy(),
+        ceilings=family.ceiling(tasks),
         floor=random_return(family, tasks, seed),
         seconds=seconds,
     )
 
 
-async def _all_trials(client: AsyncClient, family: Family, tasks: torch.Tensor, seed: int) -> NDArray[np.float64]:
+async def _all_trials(
+    client: AsyncClient, family: SimulatedFamily, tasks: NDArray[np.float32], seed: int
+) -> NDArray[np.float64]:
     """Returns `[tasks, episodes]`."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def trial(index: int) -> list[float]:
-        env = SimulatedTask(family, tasks[index], seed)
+        env = family.simulate(tasks[index])
         async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
             return await drive_async(env, session)
 

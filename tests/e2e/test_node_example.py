@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ccm_runtime.client import Client
-from ccm_runtime.commands.simulation import SimulatedTask
 from ccm_runtime.drive import drive
 from ccm_runtime.manifest import Adaptation
 from ccm_runtime.testing import ScriptedPolicy, serve
-from ccm_training.envs.registry import get_family
+from ccm_training.envs.simulated import get_simulated
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "node"
@@ -63,7 +61,7 @@ def test_a_node_client_runs_the_same_trial_as_ours(example, address):
     assert finished.returncode == 0, finished.stderr
     trial = json.loads(finished.stdout)
 
-    env = SimulatedTask(get_family("hard-point-robot-aligned"), torch.tensor([ANGLE, ANGLE]), seed=0)
+    env = get_simulated("hard-point-robot-aligned").simulate([ANGLE, ANGLE])
     with Client(address) as client, client.open_session(seed=3) as session:
         expected = drive(env, session)
     assert trial["returns"] == pytest.approx(expected, rel=1e-3)
@@ -91,10 +89,8 @@ def test_the_example_s_environment_is_ours(example):
     finished = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=60)
     assert finished.returncode == 0, finished.stderr
 
-    family = get_family("hard-point-robot-aligned")
-    task = torch.tensor([ANGLE, ANGLE])
-    env = SimulatedTask(family, task, seed=0)
-    goal = family.task_features(task[None])[0, 2:].numpy()
+    env = get_simulated("hard-point-robot-aligned").simulate([ANGLE, ANGLE])
+    goal = np.array([np.cos(ANGLE), np.sin(ANGLE)])
     position, _ = env.reset()
     total, over = 0.0, False
     while not over:
