@@ -32,7 +32,7 @@ def test_the_model_card_is_optional(tiny_bundle):
 def test_a_folder_that_is_no_bundle_is_missing(tmp_path):
     with pytest.raises(BundleMissingError, match="no bundle at"):
         load_bundle(tmp_path / "nowhere")
-    with pytest.raises(BundleMissingError, match="has no manifest.json"):
+    with pytest.raises(BundleMissingError, match=r"has no manifest\.json"):
         load_bundle(tmp_path)
 
 

@@ -1,0 +1,50 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from ccm_runtime.config import ServerConfig, is_loopback
+from ccm_runtime.errors import ConfigError
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default():
+    environ = {"CCM_PORT": "1234", "CCM_MAX_SESSIONS": "7", "HOME": "/"}
+    config = ServerConfig.resolve({"port": 99, "host": None}, environ)
+    assert (99, 7, "127.0.0.1") == (config.port, config.max_sessions, config.host)
+
+
+def test_every_setting_is_documented():
+    documented = set(re.findall(r"(\w+): ", ServerConfig.__doc__ or ""))
+    assert set(ServerConfig.model_fields) <= documented
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"port": 70_000}, "port: "),
+        ({"max_sessions": 0}, "max_sessions: "),
+        ({"device": "tpu"}, "device: "),
+        ({"unheard_of": 1}, "unheard_of: "),
+        ({"tls_cert": "a.pem"}, "tls_cert and tls_key go together"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(flags, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        ServerConfig.resolve(flags, {})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.4", "robot.example", ""])  # noqa: S104 (refused)
+def test_beyond_loopback_needs_tls_and_a_token(host):
+    assert not is_loopback(host)
+    pair = {"tls_cert": Path("c"), "tls_key": Path("k")}
+    for partial in ({}, pair, {"token_file": Path("t")}):
+        with pytest.raises(ConfigError, match="reached from other machines"):
+            ServerConfig.resolve({"host": host, **partial}, {})
+    assert host == ServerConfig.resolve({"host": host, **pair, "token_file": Path("t")}, {}).host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.8.8.8"])
+def test_loopback_needs_nothing(host):
+    assert is_loopback(host)
+    assert host == ServerConfig(host=host).host
