@@ -207,10 +207,9 @@ def hash_(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A tra
 @app.command(short_help="List the simulated task families.")
 def families(as_json: AsJson = False) -> None:
     """List the task families that can be trained on and adapted to."""
-    with needs("train"):
-        from ccm_runtime.commands.families import families as run
+    from ccm_runtime.commands.families import families as run
 
-        run(as_json=as_json)
+    run(as_json=as_json)
 
 
 @app.command(short_help="What is installed and truly active.")

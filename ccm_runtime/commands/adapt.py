@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import typer
@@ -16,7 +17,9 @@ from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.drive import drive_async
 from ccm_runtime.messages import Agent
-from ccm_training.envs.simulated import SimulatedFamily, get_simulated, random_return
+from ccm_training.envs.family import Family, Split, Table
+from ccm_training.envs.registry import get_family
+from ccm_training.envs.simulated import random_return, simulate
 
 _AT_ONCE = 16
 _RESAMPLES = 2_000
@@ -80,14 +83,14 @@ def run_trials(target: str, *, family: str | None, tasks: str, trials: int, seed
         seed: What they are drawn with.
     """
     if family is not None:
-        get_simulated(family)  # an unknown name is told before anything else
-    return asyncio.run(_run_trials(target, family, tasks, trials, seed))
+        get_family(family)  # an unknown name is told before anything else
+    return asyncio.run(_run_trials(target, family, cast("Split", tasks), trials, seed))
 
 
-async def _run_trials(target: str, family_name: str | None, split: str, trials: int, seed: int) -> Adaptation:
+async def _run_trials(target: str, family_name: str | None, split: Split, trials: int, seed: int) -> Adaptation:
     async with AsyncClient(target, timeout_s=60.0) as client:
         agent = await client.describe()
-        family = get_simulated(family_name or agent.family)
+        family = get_family(family_name or agent.family)
         tasks = family.sample_tasks(split, trials, seed)
         started = time.perf_counter()
         returns = await _all_trials(client, family, tasks, seed)
@@ -104,14 +107,12 @@ async def _run_trials(target: str, family_name: str | None, split: str, trials: 
     )
 
 
-async def _all_trials(
-    client: AsyncClient, family: SimulatedFamily, tasks: NDArray[np.float32], seed: int
-) -> NDArray[np.float64]:
+async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: int) -> NDArray[np.float64]:
     """Returns `[tasks, episodes]`."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def trial(index: int) -> list[float]:
-        env = family.simulate(tasks[index])
+        env = simulate(family, tasks[index])
         async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
             return await drive_async(env, session)
 

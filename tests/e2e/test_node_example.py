@@ -7,25 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from roaming import ANGLE, Roaming
 
 from ccm_runtime.client import Client
 from ccm_runtime.drive import drive
 from ccm_runtime.manifest import Adaptation
-from ccm_runtime.testing import ScriptedPolicy, serve
-from ccm_training.envs.simulated import get_simulated
+from ccm_runtime.testing import serve
+from ccm_training.envs.registry import get_family
+from ccm_training.envs.simulated import simulate
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "node"
 PROTO = ROOT / "proto" / "ccm_runtime" / "v1" / "adaptation.proto"
-ANGLE = 1.0
-
-
-class Roaming(ScriptedPolicy):
-    """Explores along the goals' direction (no step ends on the edge of a goal) and executes by its belief."""
-
-    def explore(self, observation, belief, noise):  # noqa: ARG002
-        heading = np.array([np.cos(ANGLE), np.sin(ANGLE)], np.float32)
-        return np.tile(0.0713 * heading, (len(observation), 1)).astype(np.float32)
 
 
 pytestmark = pytest.mark.skipif(
@@ -61,7 +54,7 @@ def test_a_node_client_runs_the_same_trial_as_ours(example, address):
     assert finished.returncode == 0, finished.stderr
     trial = json.loads(finished.stdout)
 
-    env = get_simulated("hard-point-robot-aligned").simulate([ANGLE, ANGLE])
+    env = simulate(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
     with Client(address) as client, client.open_session(seed=3) as session:
         expected = drive(env, session)
     assert trial["returns"] == pytest.approx(expected, rel=1e-3)
@@ -89,7 +82,7 @@ def test_the_example_s_environment_is_ours(example):
     finished = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=60)
     assert finished.returncode == 0, finished.stderr
 
-    env = get_simulated("hard-point-robot-aligned").simulate([ANGLE, ANGLE])
+    env = simulate(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
     goal = np.array([np.cos(ANGLE), np.sin(ANGLE)])
     position, _ = env.reset()
     total, over = 0.0, False

@@ -155,7 +155,7 @@ def test_an_interrupt_ends_with_code_130(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "needs", lambda _: interrupted())
-    monkeypatch.setattr(sys, "argv", ["ccm", "families"])
+    monkeypatch.setattr(sys, "argv", ["ccm", "verify", "bundle"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 130
@@ -163,7 +163,7 @@ def test_an_interrupt_ends_with_code_130(monkeypatch, capsys):
 
 def test_a_missing_extra_names_the_command_that_installs_it():
     script = (
-        "import sys\nsys.modules['torch'] = None\nsys.argv = ['ccm', 'families']\n"
+        "import sys\nsys.modules['torch'] = None\nsys.argv = ['ccm', 'train', '--config', 'quickstart']\n"
         "from ccm_runtime.cli import main\nmain()"
     )
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
