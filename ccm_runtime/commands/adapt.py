@@ -151,7 +151,7 @@ def summarize(
     ceiling = None if ceilings is None else float(ceilings.mean())
     score, interval = None, None
     if ceiling is not None:
-        base = floor if min(floor, ceiling) < 0.0 else 0.0
+        base = floor if floor < 0.0 else 0.0
         shares = (scored - base) / (ceiling - base)
         score, interval = float(shares.mean()), _bootstrap(shares, seed)
     return Adaptation(

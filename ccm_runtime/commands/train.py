@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from ccm_runtime.commands.show import show_evaluation
 from ccm_training.config import load_config
 from ccm_training.train import train as train_run
 
@@ -21,6 +22,11 @@ def train(
     """Train one run and say where it is and what to do next."""
     resolved = load_config(config, overrides, method=method, seed=seed)
     folder = run_dir or Path("runs") / f"{Path(config).stem}-{resolved.method}-{resolved.seed}"
-    train_run(resolved, folder, device=device, resume=resume, progress=True)
-    typer.echo(f"run: {folder}")
+    result = train_run(resolved, folder, device=device, resume=resume, progress=True)
+    if result.stopped_by is not None:
+        typer.echo(f"stopped by {result.stopped_by.name}; go on with the same command and --resume", err=True)
+        raise typer.Exit(128 + result.stopped_by)
+    if result.evaluation is not None:
+        show_evaluation(result.evaluation.model_dump())
+    typer.echo(f"\nrun:  {folder}")
     typer.echo(f"next: ccm evaluate {folder}    or    ccm export {folder} --out bundle", err=True)
