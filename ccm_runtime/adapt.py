@@ -154,10 +154,12 @@ class Adapter:
         if not abs(event.reward) <= _LARGEST:  # not a number compares as false
             raise SpecError(f"reward is {event.reward}; it must be a finite float32")
         applied = event.applied_action
-        return replace(
-            event,
-            observation=self.policy.observation.validate_array(event.observation),
-            applied_action=None if applied is None else self.policy.action.validate_array(applied),
+        return Transition(
+            self.policy.observation.validate_array(event.observation),
+            event.reward,
+            event.terminated,
+            event.truncated,
+            None if applied is None else self.policy.action.validate_array(applied),
         )
 
     def propose(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[Proposal]:
@@ -259,18 +261,21 @@ class Adapter:
         """Return the trial after a transition whose fold is known (one row)."""
         phase = memory.trial.phase
         trial = advance(memory.trial, Stepped(terminated=event.terminated, truncated=event.truncated))
-        memory = _remember(memory, folded)
+        known = _usable(folded, memory)
         adaptation = self.policy.adaptation
         over = not trial.in_episode
         if over and phase is Phase.EXPLORE and adaptation.certain_at is not None:
-            known = float(certainty(memory.latent_std[None])[0])
-            trial = advance(trial, ExplorationCompleted()) if known >= adaptation.certain_at else trial
+            certain = float(certainty(known.latent_std[None])[0]) >= adaptation.certain_at
+            trial = advance(trial, ExplorationCompleted()) if certain else trial
         follows = adaptation.while_executing and adaptation.latent == "mean"
         total = memory.return_so_far + event.reward
         return replace(
             memory,
             trial=trial,
-            latent=memory.latent_mean if follows else memory.latent,
+            belief=known.belief,
+            latent_mean=known.latent_mean,
+            latent_std=known.latent_std,
+            latent=known.latent_mean if follows else memory.latent,
             observation=self._seen(event),
             command=None if over else _applied(memory, event),
             num_events=memory.num_events + 1,
@@ -303,11 +308,11 @@ def close(memory: Memory) -> Memory:
     return replace(memory, trial=advance(memory.trial, Closed()))
 
 
-def _remember(memory: Memory, folded: Folded) -> Memory:
-    """Return the memory with the folded belief, unless a freak transition made that unusable."""
-    if not all(np.isfinite(part).all() for part in (folded.belief, folded.latent_mean, folded.latent_std)):
-        return memory
-    return replace(memory, belief=folded.belief, latent_mean=folded.latent_mean, latent_std=folded.latent_std)
+def _usable(folded: Folded, memory: Memory) -> Folded:
+    """Return what was folded or, if a freak transition made that unusable, what was known before."""
+    if all(np.isfinite(part).all() for part in (folded.belief, folded.latent_mean, folded.latent_std)):
+        return folded
+    return Folded(memory.belief, memory.latent_mean, memory.latent_std)
 
 
 def _applied(memory: Memory, event: Transition) -> Array:

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import SessionLimitError, SessionUnknownError, StepGapError
@@ -25,14 +25,12 @@ class Session:
         memory: The trial.
         last_answer: What the last event was answered with; `None` before the first.
         idempotency_key: The client's own name for it, or empty.
-        last_used_s: When it was last used, on the table's clock.
     """
 
     session_id: str
     memory: Memory
     last_answer: Answer | None = None
     idempotency_key: str = ""
-    last_used_s: float = 0.0
 
     @property
     def next_sequence(self) -> int:
@@ -55,7 +53,7 @@ class Session:
 
     def answered(self, memory: Memory, answer: Answer) -> "Session":
         """Return the session after an event."""
-        return replace(self, memory=memory, last_answer=answer)
+        return Session(self.session_id, memory, answer, self.idempotency_key)
 
 
 class SessionTable:
@@ -76,6 +74,7 @@ class SessionTable:
         self._clock = clock
         self._secret = secrets.token_bytes(32) if secret is None else secret
         self._sessions: OrderedDict[str, Session] = OrderedDict()  # the longest idle one first
+        self._last_used_s: dict[str, float] = {}
         self._by_key: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -130,10 +129,10 @@ class SessionTable:
 
     def keep(self, session: Session) -> Session:
         """Store the session's new value, as used now, and return it."""
-        used = replace(session, last_used_s=self._clock())
-        self._sessions[used.session_id] = used
-        self._sessions.move_to_end(used.session_id)
-        return used
+        self._sessions[session.session_id] = session
+        self._sessions.move_to_end(session.session_id)
+        self._last_used_s[session.session_id] = self._clock()
+        return session
 
     def close(self, session_id: str, token: str) -> Session | None:
         """Remove a session and return it; `None` if it is gone already.
@@ -153,12 +152,12 @@ class SessionTable:
         num_expired = 0
         while self._sessions:
             session = next(iter(self._sessions.values()))
-            if session.last_used_s >= oldest_s:
+            if self._last_used_s[session.session_id] >= oldest_s:
                 break
             self._remove(session)
             num_expired += 1
         return num_expired
 
     def _remove(self, session: Session) -> None:
-        del self._sessions[session.session_id]
+        del self._sessions[session.session_id], self._last_used_s[session.session_id]
         self._by_key.pop(session.idempotency_key, None)

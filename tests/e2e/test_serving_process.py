@@ -111,7 +111,7 @@ def test_a_port_that_is_taken_is_named(tiny_bundle):
 
 
 def test_metrics_are_served_on_their_port(tiny_bundle, unused_tcp_port):
-    with start(bundle=tiny_bundle, metrics_port=unused_tcp_port) as process:
+    with start(bundle=tiny_bundle, metrics_port=unused_tcp_port, drain_s=0) as process:
         with grpc.insecure_channel(listening(process)) as channel:
             begun(channel)
             with urllib.request.urlopen(f"http://127.0.0.1:{unused_tcp_port}/metrics", timeout=LIMIT_S) as page:
