@@ -51,7 +51,7 @@ def draw(path: Table, goals: Table, size: int = 256) -> NDArray[np.uint8]:
         _blend(picture, colour, 0.25 * _inside(distance - radius, width))
         edge: Pixels = np.abs(distance - radius) - np.float32(0.7 * width)
         _blend(picture, colour, _inside(edge, width))
-    _blend(picture, _START, _inside(np.hypot(pixels[..., 0], pixels[..., 1]) - 2.5 * width, width))
+    _blend(picture, _START, _inside(np.linalg.norm(pixels, axis=-1) - 2.5 * width, width))
     if len(path) > 1:
         _blend(picture, _PATH, _inside(_distance_to_path(pixels, path) - 0.7 * width, width))
     _blend(picture, _PATH, _inside(np.linalg.norm(pixels - path[-1], axis=-1) - 3.5 * width, width))
