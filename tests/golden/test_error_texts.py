@@ -43,8 +43,10 @@ TEXTS = [
     (full, "the server already holds its maximum of 1 sessions; close one, or raise --max-sessions"),
     (
         lambda: SessionTable(1, 60.0).get("a", "b"),
-        "no such session: it was closed, was idle for longer than 60 s, or the token is another session's; "
-        "open a new one",
+        (
+            "no such session: it was closed, was idle for longer than 60 s, or the token is another session's; "
+            "open a new one"
+        ),
     ),
     (
         lambda: ADAPTER.step([FRESH], [BeginEpisode([0.0])]),
