@@ -69,6 +69,7 @@ class CollectConfig(_Frozen):
         iterations: Rounds of collecting and updating.
         tasks: Tasks that run one trial each, every iteration.
         noise_correlation: Of the policies' noise from one step to the next; correlated noise covers more ground.
+        stroll_probability: Chance at each step to begin a stroll: one random action, held for 5 steps on average.
         capacity: Trials kept of each task.
     """
 
@@ -77,6 +78,7 @@ class CollectConfig(_Frozen):
     iterations: Positive = 100
     tasks: Positive = 20
     noise_correlation: Share = 0.9
+    stroll_probability: Share = 0.0
     capacity: Positive = 64
 
 

@@ -30,7 +30,15 @@ class Replay:
     """Trials `[tasks, capacity, episodes, horizon, ...]` on one device, overwritten oldest first."""
 
     def __init__(
-        self, *, tasks: int, capacity: int, episodes: int, horizon: int, observation: int, action: int, device: torch.device
+        self,
+        *,
+        tasks: int,
+        capacity: int,
+        episodes: int,
+        horizon: int,
+        observation: int,
+        action: int,
+        device: torch.device,
     ) -> None:
         self.capacity = capacity
         self.episodes, self.horizon = episodes, horizon

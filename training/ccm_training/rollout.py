@@ -1,7 +1,6 @@
 """Trials in lock-step over many simulated tasks, driven by the runtime's own `Trial`."""
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -60,28 +59,100 @@ class Trials(NamedTuple):
         return (self.rows.reward * self.rows.valid).sum((2, 3))
 
 
-class Noise:
-    """Standard-normal noise `[n, size]`, correlated from one draw to the next; a new start at each `restart`."""
+class Wanderer:
+    """Actions that are held for a while, `[n, act]`: half drawn within the bounds, half on their boundary.
 
-    def __init__(self, num: int, size: int, *, correlation: float, generator: torch.Generator) -> None:
-        self._shape = (num, size)
-        self._correlation = correlation
+    Sparse rewards are found by going somewhere, which noise that is fresh at every step does not do.
+
+    Args:
+        low: Lower bounds, `[act]`.
+        high: Upper bounds, `[act]`.
+        turn_probability: Chance at each step that an action is given up for another.
+        generator: Draws everything.
+    """
+
+    def __init__(self, low: Tensor, high: Tensor, *, turn_probability: float, generator: torch.Generator) -> None:
+        self._middle, self._reach = (high + low) / 2, (high - low) / 2
+        self._turn_probability = turn_probability
         self._generator = generator
-        self._value = self._draw()
 
-    def _draw(self) -> Tensor:
+    def chance(self, num: int, probability: float) -> Tensor:
+        """Independent coin tosses, `[num, 1]`."""
+        return torch.rand(num, 1, generator=self._generator, device=self._reach.device) < probability
+
+    def turn(self, num: int) -> Tensor:
+        """New actions, `[num, act]`."""
+        shape = (num, len(self._reach))
+        inside = 2.0 * torch.rand(shape, generator=self._generator, device=self._reach.device) - 1.0
+        edge = inside / inside.abs().amax(-1, keepdim=True)
+        return self._middle + self._reach * torch.where(self.chance(num, 0.5), edge, inside)
+
+    def keep_or_turn(self, action: Tensor) -> Tensor:
+        """The same actions, or by chance new ones."""
+        return torch.where(self.chance(len(action), self._turn_probability), self.turn(len(action)), action)
+
+
+class Noise:
+    """What keeps collected trials different: correlated noise for the policies, and strolls.
+
+    The noise is standard normal and correlated from one draw to the next (Eberhard et al., 2023). A stroll holds one
+    random action for several steps, whatever the policy says (temporally extended epsilon-greedy: Dabney et al., 2021).
+
+    Args:
+        num: Simulations.
+        wanderer: Draws the strolls' actions.
+        correlation: Of one draw with the next.
+        stroll_probability: Chance at each step to begin a stroll.
+        stroll_end_probability: Chance at each step to end one.
+        generator: Draws everything else.
+    """
+
+    def __init__(
+        self,
+        num: int,
+        wanderer: Wanderer,
+        *,
+        size: int,
+        correlation: float,
+        stroll_probability: float = 0.0,
+        stroll_end_probability: float = 0.2,
+        generator: torch.Generator,
+    ) -> None:
+        self._shape = (num, size)
+        self._wanderer = wanderer
+        self._correlation = correlation
+        self._begin, self._end = stroll_probability, stroll_end_probability
+        self._generator = generator
+        self.restart()
+
+    def _fresh(self) -> Tensor:
         return torch.randn(self._shape, generator=self._generator, device=self._generator.device)
 
     def restart(self) -> None:
-        """Forget the last draw."""
-        self._value = self._draw()
+        """Begin an episode."""
+        self._value = self._fresh()
+        self._action = self._wanderer.turn(self._shape[0])
+        self._strolling = torch.zeros(self._shape[0], 1, dtype=torch.bool, device=self._generator.device)
 
     def draw(self) -> Tensor:
-        """The next noise."""
+        """The policies' next noise, `[n, act]`."""
         value = self._value
-        fresh = math.sqrt(1.0 - self._correlation**2)
-        self._value = self._correlation * value + fresh * self._draw()
+        self._value = self._correlation * value + math.sqrt(1.0 - self._correlation**2) * self._fresh()
         return value
+
+    def disturb(self, action: Tensor) -> Tensor:
+        """The policies' actions, or the stroll's where one is under way, `[n, act]`."""
+        num = len(action)
+        begins = self._wanderer.chance(num, self._begin) & ~self._strolling
+        ends = self._wanderer.chance(num, self._end) & self._strolling
+        self._action = torch.where(begins, self._wanderer.turn(num), self._action)
+        self._strolling = (self._strolling | begins) & ~ends
+        return torch.where(self._strolling, self._action, action)
+
+
+def stack(parts: list[Rows]) -> Rows:
+    """Rows along a new dimension after the first."""
+    return Rows(*(torch.stack(field, 1) for field in zip(*parts, strict=True)))
 
 
 def agent_observation(observation: Tensor, reward: Tensor, *, observe_reward: bool) -> Tensor:
@@ -89,68 +160,73 @@ def agent_observation(observation: Tensor, reward: Tensor, *, observe_reward: bo
     return torch.cat([observation, reward[:, None]], -1) if observe_reward else observation
 
 
+class Stepper:
+    """One episode everywhere: steps the simulations, appends the previous reward, pads where an episode has ended."""
+
+    def __init__(self, env: BatchedEnv, *, observe_reward: bool) -> None:
+        self._env, self._observe_reward = env, observe_reward
+        first = env.reset()
+        self._alive = first.new_ones(len(first), 1)
+        self.observation = agent_observation(first, first.new_zeros(len(first)), observe_reward=observe_reward)
+
+    def step(self, action: Tensor) -> Rows:
+        """The transition of every simulation, fields `[n, ...]`."""
+        step = self._env.step(action)
+        after = agent_observation(step.observation, step.reward, observe_reward=self._observe_reward)
+        ended = step.terminated[:, None].to(self._alive)
+        rows = Rows(self.observation, action, step.reward[:, None] * self._alive, after, ended, self._alive)
+        self._alive = self._alive * (1.0 - ended)
+        self.observation = after
+        return rows
+
+
 @torch.no_grad()
-def run_trials(env: BatchedEnv, policy: BatchPolicy, *, episodes: int, noise: Noise | None, generator: torch.Generator) -> Trials:
+def run_trials(
+    env: BatchedEnv, policy: BatchPolicy, *, episodes: int, noise: Noise | None, generator: torch.Generator
+) -> Trials:
     """Run one trial on every simulation.
 
     Args:
         env: The simulations, `n` of them.
         policy: Who acts; its `adaptation` says how.
         episodes: N, episodes of the trial.
-        noise: Noise of the actions; `None`: deterministic.
+        noise: Keeps collected trials different; `None`: deterministic.
         generator: Draws latents where they are sampled.
     """
     plan = policy.adaptation
     trial = Trial(explore_episodes=plan.explore_episodes, horizon=plan.horizon)
     belief = policy.initial_belief(env.num_envs)
     certain = torch.zeros(env.num_envs, dtype=torch.bool, device=belief.device)
-    collected: list[Rows] = []
-    certainties, beliefs = [], []
+    collected, certainties, beliefs = [], [], []
     for _ in range(episodes):
         exploring = (trial.phase is Phase.EXPLORE) & ~certain
         trial = advance(trial, EpisodeBegan())
+        stepper, steps = Stepper(env, observe_reward=plan.observe_reward), []
+        latent = _latent(policy, belief, generator)
         if noise is not None:
             noise.restart()
-        steps = []
-        for rows, belief in _episode(env, policy, belief, exploring, noise, generator):  # noqa: B020, PLR1704
-            steps.append(rows)
+        while trial.in_episode:
+            if plan.while_executing and plan.latent == "mean":
+                latent = policy.read(belief).mean
+            action = _act(policy, _Situation(stepper.observation, belief, latent, exploring), noise)
+            steps.append(stepper.step(action))
+            belief = policy.fold(belief, steps[-1])
             trial = advance(trial, Stepped())
-        collected.append(Rows(*(torch.stack(field, 1) for field in zip(*steps, strict=True))))
-        std = policy.read(belief).std
-        certainties.append(1.0 - std.square().clamp(max=1.0).mean(-1))
+        collected.append(stack(steps))
+        certainties.append(1.0 - policy.read(belief).std.square().clamp(max=1.0).mean(-1))
         beliefs.append(belief)
         if plan.certain_at is not None:
-            certain |= certainties[-1] >= plan.certain_at
-    rows = Rows(*(torch.stack(field, 1) for field in zip(*collected, strict=True)))
-    return Trials(rows, torch.stack(certainties, 1), torch.stack(beliefs, 1))
+            certain = certain | (certainties[-1] >= plan.certain_at)
+    return Trials(stack(collected), torch.stack(certainties, 1), torch.stack(beliefs, 1))
 
 
-def _episode(
-    env: BatchedEnv,
-    policy: BatchPolicy,
-    belief: Tensor,
-    exploring: Tensor,
-    noise: Noise | None,
-    generator: torch.Generator,
-) -> Iterator[tuple[Rows, Tensor]]:
-    """One episode everywhere: the transitions of each step, and the beliefs after it."""
-    plan = policy.adaptation
-    latent = _latent(policy, belief, generator)
-    reward = torch.zeros(env.num_envs, device=belief.device)
-    alive = torch.ones(env.num_envs, 1, device=belief.device)
-    seen = agent_observation(env.reset(), reward, observe_reward=plan.observe_reward)
-    for _ in range(plan.horizon):
-        if plan.while_executing and plan.latent == "mean":
-            latent = policy.read(belief).mean
-        action = _act(policy, seen, belief, latent, exploring, noise)
-        step = env.step(action)
-        after = agent_observation(step.observation, step.reward, observe_reward=plan.observe_reward)
-        ended = step.terminated[:, None].to(alive)
-        rows = Rows(seen, action, step.reward[:, None] * alive, after, ended, alive)
-        belief = policy.fold(belief, rows)
-        yield rows, belief
-        alive = alive * (1.0 - ended)
-        seen = after
+class _Situation(NamedTuple):
+    """What decides on an action; all `[n, ...]`, `exploring` as booleans `[n]`."""
+
+    seen: Tensor
+    belief: Tensor
+    latent: Tensor
+    exploring: Tensor
 
 
 def _latent(policy: BatchPolicy, belief: Tensor, generator: torch.Generator) -> Tensor:
@@ -161,61 +237,27 @@ def _latent(policy: BatchPolicy, belief: Tensor, generator: torch.Generator) -> 
     return posterior.mean + posterior.std * drawn
 
 
-def _act(
-    policy: BatchPolicy, seen: Tensor, belief: Tensor, latent: Tensor, exploring: Tensor, noise: Noise | None
-) -> Tensor:
-    num = len(seen)
-    drawn = noise.draw() if noise is not None else seen.new_zeros(num, policy.action_size)
-    if not bool(exploring.any()):
-        return policy.execute(seen, latent, drawn)
-    explored = (
-        policy.explore(seen, belief, drawn)
-        if policy.adaptation.explore_with == "belief"
-        else policy.execute(seen, latent, drawn)
-    )
-    if bool(exploring.all()):
-        return explored
-    return torch.where(exploring[:, None], explored, policy.execute(seen, latent, drawn))
+def _act(policy: BatchPolicy, at: _Situation, noise: Noise | None) -> Tensor:
+    drawn = at.seen.new_zeros(len(at.seen), policy.action_size) if noise is None else noise.draw()
+    if policy.adaptation.explore_with == "latent" or not bool(at.exploring.any()):
+        action = policy.execute(at.seen, at.latent, drawn)
+    elif bool(at.exploring.all()):
+        action = policy.explore(at.seen, at.belief, drawn)
+    else:
+        explored = policy.explore(at.seen, at.belief, drawn)
+        action = torch.where(at.exploring[:, None], explored, policy.execute(at.seen, at.latent, drawn))
+    return action if noise is None else noise.disturb(action)
 
 
 @torch.no_grad()
-def wander(
-    env: BatchedEnv,
-    *,
-    episodes: int,
-    horizon: int,
-    low: Tensor,
-    high: Tensor,
-    turn_probability: float,
-    observe_reward: bool,
-    generator: torch.Generator,
-) -> Rows:
-    """Warm-up trials: at each step keep the last action or, by chance, turn to a new one.
-
-    Sparse rewards are found by going somewhere, which noise that is fresh at every step does not do. Half of the
-    new actions are drawn within the bounds and half on their boundary.
-    """
-    device, num = low.device, env.num_envs
-    middle, reach = (high + low) / 2, (high - low) / 2
-
-    def turn() -> Tensor:
-        inside = 2.0 * torch.rand(num, len(low), generator=generator, device=device) - 1.0
-        edge = inside / inside.abs().amax(-1, keepdim=True)
-        at_edge = torch.rand(num, 1, generator=generator, device=device) < 0.5
-        return middle + reach * torch.where(at_edge, edge, inside)
-
+def wander(env: BatchedEnv, wanderer: Wanderer, *, episodes: int, horizon: int, observe_reward: bool) -> Rows:
+    """Warm-up trials under actions that are held for a while; fields `[n, episodes, horizon, ...]`."""
     collected = []
     for _ in range(episodes):
-        reward, alive = torch.zeros(num, device=device), torch.ones(num, 1, device=device)
-        seen = agent_observation(env.reset(), reward, observe_reward=observe_reward)
-        action, steps = turn(), []
+        stepper = Stepper(env, observe_reward=observe_reward)
+        action, steps = wanderer.turn(env.num_envs), []
         for _ in range(horizon):
-            turning = torch.rand(num, 1, generator=generator, device=device) < turn_probability
-            action = torch.where(turning, turn(), action)
-            step = env.step(action)
-            after = agent_observation(step.observation, step.reward, observe_reward=observe_reward)
-            ended = step.terminated[:, None].to(alive)
-            steps.append(Rows(seen, action, step.reward[:, None] * alive, after, ended, alive))
-            alive, seen = alive * (1.0 - ended), after
-        collected.append(Rows(*(torch.stack(field, 1) for field in zip(*steps, strict=True))))
-    return Rows(*(torch.stack(field, 1) for field in zip(*collected, strict=True)))
+            action = wanderer.keep_or_turn(action)
+            steps.append(stepper.step(action))
+        collected.append(stack(steps))
+    return stack(collected)

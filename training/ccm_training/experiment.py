@@ -1,0 +1,190 @@
+"""Everything that one run holds: tasks, networks, replay, random streams and counters, built from the settings."""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccm_runtime.errors import ConfigError, ProviderUnavailableError
+from ccm_runtime.manifest import Adaptation
+from ccm_training.agent import Agent
+from ccm_training.config import Config
+from ccm_training.envs.family import Family
+from ccm_training.envs.registry import get_family
+from ccm_training.policy import AgentPolicy
+from ccm_training.replay import Replay
+from ccm_training.rollout import Wanderer
+from ccm_training.updates import Learner
+
+
+@dataclass
+class Counters:
+    """How far a run has come."""
+
+    iteration: int = 0
+    env_steps: int = 0
+    pretrain_updates: int = 0
+    updates: int = 0
+    time_s: float = 0.0
+
+
+@dataclass
+class Streams:
+    """Independent random streams, all functions of the seed.
+
+    Attributes:
+        collect: Tasks, environments and noise of training trials.
+        learn: Batches and the update's own samples.
+    """
+
+    collect: torch.Generator
+    learn: torch.Generator
+
+    def named(self) -> dict[str, torch.Generator]:
+        """By name, for checkpoints."""
+        return {"collect": self.collect, "learn": self.learn}
+
+
+@dataclass
+class Experiment:
+    """A run in memory."""
+
+    config: Config
+    family: Family
+    device: torch.device
+    adaptation: Adaptation
+    tasks: Tensor
+    features: Tensor
+    agent: Agent
+    learner: Learner
+    replay: Replay
+    streams: Streams
+    counters: Counters = field(default_factory=Counters)
+
+    @property
+    def policy(self) -> AgentPolicy:
+        """The agent as it stands."""
+        return AgentPolicy(self.agent, self.adaptation)
+
+    @property
+    def wanderer(self) -> Wanderer:
+        """Draws held actions within the family's bounds."""
+        low, high = (torch.from_numpy(bound) for bound in (self.family.action.low_array, self.family.action.high_array))
+        return Wanderer(
+            low.to(self.device),
+            high.to(self.device),
+            turn_probability=self.config.collect.turn_probability,
+            generator=self.streams.collect,
+        )
+
+    def policy_for(self, tasks: Tensor) -> AgentPolicy:
+        """The agent for simulations of these tasks; only an oracle looks at them."""
+        features = task_features(self.family, tasks) if self.config.method == "oracle" else None
+        return AgentPolicy(self.agent, self.adaptation, features)
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device.
+
+    Raises:
+        ProviderUnavailableError: CUDA was asked for and does not work here.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
+        raise ProviderUnavailableError(
+            f"--device cuda: torch {torch.__version__} ({built}) finds no usable CUDA device"
+        )
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def adaptation_of(config: Config, family: Family) -> Adaptation:
+    """How trials of this run go."""
+    explore = family.explore_episodes if config.trial.explore_episodes is None else config.trial.explore_episodes
+    if config.method == "oracle":
+        explore = 0
+    return Adaptation(
+        explore_episodes=explore,
+        episodes=explore + config.trial.execute_episodes,
+        horizon=family.horizon,
+        while_executing=config.trial.while_executing,
+        certain_at=config.trial.certain_at,
+        latent=config.trial.latent,
+        explore_with="latent" if config.method == "pearl" else "belief",
+        observe_reward=config.trial.observe_reward,
+    )
+
+
+def task_features(family: Family, tasks: Tensor) -> Tensor:
+    """The tasks as an oracle is told of them, `[n, features]`."""
+    return torch.from_numpy(family.task_features(tasks.cpu().numpy())).to(tasks.device)
+
+
+def build_agent(config: Config, family: Family, device: torch.device) -> Agent:
+    """The run's networks with their first weights, which are a function of the seed alone."""
+    size = family.observation.size + int(config.trial.observe_reward)
+    features = family.task_features(family.sample_tasks("train", 1, 0)).shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        agent = Agent(
+            observations=size,
+            action_low=torch.from_numpy(family.action.low_array),
+            action_high=torch.from_numpy(family.action.high_array),
+            latent=config.networks.latent,
+            hidden=config.networks.hidden,
+            encoder_hidden=config.networks.encoder_hidden,
+            temperature=config.policy.temperature,
+            task_features=features if config.method == "oracle" else 0,
+        )
+    return agent.to(device)
+
+
+def build(config: Config, device: torch.device) -> Experiment:
+    """A run before its first step.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
+    if config.meta_batch > config.tasks.num_train:
+        raise ConfigError(
+            f"meta_batch {config.meta_batch} is larger than tasks.num_train {config.tasks.num_train}; "
+            "a meta-batch holds distinct tasks"
+        )
+    family = get_family(config.family)
+    adaptation = adaptation_of(config, family)
+    tasks = torch.from_numpy(family.sample_tasks("train", config.tasks.num_train, config.tasks.seed)).to(device)
+    agent = build_agent(config, family, device)
+    collect, learn = np.random.SeedSequence(config.seed).generate_state(2).tolist()
+    streams = Streams(
+        torch.Generator(device).manual_seed(collect),
+        torch.Generator(device).manual_seed(learn),
+    )
+    replay = Replay(
+        tasks=len(tasks),
+        capacity=config.collect.capacity,
+        episodes=adaptation.episodes,
+        horizon=family.horizon,
+        observation=family.observation.size + int(config.trial.observe_reward),
+        action=family.action.size,
+        device=device,
+    )
+    return Experiment(
+        config=config,
+        family=family,
+        device=device,
+        adaptation=adaptation,
+        tasks=tasks,
+        features=task_features(family, tasks),
+        agent=agent,
+        learner=Learner(agent, config, adaptation.explore_episodes, streams.learn),
+        replay=replay,
+        streams=streams,
+    )
+
+
+def counters_of(tree: dict[str, float]) -> Counters:
+    """Counters from a checkpoint's JSON."""
+    known = asdict(Counters())
+    return Counters(**{name: type(known[name])(value) for name, value in tree.items() if name in known})
