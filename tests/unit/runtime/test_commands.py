@@ -1,0 +1,136 @@
+import dataclasses
+import io
+import itertools
+import random
+from importlib import metadata
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scripted_server import AGENT
+
+from ccm_runtime.commands import doctor
+from ccm_runtime.commands.adapt import summarize
+from ccm_runtime.commands.extras import needs
+from ccm_runtime.commands.show import show_evaluation
+from ccm_runtime.connection import backoff
+from ccm_runtime.errors import DependencyMissingError
+
+
+def summary(returns, agent=AGENT, ceilings=(100.0, 100.0), floor=0.0):
+    return summarize(
+        agent,
+        np.array(returns, float),
+        family=agent.family,
+        split="test",
+        seed=0,
+        ceilings=None if ceilings is None else np.array(ceilings, np.float32),
+        floor=floor,
+        seconds=2.0,
+    )
+
+
+def test_the_score_is_the_first_executor_episode_s_share_of_the_ceiling():
+    adaptation = summary([[0, 10, 80, 0], [0, 30, 60, 0]])  # K = 2
+    assert adaptation.returns == [0.0, 20.0, 70.0, 0.0]
+    assert adaptation.adaptation_score == pytest.approx(0.7)
+    assert 0.6 <= adaptation.interval[0] <= 0.7 <= adaptation.interval[1] <= 0.8
+    assert adaptation.steps_per_second == 8 * AGENT.horizon / 2.0
+
+
+def test_where_returns_can_be_negative_the_score_counts_from_the_floor():
+    adaptation = summary([[0, 0, -10], [0, 0, -30]], ceilings=(0.0, 0.0), floor=-100.0)
+    assert adaptation.adaptation_score == pytest.approx(0.8)
+
+
+def test_without_a_ceiling_there_is_no_score():
+    adaptation = summary([[0, 0, 1.0]], ceilings=None)
+    assert (adaptation.adaptation_score, adaptation.interval, adaptation.ceiling) == (None, None, None)
+    assert "score unknown" in shown(adaptation)
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "method"),
+    [(f"{AGENT.family}-ccm-0", "ccm"), (f"{AGENT.family}-pearl-cl-12", "pearl-cl"), ("my-agent", "my-agent")],
+)
+def test_the_method_is_read_from_the_agent_s_name(agent_id, method):
+    agent = dataclasses.replace(AGENT, agent_id=agent_id)
+    assert summary([[0, 0, 0]], agent=agent).method == method
+
+
+def shown(adaptation):
+    console = Console(file=io.StringIO(), width=100)
+    show_evaluation(adaptation.model_dump(), console)
+    return console.file.getvalue()
+
+
+def test_the_curve_is_shown_episode_by_episode():
+    lines = shown(summary([[0, 50, 100]])).splitlines()
+    rows = [line.split() for line in lines if "explore" in line or "execute" in line]
+    assert [row[:3] for row in rows] == [["1", "explore", "0.0"], ["2", "explore", "50.0"], ["3", "execute", "100.0"]]
+    bars = [row[3:] for row in rows]
+    assert [len("".join(bar)) for bar in bars] == [0, 15, 30]
+    assert lines[-1].startswith("adaptation score 1.000 [1.000, 1.000] · ceiling 100.0")
+
+
+def test_waits_grow_jitter_and_stay_bounded():
+    waits = list(itertools.islice(backoff(random.Random(0), first_s=0.1, most_s=1.0), 50))
+    for attempt, wait in enumerate(waits):
+        whole = min(0.1 * 2**attempt, 1.0)
+        assert whole / 2 <= wait <= whole
+    assert len(set(waits)) == len(waits)
+
+
+def test_a_missing_package_is_named_with_the_extra_that_holds_it():
+    with pytest.raises(DependencyMissingError, match=r"needs some_package.*pip install 'ccm\[train\]'"), needs("train"):
+        raise ModuleNotFoundError("No module named 'some_package.part'", name="some_package.part")
+
+
+def test_a_missing_module_of_ours_is_a_fault_of_ours():
+    with pytest.raises(ModuleNotFoundError), needs("train"):
+        raise ModuleNotFoundError("No module named 'ccm_training.lost'", name="ccm_training.lost")
+
+
+INSTALLED = {"numpy": "2.0", "ccm": "0.1.0", "onnxruntime": "1.23", "grpcio": "1.76"}
+REQUIRED = [
+    "numpy>=2.0",
+    "onnxruntime>=1.23; extra == 'serve'",
+    "onnxruntime-gpu>=1.23; extra == 'serve-gpu'",
+    "gymnasium>=1.1; extra == 'gym'",
+    'torch>=2.11; extra == "train"',
+    "ccm[serve]; extra == 'all'",
+    "onnx>=1.18; extra == 'export'",
+    "pytest>=8; extra == 'dev'",
+]
+
+
+@pytest.fixture
+def installation(monkeypatch):
+    installed = dict(INSTALLED)
+
+    def version(name):
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: REQUIRED)
+    monkeypatch.setattr(doctor, "_imported", lambda _: None)
+    return installed
+
+
+def test_the_doctor_tells_which_extras_are_whole_and_how_to_get_the_others(installation):
+    diagnosis = doctor.diagnose()
+    assert {name for name, extra in diagnosis.extras.items() if extra.installed} == {"serve"}
+    assert diagnosis.extras["train"].missing == ["torch"]
+    assert (diagnosis.torch_device, diagnosis.onnx_provider) == (None, None)
+    assert [line.rpartition("pip install ")[2] for line in diagnosis.advice] == [
+        "'ccm[gym]'",
+        "'ccm[train]'",
+        "'ccm[export]'",
+    ]
+
+
+def test_the_doctor_warns_of_two_onnxruntimes(installation):
+    installation["onnxruntime-gpu"] = "1.23"
+    assert "share one folder" in doctor.diagnose().advice[0]
