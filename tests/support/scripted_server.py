@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002, N802 (gRPC names its handlers and hands them what they may not need)
+# ruff: noqa: N802 (gRPC names its handlers and hands them what they may not need)
 """A real gRPC server that follows the contract with made-up answers, and breaks off where a test tells it to."""
 
 import asyncio
