@@ -59,9 +59,11 @@ class Tasks(StrEnum):
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON on standard output instead of a table.")]
-Trials = Annotated[int, typer.Option(min=1, help="Trials, each on a task of its own.")]
-Seed = Annotated[int, typer.Option(min=0, help="Everything random is a function of it.")]
-TaskSplit = Annotated[Tasks, typer.Option(help="Which tasks of the family; test tasks were never trained on.")]
+Trials = Annotated[int, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Everything random is a function of it.")]
+TaskSplit = Annotated[
+    Tasks, typer.Option(metavar="train|test|ood", help="Which tasks of the family; test tasks were never trained on.")
+]
 
 
 @app.callback()
@@ -78,7 +80,9 @@ def _ccm(
 
 @app.command(short_help="The whole loop on this CPU, in minutes.")
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the run, the bundle and the report.")] = Path("ccm-quickstart"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run, the bundle and the report.")] = Path(
+        "ccm-quickstart"
+    ),
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -91,13 +95,23 @@ def quickstart(
 
 @app.command(short_help="Meta-train an agent.")
 def train(
-    config: Annotated[str, typer.Option(help="A preset's name or a YAML file, e.g. point_robot_debug.")],
-    override: Annotated[list[str] | None, typer.Option("--set", help="a.b=value; may be repeated.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the config's.")] = None,
-    device: Annotated[Device, typer.Option(help="Where to train; auto takes CUDA if it truly works.")] = Device.AUTO,
-    run_dir: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/CONFIG-METHOD-SEED).")] = None,
+    config: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A preset's name or a YAML file, e.g. point_robot_debug.")
+    ],
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="E.g. policy.discount=0.9; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Instead of the config's.")] = None,
+    device: Annotated[
+        Device, typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto takes CUDA if it truly works.")
+    ] = Device.AUTO,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run (default: runs/CONFIG-METHOD-SEED).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    method: Annotated[Method | None, typer.Option(help="Instead of the config's.")] = None,
+    method: Annotated[
+        Method | None, typer.Option(metavar="ccm|pearl|oracle|random", help="Instead of the config's.")
+    ] = None,
 ) -> None:
     """Meta-train an agent; Ctrl-C saves a checkpoint and stops, --resume goes on."""
     with needs("train"):
@@ -110,7 +124,7 @@ def train(
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR|BUNDLE", help="A training run or an exported bundle.")],
     tasks: TaskSplit = Tasks.TEST,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials, each on a task of its own.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an agent in this process: returns episode by episode, against the ceiling and the floor."""
@@ -144,24 +158,46 @@ def verify(bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder
 @app.command(short_help="Serve a bundle over gRPC.")
 def serve(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="Folder of the bundle (default: the embedded one).")
+        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one (7070).")] = None,
+    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one (7070).")] = None,
     device: Annotated[
-        Device | None, typer.Option(help="cuda refuses to start unless CUDA is truly active (cpu).")
+        Device | None,
+        typer.Option(metavar="auto|cpu|cuda", help="cuda refuses to start unless CUDA is truly active (cpu)."),
     ] = None,
-    max_sessions: Annotated[int | None, typer.Option(help="Most sessions at a time (1024).")] = None,
-    idle_limit_s: Annotated[float | None, typer.Option(help="Close a session idle for this long (300).")] = None,
+    max_sessions: Annotated[int | None, typer.Option(metavar="N", help="Most sessions at a time (1024).")] = None,
+    idle_limit_s: Annotated[
+        float | None, typer.Option(metavar="S", help="Close a session that is idle for this long (300).")
+    ] = None,
+    action_valid_ms: Annotated[
+        int | None, typer.Option(metavar="MS", help="How long after its arrival an action may be applied (1000).")
+    ] = None,
     action_deadline_ms: Annotated[
-        float | None, typer.Option(help="Replace a later action by the bundle's fallback (never).")
+        float | None, typer.Option(metavar="MS", help="Replace a later action by the bundle's fallback (never).")
     ] = None,
-    drain_s: Annotated[float | None, typer.Option(help="How long a shutdown waits for episodes to end (10).")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File with the token that every call must bear.")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Port of Prometheus metrics (none).")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
+    drain_s: Annotated[
+        float | None, typer.Option(metavar="S", help="How long a shutdown waits for episodes to end (10).")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the token that every call must bear.")
+    ] = None,
+    metrics_port: Annotated[int | None, typer.Option(metavar="N", help="Port of Prometheus metrics (none).")] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Most sessions in one run of a network (64).")
+    ] = None,
+    max_calls: Annotated[int | None, typer.Option(metavar="N", help="Most calls under way at a time (4096).")] = None,
+    max_streams: Annotated[
+        int | None, typer.Option(metavar="N", help="Most calls under way on one connection (1024).")
+    ] = None,
+    max_message_bytes: Annotated[
+        int | None, typer.Option(metavar="N", help="Largest message that is read (4 MiB).")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error (info).")
+    ] = None,
 ) -> None:
     """Serve a bundle over gRPC; prints "listening on HOST:PORT" on standard error once it accepts calls.
 
@@ -181,18 +217,27 @@ def adapt(
         str | None, typer.Option(metavar="HOST:PORT", help="A running server (default: one of our own).")
     ] = None,
     env: Annotated[
-        str | None, typer.Option("--env", "--family", help="Simulated task family (default: the server's own).")
+        str | None,
+        typer.Option("--env", "--family", metavar="NAME", help="Simulated task family (default: the server's own)."),
     ] = None,
     tasks: TaskSplit = Tasks.TEST,
     trials: Trials = 20,
     seed: Seed = 0,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the token that the server asks for.")
+    ] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificates to trust, PEM (default: plain text).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run trials on simulated tasks against a server and show how the return grows, episode by episode."""
     with needs("serve"):
+        from ccm_runtime.commands.adapt import Access
         from ccm_runtime.commands.adapt import adapt as run
 
-        run(server, family=env, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
+        access = Access(token_file, tls_ca)
+        run(server, access=access, family=env, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
 
 
 @app.command(name="hash", short_help="SHA-256 of a run's parameters.")

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import grpc
 import numpy as np
 import typer
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.drive import drive_async
+from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.errors import ConfigError
 from ccm_runtime.messages import Agent
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.envs.registry import get_family
@@ -23,6 +27,7 @@ from ccm_training.envs.simulated import random_return, simulate
 
 _AT_ONCE = 16
 _RESAMPLES = 2_000
+_TIMEOUT_S = 60.0  # of a call: many sessions at once on a busy machine
 
 
 class Adaptation(BaseModel):
@@ -62,17 +67,44 @@ class Adaptation(BaseModel):
     steps_per_second: float
 
 
-def adapt(server: str | None, *, family: str | None, tasks: str, trials: int, seed: int, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Access:
+    """What a guarded server asks of its clients.
+
+    Attributes:
+        token_file: File with its token.
+        tls_ca: Certificates to trust, PEM; `None`: plain text.
+    """
+
+    token_file: Path | None = None
+    tls_ca: Path | None = None
+
+    def client(self, target: str) -> AsyncClient:
+        """A client of the server at `target`.
+
+        Raises:
+            ConfigError: A file cannot be read.
+        """
+        token = None if self.token_file is None else _read(self.token_file).decode(errors="replace").strip()
+        credentials = None if self.tls_ca is None else grpc.ssl_channel_credentials(_read(self.tls_ca))
+        return AsyncClient(target, timeout_s=_TIMEOUT_S, token=token, credentials=credentials)
+
+
+def adapt(
+    server: str | None, *, access: Access, family: str | None, tasks: str, trials: int, seed: int, as_json: bool
+) -> None:
     """Run the trials, against a server of our own where none is named, and print what they came to."""
     with _server(server) as target:
-        adaptation = run_trials(target, family=family, tasks=tasks, trials=trials, seed=seed)
+        adaptation = run_trials(target, access=access, family=family, tasks=tasks, trials=trials, seed=seed)
     if as_json:
         typer.echo(adaptation.model_dump_json())
     else:
         show_evaluation(adaptation.model_dump())
 
 
-def run_trials(target: str, *, family: str | None, tasks: str, trials: int, seed: int) -> Adaptation:
+def run_trials(
+    target: str, *, family: str | None, tasks: str, trials: int, seed: int, access: Access = Access()
+) -> Adaptation:
     """Run one trial on each of `trials` tasks against the server at `target`.
 
     Args:
@@ -81,14 +113,15 @@ def run_trials(target: str, *, family: str | None, tasks: str, trials: int, seed
         tasks: Which of its tasks.
         trials: How many.
         seed: What they are drawn with.
+        access: What the server asks of its clients.
     """
     if family is not None:
         get_family(family)  # an unknown name is told before anything else
-    return asyncio.run(_run_trials(target, family, cast("Split", tasks), trials, seed))
+    return asyncio.run(_run_trials(access.client(target), family, cast("Split", tasks), trials, seed))
 
 
-async def _run_trials(target: str, family_name: str | None, split: Split, trials: int, seed: int) -> Adaptation:
-    async with AsyncClient(target, timeout_s=60.0) as client:
+async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, trials: int, seed: int) -> Adaptation:
+    async with client:
         agent = await client.describe()
         family = get_family(family_name or agent.family)
         tasks = family.sample_tasks(split, trials, seed)
@@ -186,10 +219,17 @@ def _method(agent: Agent) -> str:
     return method if method and seed.isdecimal() else agent.agent_id
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
 @contextlib.contextmanager
-def _server(target: str | None, bundle: Path | None = None) -> Iterator[str]:
+def _server(target: str | None) -> Iterator[str]:
     if target is not None:
         yield target
         return
-    with server_process(bundle) as own:
+    with server_process(embedded_bundle()) as own:
         yield own

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,9 +48,11 @@ def bundle(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(bundle):
+def serving(bundle, *flags):
     """A server process and its address; it must end by itself once told to."""
-    process = subprocess.Popen([*CCM, "serve", str(bundle), "--port", "0"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*CCM, "serve", str(bundle), "--port", "0", *map(str, flags)], stderr=subprocess.PIPE, text=True
+    )
     try:
         for line in process.stderr:
             if line.startswith("listening on "):
@@ -88,6 +91,22 @@ def test_adapt_shows_the_curve_to_a_person(bundle):
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("explore") == 2
     assert "adaptation score" in finished.stdout
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_adapt_passes_a_guarded_door(bundle, tmp_path):
+    key, cert, token = tmp_path / "key.pem", tmp_path / "cert.pem", tmp_path / "token"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", cert]
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make, *subject], check=True, capture_output=True, timeout=60)
+    token.write_text("a-long-enough-secret\n", encoding="utf-8")
+    with serving(bundle, "--tls-cert", cert, "--tls-key", key, "--token-file", token) as (_, address):
+        adapting = ["adapt", "--server", address, "--trials", 1, "--tls-ca", cert, "--json"]
+        finished = ccm(*adapting, "--token-file", token)
+        assert finished.returncode == 0, finished.stderr
+        assert json.loads(finished.stdout)["trials"] == 1
+        assert fails(ccm(*adapting), 11, "token")
+        assert fails(ccm(*adapting, "--token-file", tmp_path / "lost"), 2, "cannot read")
 
 
 def test_a_server_ends_with_0_when_it_is_told_to(bundle):

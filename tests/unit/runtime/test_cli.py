@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccm_runtime import cli
+from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import CcmError, SpecError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
@@ -40,6 +42,10 @@ def fails(finished, exit_code, *words):
     return True
 
 
+def golden(name):
+    return (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_is_as_it_was_agreed(command, monkeypatch, capsys):
     """Rewrite the golden files with CCM_UPDATE_GOLDEN=1 and review the difference."""
@@ -48,11 +54,16 @@ def test_help_is_as_it_was_agreed(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.app(prog_name="ccm")
     assert ended.value.code == 0
-    golden = GOLDEN / f"{command or 'ccm'}.txt"
     shown = capsys.readouterr().out
     if os.environ.get("CCM_UPDATE_GOLDEN"):
-        golden.write_text(shown, encoding="utf-8")
-    assert shown == golden.read_text(encoding="utf-8")
+        (GOLDEN / f"{command or 'ccm'}.txt").write_text(shown, encoding="utf-8")
+    assert shown == golden(command or "ccm")
+
+
+def test_every_setting_of_a_server_is_a_flag():
+    flags = {option.removeprefix("--") for option in re.findall(r"^  (--[a-z-]+)", golden("serve"), re.MULTILINE)}
+    settings = {name.replace("_", "-") for name in ServerConfig.model_fields}
+    assert settings - {"bundle"} == flags
 
 
 def test_help_loads_nothing_heavy():
