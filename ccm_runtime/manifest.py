@@ -102,6 +102,20 @@ class ParityReport(_Strict):
     num_inputs: dict[str, int]
 
 
+class RecordedTensor(_Strict):
+    """A float32 tensor as it was recorded, row by row."""
+
+    shape: tuple[int, ...]
+    values: tuple[FiniteFloat, ...]
+
+
+class GoldenSample(_Strict):
+    """A few inputs of one graph and what it answered where it was exported, by the tensors' names."""
+
+    inputs: dict[str, RecordedTensor]
+    outputs: dict[str, RecordedTensor]
+
+
 class Provenance(_Strict):
     """Where the agent comes from.
 
@@ -140,7 +154,8 @@ class Manifest(_Strict):
     * `execution_policy.onnx`: observation `[n, obs]`, latent `[n, latent]`, noise `[n, act]` -> action `[n, act]`
 
     Here obs is `input_size`. Actions are in environment units; standard-normal noise samples the policy, zero noise is
-    the deterministic action. `to_bytes` fills `manifest_sha256` in.
+    the deterministic action. `golden`, by graph, lets another machine see that it computes the same. `to_bytes` fills
+    `manifest_sha256` in.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -154,6 +169,7 @@ class Manifest(_Strict):
     novelty: NoveltyStats | None = None
     provenance: Provenance
     parity: ParityReport
+    golden: dict[str, GoldenSample] = Field(default_factory=dict)
     files: dict[str, FileDigest]
     manifest_sha256: str = ""
 

@@ -1,0 +1,165 @@
+"""Write a run's agent as a bundle: all of it, checked, or nothing."""
+
+import hashlib
+import platform
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ccm_export.golden import golden_samples
+from ccm_export.graphs import build_graphs
+from ccm_export.model_card import model_card
+from ccm_export.parity import TOLERANCE, measure_parity, synthetic_probes
+from ccm_export.recording import record
+from ccm_export.verify import verify_bundle
+from ccm_runtime import __version__
+from ccm_runtime.belief import NoveltyStats
+from ccm_runtime.bundle import MANIFEST, Bundle
+from ccm_runtime.errors import ConfigError
+from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.manifest import (
+    GRAPHS,
+    MODEL_CARD,
+    BeliefSpec,
+    FileDigest,
+    Manifest,
+    ParityReport,
+    Provenance,
+    to_bytes,
+)
+from ccm_training.checkpoint import LoadedRun, load_agent
+from ccm_training.policy import AgentPolicy
+
+METHODS = ("ccm", "pearl")
+_VERSIONS = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
+
+
+def export_run(run_dir: Path, out: Path, *, created_at: datetime | None = None) -> Manifest:
+    """Write the agent of a run's last checkpoint to folder `out` and return its manifest.
+
+    The folder appears only once everything in it has been checked; an older bundle there is replaced.
+
+    Args:
+        run_dir: What `ccm train` wrote.
+        out: The bundle's folder.
+        created_at: Noted in the manifest; now, if not given.
+
+    Raises:
+        CheckpointMissingError: The run has no checkpoint.
+        CheckpointCorruptError: None of its checkpoints is whole.
+        ConfigError: The agent does not adapt, or `out` holds something that is not a bundle.
+        ParityError: onnxruntime and torch disagree.
+    """
+    return export_agent(load_agent(run_dir), out, created_at=created_at)
+
+
+def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = None) -> Manifest:
+    """Write an agent that is in memory; see `export_run`."""
+    if run.config.method not in METHODS:
+        raise ConfigError(
+            f"an agent of method {run.config.method!r} does not adapt, so there is nothing to export; "
+            f"train one of: {', '.join(METHODS)}"
+        )
+    _check_replaceable(out)
+    recording = record(run)
+    draft = _draft(run, recording.novelty, created_at or datetime.now(UTC))
+    graphs = build_graphs(run.agent, draft)
+    exported = OnnxPolicy(Bundle(out, draft, "", graphs))
+    reference = AgentPolicy(run.agent, run.adaptation)
+    probes = [recording.probe, *synthetic_probes(exported, np.random.default_rng(run.config.seed))]
+    checked = draft.model_copy(
+        update={
+            "parity": measure_parity(reference, exported, probes),
+            "golden": golden_samples(exported, recording.probe),
+        }
+    )
+    return write_bundle(out, checked, graphs)
+
+
+def write_bundle(out: Path, manifest: Manifest, graphs: dict[str, bytes]) -> Manifest:
+    """Write, verify, then move into place; return the manifest with the digests of the files filled in.
+
+    Raises:
+        ConfigError: `out` holds something that is not a bundle.
+        BundleError: What was written does not verify.
+    """
+    _check_replaceable(out)
+    contents = {**graphs, MODEL_CARD: model_card(manifest).encode()}
+    complete = manifest.model_copy(update={"files": {name: _digest(data) for name, data in contents.items()}})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workshop:
+        made = Path(workshop) / "new"
+        made.mkdir()
+        for name, data in {**contents, MANIFEST: to_bytes(complete)}.items():
+            (made / name).write_bytes(data)
+        verify_bundle(made)
+        _put(made, out, aside=Path(workshop) / "old")
+    return complete
+
+
+def _put(made: Path, out: Path, aside: Path) -> None:
+    """Move `made` to `out`; a bundle that is there goes `aside`, and comes back if the move fails."""
+    if out.exists():
+        out.rename(aside)
+    try:
+        made.rename(out)
+    except OSError:
+        if aside.exists():
+            shutil.move(aside, out)
+        raise
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse a path whose content is anything but a bundle or an empty folder."""
+    if not (out.exists() or out.is_symlink()):
+        return
+    if out.is_dir() and not out.is_symlink():
+        present = {entry.name for entry in out.iterdir()}
+        if not present or (MANIFEST in present and present <= {MANIFEST, MODEL_CARD, *GRAPHS}):
+            return
+    raise ConfigError(f"{out} exists and is not a bundle; name another --out, or remove it")
+
+
+def _draft(run: LoadedRun, novelty: NoveltyStats, created_at: datetime) -> Manifest:
+    """The manifest before anything was compared or written."""
+    config, latent = run.config, run.agent.latent
+    return Manifest(
+        agent_id=f"{run.family.name}-{config.method}-{config.seed}-{config.digest[:8]}",
+        family=run.family.name,
+        observation=run.family.observation,
+        action=run.family.action,
+        belief=BeliefSpec(
+            kind="gaussian-product",
+            additive=True,
+            size=2 * latent,
+            latent_size=latent,
+            initial=tuple(AgentPolicy(run.agent, run.adaptation).initial_belief(1)[0].tolist()),
+        ),
+        adaptation=run.adaptation,
+        novelty=novelty,
+        provenance=Provenance(
+            created_at=created_at.isoformat(timespec="seconds"),
+            method=config.method,
+            seed=config.seed,
+            env_steps=run.counters.env_steps,
+            updates=run.counters.updates,
+            config_sha256=config.digest,
+            config=config.model_dump(mode="json"),
+            versions=_versions(),
+            scores=run.scores,
+        ),
+        parity=ParityReport(tolerance=TOLERANCE, max_abs_difference={}, num_inputs={}),
+        files={},
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {"ccm": __version__, "python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+
+
+def _digest(data: bytes) -> FileDigest:
+    return FileDigest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())

@@ -1,0 +1,187 @@
+"""Which modules become which graphs, and how: an agent's networks as the three ONNX graphs of a bundle."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY, Manifest
+from ccm_runtime.signatures import Shape, Signature, signatures, sized
+from ccm_training import belief as beliefs
+from ccm_training.agent import Agent
+from ccm_training.replay import Rows
+
+OPSET = 20
+# Not 0 or 1, which a tracer takes for constants, and not equal, so that no two sizes are taken for one.
+_TRACED_BATCH, _TRACED_CHUNK = 2, 3
+
+
+class ExplorationGraph(nn.Module):
+    """observation, belief, noise -> action of the explorer, within the bounds."""
+
+    def __init__(self, agent: Agent, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.agent, self.bounds = agent, _Bounds(low, high)
+
+    def forward(self, observation: Tensor, belief: Tensor, noise: Tensor) -> Tensor:
+        """`[n, obs]`, `[n, belief]`, `[n, act]` -> `[n, act]` in environment units."""
+        inputs = self.agent.explorer_inputs(observation, belief)
+        action: Tensor = self.bounds(self.agent.unscale_action(self.agent.explorer.actor(inputs, noise).action))
+        return action
+
+
+class MeanExplorationGraph(nn.Module):
+    """observation, belief, noise -> action of the executor on the belief's mean.
+
+    For agents that explore by posterior sampling. Their trials never call it (the runtime explores with the execution
+    policy on a sampled latent), but the slot of the bundle is then filled by what is nearest to it.
+    """
+
+    def __init__(self, agent: Agent, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.execution = ExecutionGraph(agent, low, high)
+
+    def forward(self, observation: Tensor, belief: Tensor, noise: Tensor) -> Tensor:
+        """`[n, obs]`, `[n, belief]`, `[n, act]` -> `[n, act]` in environment units."""
+        action: Tensor = self.execution(observation, beliefs.read(belief).mean, noise)
+        return action
+
+
+class ExecutionGraph(nn.Module):
+    """observation, latent, noise -> action of the executor, within the bounds."""
+
+    def __init__(self, agent: Agent, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.agent, self.bounds = agent, _Bounds(low, high)
+
+    def forward(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
+        """`[n, obs]`, `[n, latent]`, `[n, act]` -> `[n, act]` in environment units."""
+        inputs = self.agent.executor_inputs(observation, latent)
+        action: Tensor = self.bounds(self.agent.unscale_action(self.agent.executor.actor(inputs, noise).action))
+        return action
+
+
+class EncoderGraph(nn.Module):
+    """belief and a chunk of transitions -> the belief after them, and the latent that it means."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def forward(  # noqa: PLR0917 (the exporter passes a graph's inputs by position)
+        self,
+        belief: Tensor,
+        observation: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        next_observation: Tensor,
+        valid: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`[n, belief]` and `[n, t, ...]` -> `[n, belief]`, `[n, latent]`, `[n, latent]`."""
+        rows = Rows(observation, action, reward, next_observation, torch.zeros_like(valid), valid)
+        after = belief + self.agent.factors(rows).sum(1)
+        latent = beliefs.read(after)
+        return after, latent.mean, latent.std
+
+
+class _Bounds(nn.Module):
+    """The last rounding error must not leave the bounds."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def forward(self, action: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(action, self.low), self.high)
+
+
+def build_graphs(agent: Agent, manifest: Manifest) -> dict[str, bytes]:
+    """Return the bytes of each graph of `manifest`, weights inside, without a trace of where they were made.
+
+    The same agent gives the same bytes.
+    """
+    agent = copy.deepcopy(agent).cpu().eval()
+    low, high = torch.from_numpy(manifest.action.low_array), torch.from_numpy(manifest.action.high_array)
+    by_belief = manifest.adaptation.explore_with == "belief"
+    explorer = ExplorationGraph(agent, low, high) if by_belief else MeanExplorationGraph(agent, low, high)
+    modules: dict[str, nn.Module] = {
+        EXPLORATION_POLICY: explorer,
+        CONTEXT_ENCODER: EncoderGraph(agent),
+        EXECUTION_POLICY: ExecutionGraph(agent, low, high),
+    }
+    return {name: to_onnx(modules[name].eval(), signature, name) for name, signature in signatures(manifest).items()}
+
+
+def to_onnx(module: nn.Module, signature: Signature, name: str) -> bytes:
+    """Return `module` as a checked ONNX model of opset `OPSET` with the ports of `signature`.
+
+    Args:
+        module: Takes and returns tensors in the order of the signature.
+        signature: Names and shapes; `n` and `t` become dynamic.
+        name: Of the graph, for whoever opens it in a viewer.
+    """
+    example = tuple(torch.zeros(sized(shape, n=_TRACED_BATCH, t=_TRACED_CHUNK)) for shape in signature.inputs.values())
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            example,
+            input_names=list(signature.inputs),
+            output_names=list(signature.outputs),
+            dynamic_shapes=tuple(_dynamic(shape) for shape in signature.inputs.values()),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 (so it is where no file is asked for)
+    model = program.model_proto
+    strip(model)
+    model.graph.name = name.removesuffix(".onnx")
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def _dynamic(shape: Shape) -> dict[int, Any]:
+    return {axis: torch.export.Dim(size) for axis, size in enumerate(shape) if isinstance(size, str)}
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove notes that computing does not need: they hold source paths and stack traces of the exporting machine."""
+    graph = model.graph
+    parts: Sequence[Any] = [
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+        *model.functions,
+    ]
+    for part in parts:
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    model.ClearField("producer_version")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks (absent torchvision, its own deprecations) from users and from strict tests."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
