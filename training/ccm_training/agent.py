@@ -1,6 +1,7 @@
 """An agent: the context encoder with its momentum copy, and two soft actor-critics that act on what it says."""
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,13 @@ from torch import Tensor, nn
 from ccm_training import belief as beliefs
 from ccm_training.nets import Actor, Critics, Encoder, Normalizer, mlp
 from ccm_training.replay import Rows
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def frozen_copy(module: Module) -> Module:
+    """The same weights, out of every gradient's reach."""
+    return copy.deepcopy(module).requires_grad_(requires_grad=False)
 
 
 class SoftActorCritic(nn.Module):
@@ -17,7 +25,7 @@ class SoftActorCritic(nn.Module):
         super().__init__()
         self.actor = Actor(inputs, actions, hidden)
         self.critics = Critics(inputs, actions, hidden)
-        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        self.target_critics = frozen_copy(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
 
@@ -48,7 +56,7 @@ class Agent(nn.Module):
         self.motion_norm = Normalizer(observations)
         self.reward_norm = Normalizer(1)
         self.encoder = Encoder(observations, actions, latent, encoder_hidden)
-        self.momentum_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.momentum_encoder = frozen_copy(self.encoder)
         self.bilinear = nn.Parameter(torch.eye(latent))
         around = observations + actions + latent
         self.forward_model = mlp((around, *encoder_hidden, observations + 1))
@@ -81,7 +89,8 @@ class Agent(nn.Module):
             ],
             -1,
         )
-        return (encoder or self.encoder)(inputs) * rows.valid
+        factors: Tensor = (encoder or self.encoder)(inputs)
+        return factors * rows.valid
 
     def prediction_errors(self, rows: Rows, latent: Tensor) -> Tensor:
         """Squared errors of the task-conditioned models, averaged over entries, `[...]` (dynamics prediction, DP).
@@ -94,8 +103,9 @@ class Agent(nn.Module):
         action = self.scale_action(rows.action)
         ahead = self.forward_model(torch.cat([self.observation_norm(rows.observation), action, latent], -1))
         back = self.backward_model(torch.cat([self.observation_norm(rows.next_observation), action, latent], -1))
-        forward = (ahead - torch.cat([change, reward], -1)).square().mean(-1)
-        return forward + 0.5 * (back - change).square().mean(-1)
+        forward: Tensor = (ahead - torch.cat([change, reward], -1)).square().mean(-1)
+        backward: Tensor = (back - change).square().mean(-1)
+        return forward + 0.5 * backward
 
     def executor_inputs(self, observation: Tensor, latent: Tensor) -> Tensor:
         """`[..., obs]` and `[..., latent]` as the executor reads them."""

@@ -66,7 +66,13 @@ def critic_loss(values: Tensor, target: Tensor) -> Tensor:
 
 
 def bellman_target(
-    reward: Tensor, terminated: Tensor, next_values: Tensor, next_log_prob: Tensor, temperature: Tensor, discount: float
+    *,
+    reward: Tensor,
+    terminated: Tensor,
+    next_values: Tensor,
+    next_log_prob: Tensor,
+    temperature: Tensor,
+    discount: float,
 ) -> Tensor:
     """Soft target r + discount (1 - terminated) (min Q' - temperature log pi'), `[rows]`; time limits bootstrap."""
     soft_value = next_values.amin(0) - temperature * next_log_prob

@@ -1,5 +1,6 @@
 """The networks: plain MLPs, a batched pair of critics, a squashed Gaussian actor, and the context encoder."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Normalizer(nn.Module):
 def mlp(sizes: tuple[int, ...]) -> nn.Sequential:
     """Linear layers with ReLU between them; the last one is linear."""
     layers: list[nn.Module] = []
-    for inner, outer in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for inner, outer in itertools.pairwise(sizes[:-1]):
         layers += [nn.Linear(inner, outer), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
@@ -60,9 +61,7 @@ class Critics(nn.Module):
         super().__init__()
         self.members = members
         sizes = (inputs + actions, *hidden, 1)
-        self.layers = nn.ModuleList(
-            EnsembleLinear(members, inner, outer) for inner, outer in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(EnsembleLinear(members, inner, outer) for inner, outer in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in hidden)
 
     def forward(self, inputs: Tensor, action: Tensor) -> Tensor:
@@ -70,7 +69,8 @@ class Critics(nn.Module):
         value = torch.cat([inputs, action], -1).expand(self.members, -1, -1)
         for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
             value = F.relu(norm(layer(value)))
-        return self.layers[-1](value)[..., 0]
+        values: Tensor = self.layers[-1](value)[..., 0]
+        return values
 
 
 class Sampled(NamedTuple):

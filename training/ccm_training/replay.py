@@ -42,7 +42,7 @@ class Replay:
     ) -> None:
         self.capacity = capacity
         self.episodes, self.horizon = episodes, horizon
-        widths = Rows(observation, action, 1, observation, 1, 1)
+        widths = (observation, action, 1, observation, 1, 1)
         self.rows = Rows(*(torch.zeros(tasks, capacity, episodes, horizon, width, device=device) for width in widths))
         self.written = torch.zeros(tasks, dtype=torch.long, device=device)
 

@@ -32,7 +32,7 @@ class RunLog:
         self._path = run_dir / METRICS
         _keep_until(self._path, start)
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start)
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self._console = Console(stderr=True)
         self._display = Progress(
@@ -58,7 +58,7 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._display.stop()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
         self._file.close()
 
     def collect(self, metrics: dict[str, Tensor]) -> None:
@@ -92,11 +92,11 @@ class RunLog:
         if scores is not None:
             line |= scores
             self._score = f"{scores['score']:.3f}"
-            self._board.add_scalar("score", scores["score"], counters.env_steps)  # type: ignore[no-untyped-call]
+            self._board.add_scalar("score", scores["score"], counters.env_steps)
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in (means | rates).items():
-            self._board.add_scalar(name, value, counters.env_steps)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(name, value, counters.env_steps)
         self._display.update(
             self._bar,
             description="train",

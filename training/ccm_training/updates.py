@@ -7,7 +7,7 @@ for nothing in between and has no data-dependent shape, so that the same functio
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ccm_training import belief as beliefs
 from ccm_training import losses
@@ -46,6 +46,20 @@ class Context(NamedTuple):
     keys: Tensor
 
 
+class Losses(NamedTuple):
+    """What the update descends, each a scalar.
+
+    Attributes:
+        critic: Of critics and encoder.
+        actor: Of actors.
+        temperature: Of temperatures.
+    """
+
+    critic: Tensor
+    actor: Tensor
+    temperature: Tensor
+
+
 def sample_batch(replay: Replay, features: Tensor, config: Config, generator: torch.Generator) -> Batch:
     """Draw a meta-batch of distinct tasks and what the update needs of each."""
     tasks = torch.randperm(len(features), generator=generator, device=features.device)[: config.meta_batch]
@@ -76,8 +90,8 @@ class Learner:
         if config.method == "oracle":
             encoder = []
         self._encoder = encoder
-        critics = [p for ac in self.actor_critics for p in ac.critics.parameters()]
-        actors = [p for ac in self.actor_critics for p in ac.actor.parameters()]
+        critics: list[Tensor] = [p for ac in self.actor_critics for p in ac.critics.parameters()]
+        actors: list[Tensor] = [p for ac in self.actor_critics for p in ac.actor.parameters()]
         temperatures: list[Tensor] = [ac.log_temperature for ac in self.actor_critics]
         policy_rate = config.policy.learning_rate
         groups = [
@@ -92,8 +106,11 @@ class Learner:
         self.encoder_optimizer = torch.optim.Adam(
             encoder or critics, lr=config.encoder.learning_rate, fused=True, capturable=cuda
         )
-        self._momentum = (list(agent.momentum_encoder.parameters()), list(agent.encoder.parameters()))
-        self._targets = (
+        self._momentum: tuple[list[Tensor], list[Tensor]] = (
+            list(agent.momentum_encoder.parameters()),
+            list(agent.encoder.parameters()),
+        )
+        self._targets: tuple[list[Tensor], list[Tensor]] = (
             [p for ac in self.actor_critics for p in ac.target_critics.parameters()],
             critics,
         )
@@ -143,38 +160,34 @@ class Learner:
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of encoder, executor and explorer."""
         metrics: dict[str, Tensor] = {}
-        estimated = batch.rows.reward.new_zeros(())
-        improved = batch.rows.reward.new_zeros(())
-        tempered = batch.rows.reward.new_zeros(())
-        context = None
-        if self.config.method != "oracle":
+        if self.config.method == "oracle":
+            parts = self._executor_losses(batch, batch.features[:, None], metrics)
+        else:
             context = self.encode(batch)
-            estimated = estimated + self.encoder_loss(batch, context, metrics)
-        parts = [self._executor_losses(batch, context, metrics)]
-        if self.config.method == "ccm":
-            assert context is not None
-            parts.append(self._explorer_losses(batch, context, metrics))
-        for part in parts:
-            estimated, improved, tempered = estimated + part[0], improved + part[1], tempered + part[2]
-        _assign(self._estimated, torch.autograd.grad(estimated, self._estimated, allow_unused=True))
-        _assign(self._improved, torch.autograd.grad(improved, self._improved))
-        _assign(self._temperatures, torch.autograd.grad(tempered, self._temperatures))
+            parts = self._executor_losses(batch, self._executor_latents(batch, context), metrics)
+            if self.config.method == "ccm":
+                explorer = self._explorer_losses(batch, context, metrics)
+                parts = Losses(*(one + other for one, other in zip(parts, explorer, strict=True)))
+            parts = parts._replace(critic=parts.critic + self.encoder_loss(batch, context, metrics))
+        _assign(self._estimated, torch.autograd.grad(parts.critic, self._estimated, allow_unused=True))
+        _assign(self._improved, torch.autograd.grad(parts.actor, self._improved))
+        _assign(self._temperatures, torch.autograd.grad(parts.temperature, self._temperatures))
         self.optimizer.step()
         torch._foreach_lerp_(*self._targets, self.config.policy.target_rate)
         torch._foreach_lerp_(*self._momentum, self.config.encoder.momentum)
         return {name: value.detach() for name, value in metrics.items()}
 
-    def _executor_losses(
-        self, batch: Batch, context: Context | None, metrics: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """SAC on (s, z); z is read from a context of the same task, and its critic may teach the encoder (RV)."""
-        tasks, num = batch.rows.reward.shape[:2]
-        if context is None:
-            latent = batch.features[:, None].expand(-1, num, -1)
-        else:
-            latent = self._executor_latents(context, tasks, num)
+    def _executor_losses(self, batch: Batch, latent: Tensor, metrics: dict[str, Tensor]) -> Losses:
+        """SAC on (s, z); z is of the same task, and the critic may teach the encoder through it (RV).
+
+        Args:
+            batch: What to learn from.
+            latent: z of every row, `[M, rows or 1, latent]`.
+            metrics: Where to note what happened.
+        """
+        num = batch.rows.reward.shape[1]
         rows = Rows(*(field.flatten(0, 1) for field in batch.rows))
-        latent = latent.flatten(0, 1)
+        latent = latent.expand(-1, num, -1).flatten(0, 1)
         known = latent.detach()
         return self._actor_critic_losses(
             self.agent.executor,
@@ -187,10 +200,11 @@ class Learner:
             name="executor",
         )
 
-    def _executor_latents(self, context: Context, tasks: int, num: int) -> Tensor:
-        """Latents from prefixes of the trials, half of them of all lengths and half past the exploration."""
+    def _executor_latents(self, batch: Batch, context: Context) -> Tensor:
+        """Latents of prefixes of the trials, half of them of all lengths and half past the exploration."""
+        tasks, num = batch.rows.reward.shape[:2]
         length = context.prefixes.shape[1]
-        explored = self.explore_episodes * (length - 1) // self.config_episodes
+        explored = self.explore_episodes * batch.trials.reward.shape[2]
         anywhere = self._uniform(tasks, num).mul(length).long()
         after = explored + self._uniform(tasks, num).mul(length - explored).long()
         at = torch.where(self._uniform(tasks, num) < 0.5, anywhere, after)
@@ -200,14 +214,7 @@ class Learner:
             mean = mean + std * self._normal(mean)
         return mean if self.config.encoder.value_gradient else mean.detach()
 
-    @property
-    def config_episodes(self) -> int:
-        """N, episodes of a stored trial."""
-        return self.explore_episodes + self.config.trial.execute_episodes
-
-    def _explorer_losses(
-        self, batch: Batch, context: Context, metrics: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _explorer_losses(self, batch: Batch, context: Context, metrics: dict[str, Tensor]) -> Losses:
         """SAC on (s, belief) with r_exp = r_env + alpha r_aux, from today's encoder."""
         steps = Rows(*(field[:, : self.explore_episodes].flatten(1, 2) for field in batch.trials))
         tasks, length = steps.reward.shape[:2]
@@ -244,19 +251,20 @@ class Learner:
         reward: Tensor,
         metrics: dict[str, Tensor],
         name: str,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Losses:
+        """The three losses of one soft actor-critic; gradients reach the inputs through the critics alone."""
         settings = self.config.policy
         temperature = actor_critic.log_temperature.detach().exp()
         scale = settings.reward_scale or 1.0 / self.agent.reward_norm.scale
         with torch.no_grad():
             ahead = actor_critic.actor(next_inputs, self._normal(rows.action))
             target = losses.bellman_target(
-                reward * scale,
-                rows.terminated[:, 0],
-                actor_critic.target_critics(next_inputs, ahead.action),
-                ahead.log_prob,
-                temperature,
-                settings.discount,
+                reward=reward * scale,
+                terminated=rows.terminated[:, 0],
+                next_values=actor_critic.target_critics(next_inputs, ahead.action),
+                next_log_prob=ahead.log_prob,
+                temperature=temperature,
+                discount=settings.discount,
             )
         values = actor_critic.critics(inputs, self.agent.scale_action(rows.action))
         valid = rows.valid[:, 0]
@@ -271,7 +279,7 @@ class Learner:
         metrics[f"{name}/value"] = values.mean()
         metrics[f"{name}/entropy"] = -sampled.log_prob.mean()
         metrics[f"{name}/temperature"] = temperature
-        return critic, actor, tempered
+        return Losses(critic, actor, tempered)
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.generator, device=self.generator.device)
@@ -285,7 +293,7 @@ def _take(values: Tensor, at: Tensor) -> Tensor:
     return values.gather(1, at[..., None].expand(*at.shape, values.shape[-1]))
 
 
-def _assign(parameters: list[nn.Parameter] | list[Tensor], gradients: tuple[Tensor | None, ...]) -> None:
+def _assign(parameters: list[Tensor], gradients: tuple[Tensor | None, ...]) -> None:
     """Write gradients into fixed buffers, so that a captured step finds them where they were."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:

@@ -29,6 +29,17 @@ def circles(family: Family, tasks: Table) -> Table:
     return np.concatenate([centres, np.full_like(centres[..., :1], family.radius)], -1)
 
 
+def parameter_names(family: Family) -> tuple[str, ...]:
+    """Name of each entry of a task; empty where the family does not live on the plane."""
+    if isinstance(family, SparsePointRobot):
+        return ("angle of the goal (rad)",)
+    return (
+        ("angle of the first goal (rad)", "angle of the second goal (rad)")
+        if isinstance(family, HardPointRobot)
+        else ()
+    )
+
+
 def draw(path: Table, goals: Table, size: int = 256) -> NDArray[np.uint8]:
     """Draw a path over goals.
 

@@ -138,7 +138,8 @@ class HardPointRobot:
         reward = np.where(distance <= self.radius, 6.0 - distance, 1.0)
         in_time = np.arange(self.horizon) < self.horizon - steps[..., None]
         returns: NDArray[np.float32] = (reward * in_time).sum(-1) + 1.0 - np.linalg.norm(offsets, axis=-1)
-        return returns.max(-1).astype(np.float32)
+        best: NDArray[np.float32] = returns.max(-1).astype(np.float32)
+        return best
 
 
 def _greedy_distances(start: Table, goal: Table, horizon: int) -> NDArray[np.float32]:

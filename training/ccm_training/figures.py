@@ -1,0 +1,266 @@
+"""The pictures of a report, as SVG text. Pure functions over arrays: no file, no clock, no network."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+EXPLORER, EXECUTOR, CEILING, FLOOR = "#d97706", "#2563eb", "#047857", "#9ca3af"
+_INK, _GREY, _GRID = "#1f2937", "#6b7280", "#e5e7eb"
+_GOALS = ("#f59e0b", "#3b82f6")
+_EPISODES = LinearSegmentedColormap.from_list("episodes", ["#fcd9a4", "#b45309"])
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _GREY,
+    "axes.edgecolor": _GRID,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _GREY,
+    "ytick.color": _GREY,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "ccm",
+}
+
+
+def learning_curve(metrics: Sequence[Mapping[str, Any]], *, floor_score: float | None, chance: float | None) -> str:
+    """Draw the adaptation score, the encoder's accuracy and the losses over environment steps and updates.
+
+    Args:
+        metrics: Lines of `metrics.jsonl`: `env_steps`, `updates`, `score` where evaluated, and the losses.
+        floor_score: Score of random actions; `None`: unknown.
+        chance: InfoNCE accuracy of guessing.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 6.6), layout="constrained")
+        score, accuracy, losses = figure.subplots(3, 1, sharex=True, height_ratios=(2.2, 1, 1.3))
+        _line(score, metrics, "score", EXECUTOR, marker="o", markersize=3.5)
+        score.axhline(1.0, color=CEILING, linewidth=1, linestyle="--")
+        score.annotate(
+            "ceiling", (1.0, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=CEILING
+        )
+        if floor_score is not None:
+            score.axhline(floor_score, color=FLOOR, linewidth=1, linestyle="--")
+            score.annotate(
+                "random actions",
+                (1.0, floor_score),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                color=_GREY,
+            )
+        score.set_title("Adaptation score on held-out tasks")
+        score.set_ylim(bottom=min(0.0, score.get_ylim()[0]), top=max(1.1, score.get_ylim()[1]))
+        _line(accuracy, metrics, "encoder/accuracy", EXPLORER)
+        if chance is not None:
+            accuracy.axhline(chance, color=FLOOR, linewidth=1, linestyle="--")
+        accuracy.set_ylim(0.0, 1.05)
+        accuracy.set_title("Context encoder: share of queries that find their own task (dashed: chance)")
+        _losses(losses, metrics)
+        losses.set_xlabel("environment steps")
+        _updates_axis(score, metrics)
+        return _svg(figure)
+
+
+def adaptation_curve(
+    returns: Sequence[float],
+    explore_episodes: int,
+    *,
+    ceiling: float | None,
+    floor: float | None,
+    each: Array | None = None,
+) -> str:
+    """Draw the return of every episode of a trial.
+
+    Args:
+        returns: Mean over tasks, one an episode.
+        explore_episodes: K; the episodes from there on are the executor's.
+        ceiling: Mean return of the best policy that knows the task.
+        floor: Mean return of random actions.
+        each: Returns of single tasks, `[tasks, episodes]`, drawn as dots.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 3.6), layout="constrained")
+        axes = figure.subplots()
+        episode = np.arange(1, len(returns) + 1)
+        if each is not None:
+            aside = np.linspace(-0.14, 0.14, len(each))[:, None]
+            colours = [EXPLORER if number <= explore_episodes else EXECUTOR for number in episode]
+            for column, colour in enumerate(colours[: each.shape[1]]):
+                axes.scatter(episode[column] + aside, each[:, column], s=9, color=colour, alpha=0.3, linewidths=0)
+        axes.plot(episode, returns, color=_GREY, linewidth=1.2, zorder=2)
+        exploring = episode <= explore_episodes
+        for chosen, colour, label in ((exploring, EXPLORER, "explorer"), (~exploring, EXECUTOR, "executor")):
+            if chosen.any():
+                axes.scatter(episode[chosen], np.asarray(returns)[chosen], s=60, color=colour, label=label, zorder=3)
+        for value, colour, label in (
+            (ceiling, CEILING, "ceiling: the task is known"),
+            (floor, FLOOR, "floor: random actions"),
+        ):
+            if value is not None:
+                axes.axhline(value, color=colour, linestyle="--", linewidth=1.2, label=label)
+        axes.set_xticks(episode)
+        axes.set_xlabel("episode of the trial")
+        axes.set_ylabel("return")
+        axes.set_xlim(0.6, len(returns) + 0.4)
+        axes.grid(visible=False, axis="x")
+        figure.legend(loc="outside upper left", ncols=4)
+        return _svg(figure)
+
+
+def trajectory_map(
+    observations: Array, explore_episodes: int, goals: Array, *, returns: Array | None = None, columns: int = 3
+) -> str:
+    """Draw the paths of each task's trial on the plane: explorer's episodes, then the first executor episode.
+
+    Args:
+        observations: `[tasks, episodes, horizon + 1, >= 2]`; the first two entries are x and y in m.
+        explore_episodes: K.
+        goals: `[tasks, goals, (x, y, radius)]` in m.
+        returns: Of each episode, `[tasks, episodes]`.
+        columns: Maps in a row.
+    """
+    tasks, episodes = observations.shape[:2]
+    rows = -(-tasks // columns)
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(9.2, 2.9 * rows + 0.4), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for index, axes in enumerate(grid):
+            if index >= tasks:
+                axes.set_axis_off()
+                continue
+            _map(axes, observations[index, ..., :2], explore_episodes, goals[index])
+            if returns is not None and explore_episodes < episodes:
+                axes.set_title(f"return {returns[index, explore_episodes]:.0f}", color=_GREY)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=5)
+        return _svg(figure)
+
+
+def belief_map(latents: Array, tasks: Array, parameters: Sequence[str]) -> str:
+    """Draw where the beliefs go in the course of a trial, on their two principal axes.
+
+    A thin line leads from episode to episode to the belief after the last; its dot is coloured by the task. There is
+    one map for each parameter.
+
+    Args:
+        latents: Latent means after each episode, `[tasks, episodes, latent]`.
+        tasks: `[tasks, params]`.
+        parameters: Name of each parameter.
+    """
+    plane = principal_axes(latents)
+    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(9.2, 4.2), layout="constrained")
+        grid = figure.subplots(1, len(parameters), squeeze=False)[0]
+        for axes, name, value in zip(grid, parameters, tasks.T, strict=True):
+            for trail in plane:
+                axes.plot(*trail.T, color=_GRID, linewidth=0.8, zorder=1)
+            dots = axes.scatter(
+                *plane[:, -1].T, c=value, cmap="viridis", s=42, zorder=2, edgecolors="white", linewidths=0.6
+            )
+            axes.set_title(f"coloured by {name}")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_xlabel("first principal axis")
+            axes.spines[:].set_visible(False)
+            bar = figure.colorbar(dots, ax=axes, fraction=0.05, pad=0.02)
+            bar.outline.set_visible(False)
+        return _svg(figure)
+
+
+def principal_axes(latents: Array) -> Array:
+    """Project latents on the two axes along which the last ones, `latents[:, -1]`, vary most.
+
+    Args:
+        latents: `[tasks, episodes, latent]`.
+
+    Returns:
+        `[tasks, episodes, 2]`; the second axis is zero where a latent has one entry.
+    """
+    last = latents[:, -1]
+    centred = latents - last.mean(0)
+    _, _, axes = np.linalg.svd(last - last.mean(0), full_matrices=False)
+    projected = centred @ axes[:2].T
+    missing = 2 - projected.shape[-1]
+    padded: Array = np.pad(projected, ((0, 0), (0, 0), (0, missing))) if missing else projected
+    return padded
+
+
+def _line(axes: Axes, metrics: Sequence[Mapping[str, Any]], name: str, colour: str, **style: Any) -> None:
+    points = [(line["env_steps"], line[name]) for line in metrics if line.get(name) is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.5, **style)
+
+
+def _losses(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+    shown = {
+        "encoder/contrastive_loss": ("InfoNCE", EXPLORER),
+        "executor/critic_loss": ("executor's critics", EXECUTOR),
+        "explorer/critic_loss": ("explorer's critics", "#7c3aed"),
+    }
+    for name, (label, colour) in shown.items():
+        _line(axes, metrics, name, colour, label=label)
+    axes.set_title("Losses")
+    if axes.lines:
+        axes.set_yscale("log")
+        axes.legend(loc="upper right", ncols=3)
+
+
+def _updates_axis(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Number the updates along the top."""
+    steps = np.array([line["env_steps"] for line in metrics], np.float64)
+    updates = np.array([line["updates"] for line in metrics], np.float64)
+    if len(steps) < 2 or not (np.diff(steps) > 0).all() or not (np.diff(updates) > 0).all():
+        return
+    each = (updates[-1] - updates[0]) / (steps[-1] - steps[0])
+    before = updates[0] - each * steps[0]
+    top = axes.secondary_xaxis(
+        "top", functions=(lambda step: before + each * step, lambda update: (update - before) / each)
+    )
+    top.set_xlabel("updates")
+
+
+def _map(axes: Axes, paths: Array, explore_episodes: int, goals: Array) -> None:
+    """Draw one task: `paths` is `[episodes, horizon + 1, 2]`, `goals` is `[goals, 3]`."""
+    names = ("first goal", "second goal") if len(goals) > 1 else ("goal",)
+    for (x, y, radius), colour, named in zip(goals, _GOALS, names, strict=False):
+        axes.add_patch(Circle((x, y), radius, facecolor=colour, alpha=0.18, edgecolor="none"))
+        axes.add_patch(Circle((x, y), radius, facecolor="none", edgecolor=colour, linewidth=1.0, label=named))
+    for episode, path in enumerate(paths[:explore_episodes]):
+        share = (episode + 1) / explore_episodes
+        label = "explorer, early to late" if episode == explore_episodes - 1 else "_"
+        axes.plot(*path.T, color=_EPISODES(share), linewidth=1.3, label=label)
+    if explore_episodes < len(paths):
+        axes.plot(*paths[explore_episodes].T, color=EXECUTOR, linewidth=2.0, label="executor", marker="o", markersize=2)
+    axes.plot(0, 0, marker="o", color=_INK, markersize=4)
+    axes.set_aspect("equal")
+    axes.spines[:].set_visible(False)
+    axes.set_xlim(-1.5, 1.5)
+    axes.set_ylim(-0.7, 1.5)
+    axes.set_xticks([-1, 0, 1])
+    axes.set_yticks([0, 1])
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue()

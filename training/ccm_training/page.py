@@ -1,0 +1,229 @@
+"""The page of a report, from values to HTML text; it refers to nothing outside itself."""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccm_runtime import __version__
+from ccm_training import figures
+from ccm_training.evaluation import ReportTrials
+
+NUM_MAPS = 6
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows.
+
+    Attributes:
+        scores: Fields of `Scores`.
+        served: Whether the scores were measured through a server.
+        metrics: Lines of `metrics.jsonl`.
+        config: Resolved settings.
+        provenance: What else there is to say of the run, by name.
+        written_at: When the page was made.
+        trials: Trials on held-out tasks; `None`: no pictures of them.
+        goals: Goals of these tasks on the plane, `[tasks, goals, (x, y, radius)]`; `None` where there are none.
+        parameters: Name of each entry of a task.
+    """
+
+    scores: Mapping[str, Any]
+    served: bool
+    metrics: Sequence[Mapping[str, Any]]
+    config: Mapping[str, Any]
+    provenance: Mapping[str, str]
+    written_at: datetime
+    trials: ReportTrials | None = None
+    goals: NDArray[np.float32] | None = None
+    parameters: Sequence[str] = ()
+
+
+def render_page(report: Report) -> str:
+    """Return the page; it refers to nothing outside itself."""
+    scores = report.scores
+    heading = f"{scores['family']} · {scores['method']} · seed {report.config.get('seed', '?')}"
+    how = "served over gRPC and stepped by a client" if report.served else "run in process"
+    lead = (
+        f"An agent that explores an unseen task for {scores['explore_episodes']} episodes and then executes. "
+        f"Measured on {scores.get('trials', '?')} held-out tasks, {how}, with no gradient step."
+    )
+    page = Template(files("ccm_training").joinpath("report_page.html").read_text(encoding="utf-8"))
+    return page.substitute(
+        title=escape(f"ccm report: {heading}"),
+        heading=escape(heading),
+        lead=escape(lead),
+        cards="\n".join(_cards(report)),
+        sections="\n".join(_sections(report)),
+        footer=escape(f"Written {report.written_at:%Y-%m-%d %H:%M} UTC by ccm {__version__}."),
+    )
+
+
+def _cards(report: Report) -> Iterable[str]:
+    scores = report.scores
+    score, interval = scores["adaptation_score"], scores.get("interval")
+    between = "" if interval is None else f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
+    yield _card("Adaptation score", "unknown" if score is None else f"{score:.3f}", between, kind="main")
+    episode = min(scores["explore_episodes"], len(scores["returns"]) - 1)
+    yield _card("First executor episode", f"{scores['returns'][episode]:.1f}", "mean return over tasks")
+    ceiling, floor = scores["ceiling"], scores["floor"]
+    yield _card("Ceiling", "unknown" if ceiling is None else f"{ceiling:.1f}", "best policy that knows the task")
+    yield _card("Floor", "unknown" if floor is None else f"{floor:.1f}", "random actions")
+
+
+def _card(name: str, value: str, note: str, kind: str = "") -> str:
+    return (
+        f'<div class="card {kind}"><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>'
+    )
+
+
+def _sections(report: Report) -> Iterable[str]:
+    yield _adaptation_section(report)
+    if report.metrics:
+        yield _learning_section(report)
+    if report.trials is not None:
+        if report.goals is not None:
+            yield _paths_section(report, report.trials, report.goals)
+        if np.ptp(report.trials.latents) > 0.0:
+            yield _beliefs_section(report, report.trials)
+    yield _provenance_section(report)
+    yield _config_section(report.config)
+
+
+def _adaptation_section(report: Report) -> str:
+    scores = report.scores
+    returns, explore = scores["returns"], scores["explore_episodes"]
+    each = None if report.trials is None else report.trials.rewards.sum(-1)
+    if each is not None and each.shape[1] != len(returns):
+        each = None
+    picture = figures.adaptation_curve(returns, explore, ceiling=scores["ceiling"], floor=scores["floor"], each=each)
+    told = ", ".join(f"{value:.1f}" for value in returns)
+    rows = "".join(
+        f'<tr><td>{index + 1}</td><td class="{phase}">{phase}</td><td class="number">{value:.1f}</td></tr>'
+        for index, value in enumerate(returns)
+        for phase in ["explore" if index < explore else "execute"]
+    )
+    table = (
+        '<div class="scroll"><table><thead><tr><th>episode</th><th>phase</th><th>mean return</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    return _section(
+        "Adaptation curve",
+        "What one trial brings on a task that was never trained on. The belief is carried from episode to episode; "
+        "nothing is reset in between but the robot.",
+        _figure(
+            picture,
+            f"Mean return by episode of the trial: {told}; the first {explore} are the explorer's.",
+            "Large dots: mean over tasks. Small dots: single tasks.",
+        )
+        + f"<details><summary>As a table</summary>{table}</details>",
+    )
+
+
+def _learning_section(report: Report) -> str:
+    ceiling, floor = report.scores["ceiling"], report.scores["floor"]
+    known = ceiling is not None and floor is not None
+    picture = figures.learning_curve(
+        report.metrics,
+        floor_score=(floor - min(floor, 0.0)) / (ceiling - min(floor, 0.0)) if known else None,
+        chance=1.0 / report.config["meta_batch"] if report.config.get("meta_batch") else None,
+    )
+    tried = [line["score"] for line in report.metrics if line.get("score") is not None]
+    last = f"; the last of {len(tried)} scores is {tried[-1]:.3f}" if tried else ""
+    return _section(
+        "Learning curve",
+        "The score while training: return of the first executor episode as a share of the ceiling.",
+        _figure(
+            picture,
+            f"Adaptation score, encoder accuracy and losses over {report.metrics[-1]['env_steps']:,} environment steps"
+            f" and {report.metrics[-1]['updates']:,} updates{last}.",
+            "Environment steps include the explorer's. Losses are on a logarithmic scale.",
+        ),
+    )
+
+
+def _paths_section(report: Report, trials: ReportTrials, goals: NDArray[np.float32]) -> str:
+    chosen = spread(trials.tasks, NUM_MAPS)
+    explore = report.scores["explore_episodes"]
+    picture = figures.trajectory_map(
+        trials.observations[chosen], explore, goals[chosen], returns=trials.rewards[chosen].sum(-1)
+    )
+    return _section(
+        "Trajectories on held-out tasks",
+        "How the explorer looks for what the task is, and what the executor makes of it.",
+        _figure(
+            picture,
+            f"Paths on {len(chosen)} tasks from the origin: {explore} episodes of the explorer and the first of the "
+            "executor, over the goals with the radius within which they pay.",
+            "Orange: the explorer, darker with each episode. Blue: the first executor episode, with its return.",
+        ),
+    )
+
+
+def _beliefs_section(report: Report, trials: ReportTrials) -> str:
+    names = list(report.parameters)
+    tasks = trials.tasks
+    if tasks.shape[1] > 1 and np.allclose(tasks, tasks[:, :1]):
+        tasks, names = tasks[:, :1], names[:1]
+    return _section(
+        "Beliefs of held-out tasks",
+        "Where the context encoder ends up after a trial. A good encoder puts like tasks side by side.",
+        _figure(
+            figures.belief_map(trials.latents, tasks, names),
+            f"Beliefs of {len(tasks)} held-out tasks on two principal axes, coloured by {' and by '.join(names)}.",
+            "Each dot is the belief about one task after the whole trial; a line leads there over the episodes.",
+        ),
+    )
+
+
+def _provenance_section(report: Report) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>"
+        for name, value in report.provenance.items()
+    )
+    return _section("Provenance", "", f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>')
+
+
+def _config_section(config: Mapping[str, Any]) -> str:
+    groups: dict[str, Mapping[str, Any]] = {
+        "run": {name: value for name, value in config.items() if not isinstance(value, Mapping)}
+    }
+    groups |= {name: value for name, value in config.items() if isinstance(value, Mapping)}
+    tables = "".join(
+        f"<table><caption>{escape(group)}</caption><tbody>"
+        + "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(json.dumps(value))}</td></tr>" for name, value in rows.items()
+        )
+        + "</tbody></table>"
+        for group, rows in groups.items()
+    )
+    return f'<section><details open><summary>Settings</summary><div class="groups">{tables}</div></details></section>'
+
+
+def _section(title: str, text: str, content: str) -> str:
+    intro = f"<p>{escape(text)}</p>" if text else ""
+    return f"<section><h2>{escape(title)}</h2>{intro}{content}</section>"
+
+
+def _figure(svg: str, alternative: str, caption: str) -> str:
+    # As an image and not inline: the pictures' ids must not meet.
+    data = base64.b64encode(svg.encode()).decode()
+    return (
+        f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{escape(alternative)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def spread(tasks: NDArray[np.float32], num: int) -> NDArray[np.int64]:
+    """Return the rows of at most `num` tasks, evenly spread over the order of their first parameter."""
+    order = np.argsort(tasks[:, 0], kind="stable")
+    places = (np.arange(min(num, len(order))) + 0.5) * len(order) / min(num, len(order))
+    return order[places.astype(np.int64)]

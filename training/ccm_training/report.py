@@ -1,0 +1,103 @@
+"""A run as one self-contained HTML page: score, learning curve, adaptation curve, paths, beliefs, settings."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ccm_runtime import __version__
+from ccm_runtime.errors import FamilyUnknownError
+from ccm_training.checkpoint import load_agent, parameter_hash
+from ccm_training.envs import plane
+from ccm_training.envs.family import Family
+from ccm_training.evaluation import ReportTrials, evaluate_path, trials_for_report
+from ccm_training.page import Report, render_page
+from ccm_training.runlog import METRICS
+
+NUM_TASKS = 40
+
+
+class Scores(Protocol):
+    """An evaluation or what `ccm adapt` measured."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """At least family, method, explore_episodes, returns, adaptation_score, interval, ceiling and floor."""
+
+
+def write_report(run_dir: Path, out_html: Path, *, adaptation: Scores | None = None) -> Path:
+    """Write the page of a run.
+
+    Args:
+        run_dir: What `ccm train` wrote.
+        out_html: Where the page goes; folders are made.
+        adaptation: What `ccm adapt` measured against the served agent; `None`: the run's own evaluation is shown.
+
+    Raises:
+        CheckpointMissingError: There is no checkpoint in `run_dir`.
+    """
+    page = render_page(read_report(run_dir, adaptation=adaptation, written_at=datetime.now(UTC)))
+    out_html.parent.mkdir(parents=True, exist_ok=True)
+    out_html.write_text(page, encoding="utf-8")
+    return out_html
+
+
+def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetime) -> Report:
+    """Gather what a run left behind, and try its agent on held-out tasks.
+
+    Raises:
+        CheckpointMissingError: There is no checkpoint in `run_dir`.
+    """
+    run = load_agent(run_dir)
+    scores = adaptation.model_dump() if adaptation is not None else run.scores
+    if scores is None:  # the run was stopped before its end
+        scores = evaluate_path(run_dir).model_dump()
+    trials = None if run.config.method == "random" else trials_for_report(run_dir, NUM_TASKS)
+    return Report(
+        scores=scores,
+        served=adaptation is not None,
+        metrics=_read_metrics(run_dir / METRICS),
+        config=run.config.model_dump(mode="json"),
+        provenance={
+            "environment steps": f"{run.counters.env_steps:,}",
+            "updates": f"{run.counters.updates:,} (and {run.counters.pretrain_updates:,} of the encoder alone)",
+            "training time": f"{run.counters.time_s:,.0f} s",
+            "parameters": f"SHA-256 {parameter_hash(run_dir)}",
+            "settings": f"SHA-256 {run.config.digest}",
+            "versions": f"ccm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        },
+        written_at=written_at,
+        trials=trials,
+        goals=None if trials is None else _goals(run.family, trials),
+        parameters=_parameters(run.family, 0 if trials is None else trials.tasks.shape[1]),
+    )
+
+
+def _goals(family: Family, trials: ReportTrials) -> NDArray[np.float32] | None:
+    try:
+        return plane.circles(family, trials.tasks)
+    except FamilyUnknownError:
+        return None
+
+
+def _parameters(family: Family, num: int) -> list[str]:
+    """Names of a task's entries."""
+    known = plane.parameter_names(family)
+    return list(known) if known else [f"task parameter {index + 1}" for index in range(num)]
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of a run's metrics; none where there is no file (nothing was trained)."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue  # cut off when the run was killed
+    return lines
