@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.ticker import EngFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -77,6 +78,7 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], *, floor_score: float |
         accuracy.set_title("Context encoder: share of queries that find their own task (dashed: chance)")
         _losses(losses, metrics)
         losses.set_xlabel("environment steps")
+        losses.xaxis.set_major_formatter(EngFormatter(sep=""))
         _updates_axis(score, metrics)
         return _svg(figure)
 
@@ -141,8 +143,10 @@ def trajectory_map(
     """
     tasks, episodes = observations.shape[:2]
     rows = -(-tasks // columns)
+    low, high = _extent(observations[..., :2], goals)
+    height = 9.2 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3
     with mpl.rc_context(_STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(9.2, 2.9 * rows + 0.4), layout="constrained")
+        figure = Figure(figsize=(9.2, height * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for index, axes in enumerate(grid):
             if index >= tasks:
@@ -151,6 +155,8 @@ def trajectory_map(
             _map(axes, observations[index, ..., :2], explore_episodes, goals[index])
             if returns is not None and explore_episodes < episodes:
                 axes.set_title(f"return {returns[index, explore_episodes]:.0f}", color=_GREY)
+        grid[0].set_xlim(low[0], high[0])
+        grid[0].set_ylim(low[1], high[1])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=5)
         return _svg(figure)
@@ -222,7 +228,7 @@ def _losses(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("Losses")
     if axes.lines:
         axes.set_yscale("log")
-        axes.legend(loc="upper right", ncols=3)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.95), ncols=3, borderaxespad=0.0)
 
 
 def _updates_axis(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
@@ -244,7 +250,8 @@ def _map(axes: Axes, paths: Array, explore_episodes: int, goals: Array) -> None:
     names = ("first goal", "second goal") if len(goals) > 1 else ("goal",)
     for (x, y, radius), colour, named in zip(goals, _GOALS, names, strict=False):
         axes.add_patch(Circle((x, y), radius, facecolor=colour, alpha=0.18, edgecolor="none"))
-        axes.add_patch(Circle((x, y), radius, facecolor="none", edgecolor=colour, linewidth=1.0, label=named))
+        axes.add_patch(Circle((x, y), radius, facecolor="none", edgecolor=colour, linewidth=1.0))
+        axes.scatter([], [], s=80, color=colour, alpha=0.5, linewidths=0, label=named)
     for episode, path in enumerate(paths[:explore_episodes]):
         share = (episode + 1) / explore_episodes
         label = "explorer, early to late" if episode == explore_episodes - 1 else "_"
@@ -254,10 +261,17 @@ def _map(axes: Axes, paths: Array, explore_episodes: int, goals: Array) -> None:
     axes.plot(0, 0, marker="o", color=_INK, markersize=4)
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
-    axes.set_xlim(-1.5, 1.5)
-    axes.set_ylim(-0.7, 1.5)
-    axes.set_xticks([-1, 0, 1])
-    axes.set_yticks([0, 1])
+    axes.xaxis.set_major_locator(MultipleLocator(1.0))
+    axes.yaxis.set_major_locator(MultipleLocator(1.0))
+
+
+def _extent(paths: Array, goals: Array) -> tuple[Array, Array]:
+    """Lower left and upper right corner around all paths and goals, each `[2]`."""
+    centres, radii = goals[..., :2], goals[..., 2:]
+    low = np.minimum(paths.min((0, 1, 2)), (centres - radii).min((0, 1)))
+    high = np.maximum(paths.max((0, 1, 2)), (centres + radii).max((0, 1)))
+    margin = np.float32(0.05 * (high - low).max())
+    return low - margin, high + margin
 
 
 def _svg(figure: Figure) -> str:

@@ -122,7 +122,7 @@ def _adaptation_section(report: Report) -> str:
         _figure(
             picture,
             f"Mean return by episode of the trial: {told}; the first {explore} are the explorer's.",
-            "Large dots: mean over tasks. Small dots: single tasks.",
+            "Large dots: mean over tasks. Small dots: single tasks, tried in process.",
         )
         + f"<details><summary>As a table</summary>{table}</details>",
     )
@@ -205,7 +205,8 @@ def _config_section(config: Mapping[str, Any]) -> str:
         + "</tbody></table>"
         for group, rows in groups.items()
     )
-    return f'<section><details open><summary>Settings</summary><div class="groups">{tables}</div></details></section>'
+    summary = "<summary><h2>Settings</h2></summary>"
+    return f'<section><details open>{summary}<div class="groups">{tables}</div></details></section>'
 
 
 def _section(title: str, text: str, content: str) -> str:
@@ -217,7 +218,7 @@ def _figure(svg: str, alternative: str, caption: str) -> str:
     # As an image and not inline: the pictures' ids must not meet.
     data = base64.b64encode(svg.encode()).decode()
     return (
-        f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{escape(alternative)}">'
+        f'<figure><div><img src="data:image/svg+xml;base64,{data}" alt="{escape(alternative)}"></div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

@@ -1,0 +1,179 @@
+import base64
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from ccm_runtime.errors import CheckpointMissingError
+from ccm_training import figures
+from ccm_training.config import load_config
+from ccm_training.envs import plane
+from ccm_training.envs.registry import get_family
+from ccm_training.evaluation import ReportTrials
+from ccm_training.page import Report, render_page, spread
+from ccm_training.report import write_report
+from ccm_training.train import train
+
+EPISODES, EXPLORE = 6, 4
+
+
+class Reader(HTMLParser):
+    """Images, headings and whether every tag is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[dict[str, str]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs))
+        elif tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def report(**changes) -> Report:
+    rng = np.random.default_rng(0)
+    family = get_family("hard-point-robot")
+    tasks = family.sample_tasks("test", 12, 0)
+    steps = rng.uniform(-0.1, 0.1, (12, EPISODES, family.horizon + 1, 2))
+    trials = ReportTrials(
+        tasks=tasks,
+        observations=steps.cumsum(2).astype(np.float32),
+        rewards=rng.random((12, EPISODES, family.horizon), np.float32),
+        latents=rng.normal(size=(12, EPISODES, 5)).astype(np.float32),
+    )
+    scores = {
+        "family": family.name,
+        "method": "ccm",
+        "trials": 12,
+        "explore_episodes": EXPLORE,
+        "returns": [10.0, 20.0, 30.0, 40.0, 120.0, 125.5],
+        "adaptation_score": 0.8125,
+        "interval": (0.75, 0.875),
+        "ceiling": 148.0,
+        "floor": 3.0,
+    }
+    metrics = [
+        {"iteration": i, "env_steps": 1000 * i, "updates": 30 * i, "encoder/accuracy": 0.1, "executor/critic_loss": 1.0}
+        | ({"score": i / 20} if i % 5 == 0 else {})
+        for i in range(1, 21)
+    ]
+    made = Report(
+        scores=scores,
+        served=True,
+        metrics=metrics,
+        config={"seed": 3, "meta_batch": 16, "policy": {"discount": 0.9}},
+        provenance={"updates": "600"},
+        written_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+        trials=trials,
+        goals=plane.circles(family, tasks),
+        parameters=plane.parameter_names(family),
+    )
+    return replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_page(report())
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_the_page_shows_score_ceiling_floor_and_four_pictures(page):
+    for text in ("0.812", "0.750 to 0.875", "148.0", "3.0", "seed 3", "served over gRPC", "2026-01-02 03:04 UTC"):
+        assert text in page
+    assert len(read(page).images) == 4
+
+
+def test_every_picture_is_inside_the_page_is_whole_and_is_described(page):
+    for image in read(page).images:
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        ET.fromstring(base64.b64decode(data))  # noqa: S314 (our own picture)
+        assert len(image["alt"]) > 30
+
+
+def test_the_page_refers_to_nothing_outside_itself(page):
+    assert re.findall(r"(?:https?:)?//[a-z]|<script|<link|@import|url\(", page) == []
+
+
+def test_the_same_report_makes_the_same_page(page):
+    assert page == render_page(report())
+
+
+def test_what_is_not_known_is_left_out():
+    scores = report().scores | {"adaptation_score": None, "interval": None, "ceiling": None}
+    page = render_page(report(scores=scores, served=False, metrics=[], trials=None, goals=None))
+    assert "unknown" in page
+    assert "in process" in page
+    assert len(read(page).images) == 1
+
+
+def test_beliefs_that_never_change_are_not_drawn():
+    trials = report().trials._replace(latents=np.zeros((12, EPISODES, 5), np.float32))
+    assert "Beliefs" not in render_page(report(trials=trials))
+
+
+def test_text_cannot_become_markup():
+    bare = report(metrics=[], trials=None, goals=None)
+    page = render_page(replace(bare, config={"seed": "<script>alert(1)</script>"}, provenance={"<b>": "<i>"}))
+    assert "<script>" not in page
+    assert "<i>" not in page
+
+
+def test_metrics_of_a_method_without_an_encoder_are_drawn():
+    lines = [{"iteration": 1, "env_steps": 10, "updates": 0}]
+    ET.fromstring(figures.learning_curve(lines, floor_score=None, chance=None))  # noqa: S314
+
+
+def test_an_executor_alone_has_a_curve_and_a_map():
+    trials, goals = report().trials, report().goals
+    assert "<svg" in figures.adaptation_curve([1.0, 2.0], 0, ceiling=None, floor=None)
+    assert "<svg" in figures.trajectory_map(trials.observations[:2], 0, goals[:2])
+
+
+def test_principal_axes_keep_distances_within_a_plane():
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.normal(size=(5, 2)))[0]
+    latents = (rng.normal(size=(9, 3, 2)) @ basis.T).astype(np.float32)
+    found = figures.principal_axes(latents)
+    apart = np.linalg.norm(latents[0, -1] - latents[1, 0])
+    assert np.linalg.norm(found[0, -1] - found[1, 0]) == pytest.approx(apart, rel=1e-4)
+    assert figures.principal_axes(latents[..., :1]).shape == (9, 3, 2)
+
+
+def test_maps_are_spread_over_the_tasks():
+    tasks = np.array([[5.0], [1.0], [4.0], [2.0], [3.0], [0.0]], np.float32)
+    assert tasks[spread(tasks, 3), 0].tolist() == [1.0, 3.0, 5.0]
+    assert sorted(spread(tasks, 10)) == list(range(6))
+
+
+def test_a_run_becomes_a_page(tmp_path):
+    few = ["iterations=2", "warmup_trials=1", "tasks=8", "capacity=4"]
+    settings = ["updates_per_iteration=1", "evaluation.every=1", "encoder.pretrain_updates=0", "threads=1"]
+    config = load_config("point_robot_debug", [*settings, "meta_batch=4", *(f"collect.{setting}" for setting in few)])
+    train(config, tmp_path / "run", device="cpu", progress=False)
+    page = write_report(tmp_path / "run", tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert f"{scores['adaptation_score']:.3f}" in page
+    assert len(read(page).images) == 4
+
+
+def test_a_folder_without_a_run_has_no_page(tmp_path):
+    with pytest.raises(CheckpointMissingError, match="no checkpoint there"):
+        write_report(tmp_path, tmp_path / "report.html")
