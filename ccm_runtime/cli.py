@@ -83,6 +83,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the run, the bundle and the report.")] = Path(
         "ccm-quickstart"
     ),
+    config: Annotated[str, typer.Option(metavar="NAME|FILE", help="What to train.")] = "quickstart",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +91,7 @@ def quickstart(
     with needs("all"):
         from ccm_runtime.commands.quickstart import quickstart as run
 
-        run(out, seed=seed, as_json=as_json)
+        run(out, config=config, seed=seed, as_json=as_json)
 
 
 @app.command(short_help="Meta-train an agent.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -214,9 +215,9 @@ def _bootstrap(shares: NDArray[np.float64], seed: int) -> tuple[float, float]:
 
 
 def _method(agent: Agent) -> str:
-    """The middle of `FAMILY-METHOD-SEED`; the whole name where it has another form."""
-    method, _, seed = agent.agent_id.removeprefix(f"{agent.family}-").rpartition("-")
-    return method if method and seed.isdecimal() else agent.agent_id
+    """The method in `FAMILY-METHOD-SEED` or `FAMILY-METHOD-SEED-DIGEST`; a name of another form, whole."""
+    parts = re.fullmatch(r"(.+?)-\d+(-[0-9a-f]{8,})?", agent.agent_id.removeprefix(f"{agent.family}-"))
+    return agent.agent_id if parts is None else parts.group(1)
 
 
 def _read(path: Path) -> bytes:

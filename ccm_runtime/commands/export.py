@@ -10,6 +10,7 @@ from ccm_export.bundle_writer import export_run
 def export(run_dir: Path, out: Path) -> None:
     """Write the bundle and say what to do next."""
     manifest = export_run(run_dir, out)
-    worst = max(manifest.parity.max_abs_difference.values(), default=0.0)
-    typer.echo(f"bundle: {out} ({manifest.agent_id}; onnxruntime and torch differ by at most {worst:.1e})")
+    compared = sum(manifest.parity.num_inputs.values())
+    agreed = f"onnxruntime agrees with torch to {manifest.parity.tolerance:g} on {compared:,} inputs"
+    typer.echo(f"bundle: {out} ({manifest.agent_id}; {agreed})")
     typer.echo(f"next: ccm verify {out}    or    ccm serve {out}", err=True)

@@ -14,11 +14,11 @@ from ccm_export.verify import verify_bundle
 from ccm_runtime.commands.adapt import run_trials
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
+from ccm_runtime.errors import ConfigError
 from ccm_training.config import load_config
 from ccm_training.report import write_report
 from ccm_training.train import train
 
-PRESET = "quickstart"
 _TRIALS = 40
 
 
@@ -43,14 +43,18 @@ class Stages:
         self._console.print(f"[dim]{name} took {self.seconds[name]:.1f} s[/dim]")
 
 
-def quickstart(out: Path, *, seed: int, as_json: bool) -> None:
+def quickstart(out: Path, *, config: str, seed: int, as_json: bool) -> None:
     """Train, export, verify, serve, adapt and report, under `out`; `as_json` ends with one line of JSON."""
     stages = Stages(Console(stderr=True, highlight=False))
     started = time.perf_counter()
     run_dir, bundle, report = out / "run", out / "bundle", out / "report.html"
-    with stages.stage("train", f"preset {PRESET}, seed {seed}, on this CPU"):
-        config = load_config(PRESET, [], method=None, seed=seed)
-        train(config, run_dir, device="cpu", resume=False, progress=True)
+    if run_dir.exists():
+        raise ConfigError(f"{out} holds a quickstart already; choose another folder with --out")
+    resolved = load_config(config, [], method=None, seed=seed)
+    with stages.stage("train", f"{config}, seed {seed}, on this CPU"):
+        stopped_by = train(resolved, run_dir, device="cpu", resume=False, progress=True).stopped_by
+    if stopped_by is not None:
+        raise typer.Exit(128 + stopped_by)
     with stages.stage("export", f"three ONNX graphs into {bundle}"):
         export_run(run_dir, bundle)
     with stages.stage("verify", "schema, digests, graphs"):
@@ -58,12 +62,15 @@ def quickstart(out: Path, *, seed: int, as_json: bool) -> None:
     with contextlib.ExitStack() as serving:
         with stages.stage("serve", "a process of its own, without torch"):
             target = serving.enter_context(server_process(bundle))
-        with stages.stage("adapt", f"{_TRIALS} held-out tasks of {config.family} over gRPC at {target}"):
-            adaptation = run_trials(target, family=config.family, tasks="test", trials=_TRIALS, seed=seed)
+        with stages.stage("adapt", f"{_TRIALS} held-out tasks of {resolved.family} over gRPC at {target}"):
+            adaptation = run_trials(
+                target, family=resolved.family, tasks="test", trials=_TRIALS, seed=resolved.tasks.seed
+            )
     with stages.stage("report", str(report)):
         write_report(run_dir, report, adaptation=adaptation)
     summary = {
         **adaptation.model_dump(),
+        "seed": resolved.seed,
         "seconds": time.perf_counter() - started,
         "stage_seconds": stages.seconds,
         "run": str(run_dir),

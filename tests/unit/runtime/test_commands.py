@@ -51,7 +51,12 @@ def test_without_a_ceiling_there_is_no_score():
 
 @pytest.mark.parametrize(
     ("agent_id", "method"),
-    [(f"{AGENT.family}-ccm-0", "ccm"), (f"{AGENT.family}-pearl-cl-12", "pearl-cl"), ("my-agent", "my-agent")],
+    [
+        (f"{AGENT.family}-ccm-0", "ccm"),
+        (f"{AGENT.family}-ccm-0-2ef16c10", "ccm"),
+        (f"{AGENT.family}-pearl-cl-12", "pearl-cl"),
+        ("my-agent", "my-agent"),
+    ],
 )
 def test_the_method_is_read_from_the_agent_s_name(agent_id, method):
     agent = dataclasses.replace(AGENT, agent_id=agent_id)

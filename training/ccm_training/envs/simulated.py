@@ -66,13 +66,13 @@ def simulate(family: Family, task: ArrayLike) -> SimulatedTask:
     return SimulatedTask(family, task)
 
 
-def random_return(family: Family, tasks: Table, seed: int) -> float:
-    """Mean return of uniformly random actions on these tasks: the floor."""
+def random_return(family: Family, tasks: Table, seed: int, episodes: int = 4) -> float:
+    """Mean return of an episode of uniformly random actions on these tasks: the floor."""
     rng = np.random.default_rng(seed)
     total = 0.0
-    for task in tasks:
+    for task in np.repeat(tasks, episodes, axis=0):
         env, over = simulate(family, task), False
         while not over:
             _, reward, _, over, _ = env.step(rng.uniform(family.action.low_array, family.action.high_array))
             total += reward
-    return total / len(tasks)
+    return total / (len(tasks) * episodes)
