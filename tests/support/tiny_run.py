@@ -1,0 +1,39 @@
+"""A small run that was never trained, with networks and scales that are not trivial."""
+
+import torch
+
+from ccm_training.config import Config, parse_config
+from ccm_training.experiment import Experiment, build
+from ccm_training.replay import Rows
+
+
+def tiny_config(method: str = "ccm", **changes) -> Config:
+    """Return the settings of a run that fits a test."""
+    tree = {
+        "family": "hard-point-robot-aligned",
+        "method": method,
+        "meta_batch": 4,
+        "tasks": {"num_train": 6, "num_test": 5},
+        "networks": {"latent": 3, "hidden": [16, 16], "encoder_hidden": [16]},
+        "trial": {"explore_episodes": 2, "execute_episodes": 2},
+        "collect": {"capacity": 2},
+    }
+    return parse_config({**tree, **changes}, where="tiny")
+
+
+def tiny_experiment(method: str = "ccm", **changes) -> Experiment:
+    """Return a run before its first step, its scales fitted to made-up transitions and its weights enlarged."""
+    experiment = build(tiny_config(method, **changes), torch.device("cpu"))
+    agent, generator = experiment.agent, torch.Generator().manual_seed(5)
+    width = len(agent.observation_norm.mean)
+
+    def rows(size):
+        return torch.randn(64, size, generator=generator) * 0.7 + 0.2
+
+    agent.fit_normalizers(Rows(rows(width), rows(2), rows(1), rows(width), rows(1), torch.ones(64, 1)))
+    with torch.no_grad():
+        for parameter in (*agent.encoder.parameters(), *agent.executor.actor.parameters()):
+            parameter.mul_(1.5)
+    experiment.counters.iteration = 3
+    experiment.counters.env_steps = 1234
+    return experiment

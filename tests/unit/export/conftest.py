@@ -1,0 +1,57 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tiny_run import tiny_experiment
+
+from ccm_export.bundle_writer import export_run
+from ccm_runtime.bundle import Bundle, load_bundle
+from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.manifest import Manifest
+from ccm_training.checkpoint import LoadedRun, load_agent, save_checkpoint
+from ccm_training.policy import AgentPolicy
+
+SCORES = {"returns": [1.0, 2.5], "adaptation_score": 0.875}
+
+
+class Exported(NamedTuple):
+    """A run, and the bundle that was exported from it."""
+
+    run: LoadedRun
+    path: Path
+    manifest: Manifest
+    bundle: Bundle
+
+    @property
+    def torch_policy(self):
+        return AgentPolicy(self.run.agent, self.run.adaptation)
+
+    @property
+    def onnx_policy(self):
+        return OnnxPolicy(self.bundle)
+
+
+def _export(folder, method):
+    run_dir, out = folder / "run", folder / "bundle"
+    save_checkpoint(tiny_experiment(method), run_dir)
+    (run_dir / "evaluation.json").write_text(json.dumps(SCORES))
+    manifest = export_run(run_dir, out, created_at=datetime(2026, 1, 2, tzinfo=UTC))
+    return Exported(load_agent(run_dir), out, manifest, load_bundle(out))
+
+
+# Once a session: the exporter takes seconds.
+@pytest.fixture(scope="session")
+def ccm(tmp_path_factory):
+    return _export(tmp_path_factory.mktemp("ccm"), "ccm")
+
+
+@pytest.fixture(scope="session")
+def pearl(tmp_path_factory):
+    return _export(tmp_path_factory.mktemp("pearl"), "pearl")
+
+
+@pytest.fixture(params=["ccm", "pearl"])
+def exported(request):
+    return request.getfixturevalue(request.param)

@@ -1,0 +1,93 @@
+import hashlib
+import shutil
+from datetime import datetime
+
+import pytest
+
+from ccm_export import bundle_writer
+from ccm_export.bundle_writer import export_agent, export_run, write_bundle
+from ccm_runtime.bundle import load_bundle
+from ccm_runtime.errors import BundleSchemaError, CheckpointMissingError, ConfigError
+from ccm_runtime.manifest import GRAPHS
+
+
+def test_what_is_returned_is_what_was_written(ccm):
+    assert ccm.manifest == ccm.bundle.manifest.model_copy(update={"manifest_sha256": ""})
+
+
+def test_every_other_file_is_listed_with_its_digest(ccm):
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in ccm.path.iterdir()
+        if path.name != "manifest.json"
+    }
+    assert {name: digest.sha256 for name, digest in ccm.manifest.files.items()} == found
+
+
+def test_the_manifest_tells_where_the_agent_comes_from(ccm):
+    source = ccm.manifest.provenance
+    assert ("ccm", 0, 1234) == (source.method, source.seed, source.env_steps)
+    assert ccm.run.config.digest == source.config_sha256
+    assert ccm.run.config.model_dump(mode="json") == source.config
+    assert 0.875 == source.scores["adaptation_score"]
+    assert datetime.fromisoformat("2026-01-02T00:00:00+00:00") == datetime.fromisoformat(source.created_at)
+    assert {"torch", "onnx", "onnxruntime", "ccm"} <= set(source.versions)
+
+
+def test_the_card_tells_a_person(ccm):
+    card = (ccm.path / "MODEL_CARD.md").read_text()
+    for part in ("hard-point-robot-aligned", "**0.875**", "1,234 environment steps", "| dx | m | -0.1 | 0.1 |"):
+        assert part in card
+
+
+def test_an_older_bundle_is_replaced(ccm, tmp_path):
+    out = shutil.copytree(ccm.path, tmp_path / "bundle")
+    (out / GRAPHS[0]).write_bytes(b"damaged")
+    write_bundle(out, ccm.manifest, ccm.bundle.graphs)
+    assert load_bundle(out).graphs == ccm.bundle.graphs
+    assert [out] == list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_filled(ccm, tmp_path):
+    (tmp_path / "bundle").mkdir()
+    write_bundle(tmp_path / "bundle", ccm.manifest, ccm.bundle.graphs)
+    load_bundle(tmp_path / "bundle")
+
+
+def test_whatever_is_not_a_bundle_is_left_alone(ccm, tmp_path):
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter.tex").write_text("years of work")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(ccm.path)
+    for out in (precious, tmp_path / "file", tmp_path / "link"):
+        with pytest.raises(ConfigError, match="exists and is not a bundle; name another --out"):
+            export_agent(ccm.run, out)
+    assert "years of work" == (precious / "chapter.tex").read_text()
+
+
+def test_a_bundle_that_does_not_verify_never_appears(ccm, tmp_path):
+    swapped = {**ccm.bundle.graphs, GRAPHS[0]: ccm.bundle.graphs[GRAPHS[2]]}
+    with pytest.raises(BundleSchemaError):
+        write_bundle(tmp_path / "bundle", ccm.manifest, swapped)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_the_older_bundle_comes_back_when_the_move_fails(ccm, tmp_path):
+    out = shutil.copytree(ccm.path, tmp_path / "bundle")
+    with pytest.raises(OSError, match="nowhere"):
+        bundle_writer._put(tmp_path / "nowhere", out, aside=tmp_path / "old")
+    load_bundle(out)
+
+
+@pytest.mark.parametrize("method", ["oracle", "random"])
+def test_an_agent_that_does_not_adapt_is_not_exported(ccm, tmp_path, method):
+    config = ccm.run.config.model_copy(update={"method": method})
+    run = type(ccm.run)(config, ccm.run.family, ccm.run.adaptation, ccm.run.agent, ccm.run.counters, None)
+    with pytest.raises(ConfigError, match=f"method '{method}' does not adapt"):
+        export_agent(run, tmp_path / "bundle")
+
+
+def test_a_run_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(CheckpointMissingError):
+        export_run(tmp_path, tmp_path / "bundle")
