@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from ccm_runtime.async_client import AsyncClient, AsyncSession
 from ccm_runtime.belief import Array
+from ccm_runtime.errors import ServerError
 from ccm_runtime.messages import Acted, Agent, Context, Encoded, EncodedTransition, SessionClosed
 from ccm_runtime.progress import SessionView
 from ccm_runtime.trial import Phase
@@ -37,6 +38,9 @@ class _LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run to the end; an interrupt of the caller cancels it."""
+        if self.stopped:
+            coroutine.close()
+            raise ServerError("the client is closed; make a new one")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -44,12 +48,16 @@ class _LoopThread:
             future.cancel()
             raise
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._loop.is_closed()
+
     def stop(self) -> None:
         """Stop the thread; it cannot be used again."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 class Client:
@@ -97,8 +105,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; sessions that are still open stay with the server until they are idle for too long."""
-        self._thread.run(self._client.close())
-        self._thread.stop()
+        if not self._thread.stopped:
+            self._thread.run(self._client.close())
+            self._thread.stop()
 
     def describe(self) -> Agent:
         """What is served: specs, K, N, T, sizes, digests."""

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from ccm_runtime import __version__
+from ccm_runtime.config import is_loopback
 from ccm_runtime.errors import CcmError, DeadlineError, ServerUnreachableError
 from ccm_runtime.statuses import DETAILS_KEY, error_from_rpc
 from ccm_runtime.v1 import adaptation_pb2 as pb
@@ -61,6 +62,7 @@ class Connection:
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._credentials = credentials
         self._rng = rng
+        self._opening = asyncio.Lock()
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None  # the generated stub has no types for asyncio
 
@@ -70,21 +72,9 @@ class Connection:
         Raises:
             ServerUnreachableError: Nobody answers in time.
         """
-        if self._stub is not None:
-            return
-        self._channel = self._new_channel()
-        try:
-            await asyncio.wait_for(self._channel.channel_ready(), self._connect_timeout_s)
-        except TimeoutError:
-            await self.close()
-            raise ServerUnreachableError(
-                f"nobody answers at {self.target} within {self._connect_timeout_s:g} s; "
-                "is the address right, and does `ccm serve` run there?"
-            ) from None
-        except BaseException:
-            await self.close()
-            raise
-        self._stub = AdaptationStub(self._channel)
+        async with self._opening:
+            if self._stub is None:
+                await self._connect()
 
     async def close(self) -> None:
         """Close the channel; what is under way on it fails."""
@@ -125,6 +115,20 @@ class Connection:
             f"lost {self.target} and could not return within {self._timeout_s:g} s: {lost}"
         ) from lost
 
+    async def _connect(self) -> None:
+        self._channel = self._new_channel()
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), self._connect_timeout_s)
+        except BaseException as error:
+            await self.close()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise ServerUnreachableError(
+                f"nobody answers at {self.target} within {self._connect_timeout_s:g} s; "
+                "is the address right, and does `ccm serve` run there?"
+            ) from None
+        self._stub = AdaptationStub(self._channel)
+
     async def _call_once(self, rpc: str, request: Any) -> Any:
         try:
             return await getattr(self._stub, rpc)(request, metadata=self._metadata, timeout=self._timeout_s)
@@ -132,9 +136,11 @@ class Connection:
             raise _translated(error.code(), error.details(), error.trailing_metadata()) from None
 
     def _new_channel(self) -> grpc.aio.Channel:
+        # A proxy that the environment names is for other machines.
+        direct = (("grpc.enable_http_proxy", 0),) if is_loopback(self.target.rpartition(":")[0]) else ()
         if self._credentials is None:
-            return grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(self.target, self._credentials, options=_CHANNEL_OPTIONS)
+            return grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS + direct)
+        return grpc.aio.secure_channel(self.target, self._credentials, options=_CHANNEL_OPTIONS + direct)
 
 
 class SessionStream:

@@ -30,7 +30,7 @@ def show_evaluation(evaluation: Mapping[str, Any], console: Console | None = Non
 def _bar(value: float, evaluation: Mapping[str, Any]) -> str:
     most = evaluation["ceiling"] or max([*map(abs, evaluation["returns"]), 1e-9])
     least = min(0.0, evaluation["floor"] or 0.0, *evaluation["returns"])
-    share = (value - least) / max(most - least, 1e-9)
+    share: float = (value - least) / max(most - least, 1e-9)
     return "█" * round(_BAR * min(max(share, 0.0), 1.0))
 
 

@@ -71,7 +71,7 @@ class Scripted(AdaptationServicer):
         self._held.clear()
 
     async def DescribeAgent(self, request, context):
-        self.metadata.append(dict(context.invocation_metadata()))
+        self.metadata.append({**dict(context.invocation_metadata()), "peer": context.peer()})
         return pb.DescribeAgentResponse(agent=wire.agent_to_proto(AGENT))
 
     async def Act(self, request, context):

@@ -11,6 +11,7 @@ from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.client import Client
 from ccm_runtime.errors import (
     DeadlineError,
+    ServerError,
     ServerUnreachableError,
     SessionError,
     SessionUnknownError,
@@ -204,6 +205,23 @@ async def test_many_sessions_run_at_once():
         assert await asyncio.gather(*(trial() for _ in range(16))) == [[1, 2, 3, 4, 0, 6]] * 16
 
 
+async def test_calls_that_race_share_one_connection():
+    server = Scripted()
+    async with listening(server) as target:
+        client = AsyncClient(target)
+        agents = await asyncio.gather(*(client.describe() for _ in range(4)))
+        await client.close()
+    assert agents == [AGENT] * 4
+    assert len({metadata["peer"] for metadata in server.metadata}) == 1
+
+
+async def test_a_proxy_for_other_machines_does_not_stand_before_this_one(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with scripted(connect_timeout_s=5.0) as (_, client):
+        assert await client.describe() == AGENT
+
+
 @pytest.fixture
 def target():
     """A scripted server on a thread of its own."""
@@ -257,3 +275,11 @@ def test_a_blocking_client_that_cannot_connect_leaves_no_thread_behind():
     with pytest.raises(ServerUnreachableError), Client("127.0.0.1:1", connect_timeout_s=0.1):
         pass
     assert before == threading.active_count()
+
+
+def test_a_closed_client_says_so_and_may_be_closed_again(target):
+    with Client(target) as client:
+        pass
+    client.close()
+    with pytest.raises(ServerError, match="the client is closed"):
+        client.describe()
