@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,14 +44,29 @@ class Stages:
         self._console.print(f"[dim]{name} took {self.seconds[name]:.1f} s[/dim]")
 
 
+def _make_way(run_dir: Path) -> None:
+    """Remove the run of an earlier quickstart, and nothing else.
+
+    Raises:
+        ConfigError: Something else is there.
+    """
+    if not run_dir.exists():
+        return
+    if not (run_dir / "config.yaml").is_file():
+        raise ConfigError(f"{run_dir} exists and is no training run; choose another folder with --out")
+    shutil.rmtree(run_dir)
+
+
 def quickstart(out: Path, *, config: str, seed: int, as_json: bool) -> None:
-    """Train, export, verify, serve, adapt and report, under `out`; `as_json` ends with one line of JSON."""
+    """Train, export, verify, serve, adapt and report, under `out`, over what an earlier quickstart left there.
+
+    `as_json` ends with one line of JSON on standard output.
+    """
     stages = Stages(Console(stderr=True, highlight=False))
     started = time.perf_counter()
     run_dir, bundle, report = out / "run", out / "bundle", out / "report.html"
-    if run_dir.exists():
-        raise ConfigError(f"{out} holds a quickstart already; choose another folder with --out")
     resolved = load_config(config, [], method=None, seed=seed)
+    _make_way(run_dir)
     with stages.stage("train", f"{config}, seed {seed}, on this CPU"):
         stopped_by = train(resolved, run_dir, device="cpu", resume=False, progress=True).stopped_by
     if stopped_by is not None:

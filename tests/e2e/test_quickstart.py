@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from ccm_runtime.commands.quickstart import _make_way
 
 TINY = """
 family: hard-point-robot-aligned
@@ -55,10 +56,20 @@ def test_the_served_agent_s_returns_equal_the_in_process_evaluation_s(finished, 
     assert evaluation["ceiling"] == pytest.approx(summary["ceiling"])
 
 
-def test_a_second_quickstart_in_one_folder_is_refused(finished):
-    _, folder = finished
-    command = [sys.executable, "-m", "ccm_runtime", "quickstart", "--out", "out"]
-    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
-    assert Path(folder / "out").is_dir()
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    assert "choose another folder" in again.stderr
+def test_what_is_no_run_is_not_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("precious", encoding="utf-8")
+    command = [sys.executable, "-m", "ccm_runtime", "quickstart", "--config", "point_robot_debug", "--out", tmp_path]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "choose another folder" in refused.stderr
+    assert (tmp_path / "run" / "thesis.txt").exists()
+
+
+def test_an_earlier_run_makes_way(tmp_path):
+    run_dir = tmp_path / "run"
+    (run_dir / "checkpoints").mkdir(parents=True)
+    (run_dir / "config.yaml").write_text("family: x", encoding="utf-8")
+    _make_way(run_dir)
+    assert not run_dir.exists()
+    _make_way(run_dir)
