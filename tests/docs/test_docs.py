@@ -1,0 +1,94 @@
+"""What the docs say is so: links lead somewhere, commands exist, the glossary knows every metric."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from ccm_runtime.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+)
+README = ROOT / "README.md"
+
+
+def blocks(page):
+    """Indented or fenced code of a page, as lines."""
+    text = page.read_text()
+    fenced = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)
+    return [line.strip() for block in fenced for line in block.splitlines()] + indented
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name) if name else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ +(.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {slug(heading) for heading in headings}, f"{page.name}: {target}"
+
+
+def slug(heading):
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_and_option_exists(page):
+    commands = get_command(app).commands
+    for line in blocks(page):
+        words = line.removeprefix("$ ").split()
+        if len(words) < 2 or words[0] != "ccm" or words[1].startswith(("-", "<", "[")):
+            continue
+        assert words[1] in commands, f"{page.name}: {line}"
+        known = {option for parameter in commands[words[1]].params for option in parameter.opts}
+        given = {word.strip("[]").partition("=")[0] for word in words if word.strip("[").startswith("--")}
+        assert given <= known, f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_make_target_exists(page):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in blocks(page):
+        if match := re.match(r"(?:\$ )?make ([a-z]+)", line):
+            assert match[1] in targets, f"{page.name}: {line}"
+
+
+def test_the_readme_is_short_and_its_two_commands_are_those_that_integration_runs():
+    text = README.read_text()
+    assert len(text.splitlines()) <= 150
+    assert "make quickstart" in blocks(README)
+    assert "make test" in blocks(README)
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make test")
+
+
+def test_every_metric_that_training_emits_is_in_the_glossary_and_no_other():
+    source = "\n".join(path.read_text() for path in (ROOT / "training/ccm_training").glob("*.py"))
+    emitted = set(re.findall(r'metrics\["([a-z_]+/[a-z_]+)"\]', source))
+    for shared in re.findall(r'metrics\[f"\{name\}/([a-z_]+)"\]', source):
+        emitted |= {f"explorer/{shared}", f"executor/{shared}"}
+    documented = set(re.findall(r"^\| `([a-z_]+/[a-z_]+)`", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE))
+    assert emitted <= documented
+    assert not {name for name in documented - emitted if name not in source}
+
+
+def test_every_decision_is_in_the_index():
+    folder = ROOT / "docs" / "adr"
+    pages = {path.name for path in folder.glob("0*.md")}
+    listed = set(re.findall(r"\]\((0[^)]+\.md)\)", (folder / "README.md").read_text()))
+    assert pages == listed
