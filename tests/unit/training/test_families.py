@@ -12,7 +12,7 @@ HARD = [name for name in FAMILIES if name.startswith("hard")]
 
 
 def roll(family, tasks, choose):
-    """Positions before and after, actions and rewards of an episode under `choose(position, step)`, `[horizon, n, ...]`."""
+    """Positions before and after, actions and rewards under `choose(position, step)`, each `[horizon, n, ...]`."""
     env = family.make(torch.from_numpy(tasks), torch.Generator().manual_seed(0))
     position = env.reset()
     trace = []
