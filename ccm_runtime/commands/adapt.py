@@ -48,6 +48,7 @@ class Adaptation(BaseModel):
         interval: 95 % bootstrap interval of the score, over tasks.
         ceiling: Best return when the task is known, mean over tasks.
         floor: Return of random actions, mean over tasks.
+        certainty: Mean certainty of the belief after each episode.
         seconds: Wall-clock time of all trials.
         steps_per_second: Environment steps a second, all sessions together.
     """
@@ -64,6 +65,7 @@ class Adaptation(BaseModel):
     interval: tuple[float, float] | None
     ceiling: float | None
     floor: float
+    certainty: list[float]
     seconds: float
     steps_per_second: float
 
@@ -121,17 +123,18 @@ def run_trials(
     return asyncio.run(_run_trials(access.client(target), family, cast("Split", tasks), trials, seed))
 
 
-async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, trials: int, seed: int) -> Adaptation:
+async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int) -> Adaptation:
     async with client:
         agent = await client.describe()
         family = get_family(family_name or agent.family)
-        tasks = family.sample_tasks(split, trials, seed)
+        tasks = family.sample_tasks(split, num, seed)
         started = time.perf_counter()
-        returns = await _all_trials(client, family, tasks, seed)
+        trials = await _all_trials(client, family, tasks, seed)
         seconds = time.perf_counter() - started
     return summarize(
         agent,
-        returns,
+        trials[..., 0],
+        trials[..., 1],
         family=family.name,
         split=split,
         seed=seed,
@@ -142,13 +145,14 @@ async def _run_trials(client: AsyncClient, family_name: str | None, split: Split
 
 
 async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: int) -> NDArray[np.float64]:
-    """Returns `[tasks, episodes]`."""
+    """Return and certainty after each episode of each trial, `[tasks, episodes, 2]`."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def trial(index: int) -> list[float]:
+    async def trial(index: int) -> list[tuple[float, float]]:
         env = simulate(family, tasks[index])
         async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
-            return await drive_async(env, session)
+            episodes = range(session.agent.episodes)
+            return [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -161,6 +165,7 @@ async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: i
 def summarize(
     agent: Agent,
     returns: NDArray[np.float64],
+    certainties: NDArray[np.float64],
     *,
     family: str,
     split: str,
@@ -174,6 +179,7 @@ def summarize(
     Args:
         agent: What was served.
         returns: `[tasks, episodes]`.
+        certainties: After each episode, `[tasks, episodes]`.
         family: The simulated family.
         split: Which of its tasks.
         seed: What the tasks were drawn with.
@@ -201,6 +207,7 @@ def summarize(
         interval=interval,
         ceiling=ceiling,
         floor=floor,
+        certainty=[float(value) for value in certainties.mean(0)],
         seconds=seconds,
         steps_per_second=returns.size * agent.horizon / seconds,
     )

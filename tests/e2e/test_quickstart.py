@@ -11,6 +11,7 @@ from ccm_runtime.commands.quickstart import _make_way
 TINY = """
 family: hard-point-robot-aligned
 meta_batch: 4
+threads: 1
 updates_per_iteration: 2
 tasks: {num_train: 8, num_test: 4}
 networks: {latent: 3, hidden: [16, 16], encoder_hidden: [16, 16]}
@@ -53,6 +54,7 @@ def test_the_served_agent_s_returns_equal_the_in_process_evaluation_s(finished, 
     assert evaluated.returncode == 0, evaluated.stderr
     evaluation = json.loads(evaluated.stdout)
     assert evaluation["returns"] == pytest.approx(summary["returns"], rel=1e-3, abs=1e-3)
+    assert evaluation["certainty"] == pytest.approx(summary["certainty"], abs=1e-3)
     assert evaluation["ceiling"] == pytest.approx(summary["ceiling"])
 
 

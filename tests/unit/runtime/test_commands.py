@@ -21,6 +21,7 @@ def summary(returns, agent=AGENT, ceilings=(100.0, 100.0), floor=0.0):
     return summarize(
         agent,
         np.array(returns, float),
+        np.full(np.shape(returns), 0.5),
         family=agent.family,
         split="test",
         seed=0,
@@ -33,6 +34,7 @@ def summary(returns, agent=AGENT, ceilings=(100.0, 100.0), floor=0.0):
 def test_the_score_is_the_first_executor_episode_s_share_of_the_ceiling():
     adaptation = summary([[0, 10, 80, 0], [0, 30, 60, 0]])  # K = 2
     assert adaptation.returns == [0.0, 20.0, 70.0, 0.0]
+    assert adaptation.certainty == [0.5] * 4
     assert adaptation.adaptation_score == pytest.approx(0.7)
     assert 0.6 <= adaptation.interval[0] <= 0.7 <= adaptation.interval[1] <= 0.8
     assert adaptation.steps_per_second == 8 * AGENT.horizon / 2.0
