@@ -10,7 +10,7 @@ from rich.console import Console
 from scripted_server import AGENT
 
 from ccm_runtime.commands import doctor
-from ccm_runtime.commands.adapt import summarize
+from ccm_runtime.commands.adaptation import summarize
 from ccm_runtime.commands.extras import needs
 from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.connection import backoff
