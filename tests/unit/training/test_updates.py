@@ -1,0 +1,282 @@
+import numpy as np
+import pytest
+import torch
+from tiny_run import tiny_config, tiny_experiment
+
+from ccm_training import losses
+from ccm_training.experiment import build
+from ccm_training.replay import Rows
+from ccm_training.rewards import ExplorationReward
+from ccm_training.updates import sample_batch
+
+QUIET = {"contrastive_weight": 0.0, "divergence_weight": 0.0, "prediction_weight": 0.0, "value_gradient": False}
+
+
+def experiment(method="ccm", encoder=None, **changes):
+    """A tiny run whose replay holds made-up trials with rewards, endings and padding."""
+    run = tiny_experiment(method, encoder=encoder or {}, **changes)
+    tasks, generator = len(run.tasks), torch.Generator().manual_seed(3)
+    shape = (tasks, run.adaptation.episodes, run.family.horizon)
+    for _ in range(2):
+        observation, action, reward, after = (torch.randn(*shape, size, generator=generator) for size in (3, 2, 1, 3))
+        action = 0.1 * action.tanh()
+        valid = (torch.rand(*shape, 1, generator=generator) < 0.9).float()
+        ended = (torch.rand(*shape, 1, generator=generator) < 0.1).float()
+        rows = Rows(observation, action, reward, after, ended, valid)
+        run.replay.add(torch.arange(tasks), rows)
+    return run
+
+
+def batch(run):
+    return sample_batch(run.replay, run.features, run.config, run.streams.learn)
+
+
+def weights(module):
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def moved(before, module):
+    """How many of the parameters have changed."""
+    return sum(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+# -- what moves the encoder
+
+
+@pytest.mark.parametrize("step", ["pretrain", "update"])
+def test_the_contrastive_loss_alone_moves_the_encoder_in_every_update(step):
+    run = experiment(encoder=QUIET | {"contrastive_weight": 1.0})
+    for _ in range(10):
+        before, bilinear = weights(run.agent.encoder), run.agent.bilinear.detach().clone()
+        getattr(run.learner, step)(batch(run))
+        assert moved(before, run.agent.encoder) == len(before)
+        assert not torch.equal(bilinear, run.agent.bilinear)
+
+
+@pytest.mark.parametrize("step", ["pretrain", "update"])
+def test_without_any_of_its_losses_the_encoder_stands_still(step):
+    run = experiment(encoder=QUIET)
+    before = weights(run.agent.encoder)
+    for _ in range(3):
+        getattr(run.learner, step)(batch(run))
+    assert moved(before, run.agent.encoder) == 0
+
+
+@pytest.mark.parametrize(
+    "teacher", [{"value_gradient": True}, {"divergence_weight": 1.0}, {"prediction_weight": 1.0}], ids=str
+)
+@pytest.mark.parametrize("method", ["ccm", "pearl"])
+def test_each_of_the_other_losses_moves_the_encoder_alone(method, teacher):
+    run = experiment(method, encoder=QUIET | teacher)
+    before = weights(run.agent.encoder)
+    run.learner.update(batch(run))
+    assert moved(before, run.agent.encoder) == len(before)
+
+
+def test_prediction_moves_the_models_and_nothing_else_does():
+    for weight, expected in ((0.0, 0), (1.0, 1)):
+        run = experiment(encoder={"prediction_weight": weight})
+        for model in (run.agent.forward_model, run.agent.backward_model):
+            before = weights(model)
+            run.learner.update(batch(run))
+            assert moved(before, model) == expected * len(before)
+
+
+def test_the_contrastive_loss_falls_when_it_is_trained_alone():
+    run = experiment(encoder=QUIET | {"contrastive_weight": 1.0, "learning_rate": 3e-3})
+    same = batch(run)
+    found = [float(run.learner.pretrain(same)["encoder/contrastive_loss"]) for _ in range(150)]
+    assert np.mean(found[-10:]) < np.mean(found[:10]) - 0.1
+
+
+def test_contrast_at_ignorance_is_log_m():
+    run = experiment()
+    with torch.no_grad():
+        for parameter in run.agent.encoder.parameters():
+            parameter.zero_()
+    found = run.learner.pretrain(batch(run))
+    assert float(found["encoder/contrastive_loss"]) == pytest.approx(np.log(run.config.meta_batch), rel=1e-5)
+
+
+def test_an_oracle_trains_no_encoder():
+    run = experiment("oracle")
+    before = weights(run.agent.encoder)
+    run.learner.update(batch(run))
+    assert moved(before, run.agent.encoder) == 0
+
+
+# -- the momentum encoder
+
+
+@pytest.mark.parametrize("step", ["pretrain", "update"])
+def test_the_momentum_encoder_follows_as_a_moving_average_and_by_nothing_else(step):
+    run = experiment(encoder={"momentum": 0.25})
+    for _ in range(3):
+        before = weights(run.agent.momentum_encoder)
+        getattr(run.learner, step)(batch(run))
+        online = weights(run.agent.encoder)
+        expected = [0.75 * old + 0.25 * new for old, new in zip(before, online, strict=True)]
+        torch.testing.assert_close(expected, weights(run.agent.momentum_encoder))
+
+
+def test_the_momentum_encoder_begins_as_a_copy():
+    agent = build(tiny_config(), torch.device("cpu")).agent
+    torch.testing.assert_close(weights(agent.encoder), weights(agent.momentum_encoder), rtol=0.0, atol=0.0)
+
+
+def test_no_gradient_reaches_the_momentum_encoder():
+    run = experiment()
+    run.learner.pretrain(batch(run))
+    run.learner.update(batch(run))
+    stepped = {id(p) for group in run.learner.optimizer.param_groups for p in group["params"]}
+    stepped |= {id(p) for group in run.learner.encoder_optimizer.param_groups for p in group["params"]}
+    for parameter in run.agent.momentum_encoder.parameters():
+        assert not parameter.requires_grad
+        assert parameter.grad is None
+        assert parameter.grad_fn is None
+        assert id(parameter) not in stepped
+
+
+def test_keys_carry_no_gradient():
+    run = experiment()
+    context = run.learner.encode(batch(run))
+    assert not context.keys.requires_grad
+    assert context.prefixes.requires_grad
+
+
+# -- actors and critics
+
+
+def actor_critics(run):
+    return {"executor": run.agent.executor, "explorer": run.agent.explorer}.items()
+
+
+def test_the_critic_loss_moves_critics_and_not_actors(monkeypatch):
+    run = experiment()
+    monkeypatch.setattr(losses, "actor_loss", lambda _, log_prob, __: 0.0 * log_prob.sum())
+    before = {name: (weights(part.actor), weights(part.critics)) for name, part in actor_critics(run)}
+    run.learner.update(batch(run))
+    for name, part in actor_critics(run):
+        assert moved(before[name][0], part.actor) == 0
+        assert moved(before[name][1], part.critics) == len(before[name][1])
+
+
+def test_the_actor_loss_moves_actors_and_not_critics(monkeypatch):
+    run = experiment()
+    monkeypatch.setattr(losses, "critic_loss", lambda values, _: 0.0 * values.sum())
+    before = {name: (weights(part.actor), weights(part.critics)) for name, part in actor_critics(run)}
+    run.learner.update(batch(run))
+    for name, part in actor_critics(run):
+        assert moved(before[name][0], part.actor) == len(before[name][0])
+        assert moved(before[name][1], part.critics) == 0
+
+
+def test_target_critics_follow_as_a_moving_average_and_by_nothing_else():
+    run = experiment(policy={"target_rate": 0.25})
+    for _ in range(2):
+        before = {name: weights(part.target_critics) for name, part in actor_critics(run)}
+        run.learner.update(batch(run))
+        for name, part in actor_critics(run):
+            pairs = zip(before[name], weights(part.critics), strict=True)
+            torch.testing.assert_close([0.75 * old + 0.25 * new for old, new in pairs], weights(part.target_critics))
+            assert all(not p.requires_grad and p.grad is None for p in part.target_critics.parameters())
+
+
+def test_a_temperature_rate_of_zero_keeps_the_temperature():
+    for rate in (0.0, 1e-2):
+        run = experiment(policy={"temperature_rate": rate})
+        before = run.agent.executor.log_temperature.item()
+        run.learner.update(batch(run))
+        assert (run.agent.executor.log_temperature.item() == before) == (rate == 0.0)
+
+
+def test_pearl_leaves_the_explorer_alone():
+    run = experiment("pearl")
+    before = weights(run.agent.explorer)
+    run.learner.update(batch(run))
+    assert moved(before, run.agent.explorer) == 0
+
+
+def test_padding_changes_no_critic():
+    critics = []
+    for filler in (0.0, 7.0):
+        run = experiment(policy={"exploration_reward": "telescoping", "information_weight": 0.0}, encoder=QUIET)
+        drawn = batch(run)
+        rows = drawn.rows._replace(
+            reward=torch.where(drawn.rows.valid > 0.0, drawn.rows.reward, filler),
+            next_observation=torch.where(drawn.rows.valid > 0.0, drawn.rows.next_observation, filler),
+        )
+        run.learner.update(drawn._replace(rows=rows))
+        critics.append(weights(run.agent.executor.critics))
+    torch.testing.assert_close(*critics)
+
+
+def test_every_variant_of_the_exploration_reward_is_the_same_without_its_weight():
+    explorers = []
+    for variant in ExplorationReward:
+        run = experiment(policy={"exploration_reward": variant, "information_weight": 0.0})
+        run.learner.update(batch(run))
+        explorers.append(weights(run.agent.explorer))
+    torch.testing.assert_close(explorers[0], explorers[1])
+    torch.testing.assert_close(explorers[0], explorers[2])
+
+
+def test_the_exploration_reward_is_computed_with_todays_encoder():
+    values = []
+    for scale in (1.0, 3.0):
+        run = experiment()
+        drawn = batch(run)
+        with torch.no_grad():
+            run.agent.bilinear.mul_(scale)
+        values.append(float(run.learner.update(drawn)["explorer/gain_of_a_trial"]))
+    assert values[0] != values[1]
+
+
+# -- the step
+
+
+@pytest.mark.parametrize("method", ["ccm", "pearl", "oracle"])
+def test_every_parameter_steps_once_an_update(method):
+    run = experiment(method)
+    for _ in range(4):
+        run.learner.update(batch(run))
+    assert {int(state["step"]) for state in run.learner.optimizer.state.values()} == {4}
+
+
+@pytest.mark.parametrize("method", ["ccm", "pearl", "oracle"])
+def test_every_metric_is_a_finite_scalar_without_gradient(method):
+    run = experiment(method)
+    found = run.learner.update(batch(run))
+    assert "executor/critic_loss" in found
+    for value in found.values():
+        assert value.shape == ()
+        assert value.isfinite()
+        assert not value.requires_grad
+
+
+def test_updates_are_a_function_of_the_seed_and_touch_no_global_random_state():
+    results = []
+    for _ in range(2):
+        run = experiment()
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 (what is checked)
+        for _ in range(2):
+            run.learner.pretrain(batch(run))
+            run.learner.update(batch(run))
+        assert torch.equal(before[0], torch.get_rng_state())
+        assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+        results.append(weights(run.agent))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_meta_batch_holds_distinct_tasks_and_what_belongs_to_them():
+    run = experiment()
+    marks = torch.arange(len(run.tasks)).float().view(-1, 1, 1, 1, 1)
+    run.replay.rows.reward[:] = marks
+    features = marks.view(-1, 1).expand(-1, run.features.shape[1])
+    for _ in range(20):
+        drawn = sample_batch(run.replay, features, run.config, run.streams.learn)
+        tasks = drawn.features[:, 0]
+        assert len(tasks.unique()) == run.config.meta_batch
+        for field in (drawn.trials.reward, drawn.keys.reward, drawn.rows.reward):
+            assert (field.flatten(1) == tasks[:, None]).all()
