@@ -78,6 +78,18 @@ def test_adapt_runs_trials_against_a_server_and_sums_them_up(bundle):
     assert adaptation["seconds"] > 0.0
 
 
+def test_adapt_needs_neither_torch_nor_gymnasium(bundle):
+    script = (
+        "import sys\nsys.modules.update(torch=None, gymnasium=None, matplotlib=None, yaml=None, onnxruntime=None)\n"
+        "from ccm_runtime.cli import main\nmain()"
+    )
+    with serving(bundle) as (_, address):
+        command = [sys.executable, "-c", script, "adapt", "--server", address, "--trials", "1", "--json"]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["trials"] == 1
+
+
 def test_equal_seeds_give_equal_returns(bundle):
     with serving(bundle) as (_, address):
         runs = [ccm("adapt", "--server", address, "--trials", 3, "--seed", 4, "--json") for _ in range(2)]
