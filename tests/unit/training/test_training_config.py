@@ -1,0 +1,111 @@
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from ccm_runtime.errors import ConfigError
+from ccm_training.config import PRESETS, Config, load_config, parse_config
+from ccm_training.envs.registry import get_family
+
+SHIPPED = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("family: sparse-point-robot\npolicy: {discount: 0.9}\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_preset_loads_and_names_a_family(name):
+    config = load_config(name)
+    assert get_family(config.family).name == config.family
+    assert config.meta_batch <= config.tasks.num_train
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_resolved_settings_survive_a_round_trip(name):
+    config = load_config(name)
+    again = parse_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json"))), where="again")
+    assert config == again
+    assert config.digest == again.digest
+
+
+def test_the_small_run_ships():
+    assert "point_robot_debug" in SHIPPED
+
+
+def test_an_unknown_preset_is_told_the_nearest_and_all():
+    with pytest.raises(ConfigError, match=r"no config 'point_robot_debg' \(did you mean 'point_robot_debug'\?\)"):
+        load_config("point_robot_debg")
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match=r"no config '/nowhere/mine\.yaml'"):
+        load_config("/nowhere/mine.yaml")
+
+
+def test_a_file_is_laid_over_the_defaults(file):
+    config = load_config(file)
+    assert config.policy.discount == 0.9
+    assert config.trial == Config(family="sparse-point-robot").trial
+
+
+def test_overrides_are_laid_over_the_file_in_order(file):
+    config = load_config(file, ["policy.discount=0.5", "policy.discount=0.75", "networks.hidden=[8, 8]", "seed=4"])
+    assert (config.policy.discount, config.networks.hidden, config.seed) == (0.75, (8, 8), 4)
+
+
+def test_method_and_seed_have_the_last_word(file):
+    config = load_config(file, ["method=oracle", "seed=1"], method="pearl", seed=2)
+    assert (config.method, config.seed) == ("pearl", 2)
+
+
+def test_null_and_false_are_values(file):
+    config = load_config(file, ["trial.explore_episodes=null", "encoder.value_gradient=false"])
+    assert config.trial.explore_episodes is None
+    assert config.encoder.value_gradient is False
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("policy.discont=0.9", "unknown setting 'policy.discont'; did you mean 'policy.discount'?"),
+        ("encodr.momentum=0.1", "unknown setting 'encodr'; did you mean 'encoder'?"),
+        ("polcy=1", "unknown setting 'polcy'; did you mean 'policy'?"),
+        ("zzzz=1", "unknown setting 'zzzz'"),
+        ("policy.discount", "expected key=value"),
+        ("=1", "expected key=value"),
+        ("family.x=1", "'family' is a value, not a group of settings"),
+        ("policy.discount=[", "is not a YAML value"),
+        ("policy.discount=2", "policy.discount: Input should be less than or equal to 1, got 2"),
+        ("policy.discount=.nan", "policy.discount: "),
+        ("method=sarsa", "method: Input should be 'ccm'"),
+        ("networks.hidden=[0]", "networks.hidden.0: Input should be greater than or equal to 1, got 0"),
+    ],
+)
+def test_a_bad_override_is_told_what_is_wrong_with_it(file, override, message):
+    with pytest.raises(ConfigError) as refused:
+        load_config(file, [override])
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("[1, 2]", "expected a mapping")])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(str(path))
+
+
+def test_the_digest_is_of_what_the_settings_are_and_not_of_how_they_were_given(file):
+    plain = load_config(file)
+    assert plain.digest == load_config(file, ["policy.discount=0.90", "seed=0"]).digest
+    assert plain.digest != load_config(file, ["seed=1"]).digest
+    assert len(plain.digest) == 64
+
+
+def test_settings_cannot_be_changed(file):
+    with pytest.raises(ValidationError):
+        load_config(file).seed = 3
