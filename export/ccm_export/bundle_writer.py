@@ -84,20 +84,23 @@ def write_bundle(out: Path, manifest: Manifest, graphs: dict[str, bytes]) -> Man
     """Write, verify, then move into place; return the manifest with the digests of the files filled in.
 
     Raises:
-        ConfigError: `out` holds something that is not a bundle.
+        ConfigError: `out` holds something that is not a bundle, or cannot be written.
         BundleError: What was written does not verify.
     """
     _check_replaceable(out)
     contents = {**graphs, MODEL_CARD: model_card(manifest).encode()}
     complete = manifest.model_copy(update={"files": {name: _digest(data) for name, data in contents.items()}})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workshop:
-        made = Path(workshop) / "new"
-        made.mkdir()
-        for name, data in {**contents, MANIFEST: to_bytes(complete)}.items():
-            (made / name).write_bytes(data)
-        verify_bundle(made)
-        _put(made, out, aside=Path(workshop) / "old")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as workshop:
+            made = Path(workshop) / "new"
+            made.mkdir()
+            for name, data in {**contents, MANIFEST: to_bytes(complete)}.items():
+                (made / name).write_bytes(data)
+            verify_bundle(made)
+            _put(made, out, aside=Path(workshop) / "old")
+    except OSError as error:
+        raise ConfigError(f"{out}: no bundle can be written there ({error.strerror}); name another --out") from error
     return complete
 
 

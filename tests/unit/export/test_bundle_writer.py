@@ -66,6 +66,12 @@ def test_whatever_is_not_a_bundle_is_left_alone(ccm, tmp_path):
     assert "years of work" == (precious / "chapter.tex").read_text()
 
 
+def test_a_place_that_cannot_be_written_is_named(ccm, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="no bundle can be written there"):
+        write_bundle(tmp_path / "file" / "bundle", ccm.manifest, ccm.bundle.graphs)
+
+
 def test_a_bundle_that_does_not_verify_never_appears(ccm, tmp_path):
     swapped = {**ccm.bundle.graphs, GRAPHS[0]: ccm.bundle.graphs[GRAPHS[2]]}
     with pytest.raises(BundleSchemaError):
