@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from tiny_run import tiny_experiment
+
+from ccm_runtime.manifest import Adaptation
+from ccm_training.checkpoint import save_checkpoint
+from ccm_training.envs.registry import get_family
+from ccm_training.evaluation import evaluate, floor_of, score_of, trials_for_report, trials_of
+from ccm_training.policy import AgentPolicy
+
+FAMILY = get_family("sparse-point-robot")
+
+
+def tasks(num=8):
+    return torch.from_numpy(FAMILY.sample_tasks("test", num, seed=0))
+
+
+class Knowing:
+    """Goes straight to the goal, which it is told; explores by standing still."""
+
+    action_size = 2
+
+    def __init__(self, goals: torch.Tensor) -> None:
+        self.adaptation = Adaptation(explore_episodes=1, episodes=3, horizon=FAMILY.horizon)
+        self._goals = goals
+
+    def initial_belief(self, num):
+        return torch.zeros(num, 2)
+
+    def explore(self, observation, belief, noise):
+        return torch.zeros_like(observation)
+
+    def execute(self, observation, latent, noise):
+        return (self._goals - observation).clamp(-0.1, 0.1)
+
+    def fold(self, belief, rows):
+        return belief
+
+    def read(self, belief):
+        return AgentPolicy.read(self, belief)
+
+
+def knowing():
+    return Knowing(torch.from_numpy(FAMILY.task_features(tasks().numpy())))
+
+
+def test_the_score_is_the_share_of_the_ceiling():
+    score, interval = score_of(np.array([10.0, 20.0], np.float32), 30.0, 5.0, seed=0)
+    assert score == pytest.approx(0.5)
+    assert interval == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_the_score_counts_from_the_floor_where_returns_can_be_negative():
+    score, _ = score_of(np.array([-50.0, -50.0], np.float32), -20.0, -80.0, seed=0)
+    assert score == pytest.approx(0.5)
+
+
+def test_without_a_ceiling_there_is_no_score():
+    assert score_of(np.array([1.0], np.float32), None, 0.0, seed=0) == (None, None)
+
+
+def test_who_knows_the_task_scores_one_in_the_first_executor_episode():
+    found = evaluate(knowing(), FAMILY, tasks(), method="knowing", split="test")
+    assert found.adaptation_score == pytest.approx(1.0, rel=1e-4)
+    assert found.returns == pytest.approx([0.0, found.ceiling, found.ceiling], rel=1e-4)
+    assert found.certainty == [0.0, 0.0, 0.0]
+    assert 0.0 <= found.floor < 0.1 * found.ceiling
+
+
+def test_an_evaluation_is_deterministic():
+    run = tiny_experiment()
+    held_out = torch.from_numpy(run.family.sample_tasks("test", 5, seed=0))
+    first, second = (trials_of(run.policy, run.family, held_out) for _ in range(2))
+    assert torch.equal(first.rows.action, second.rows.action)
+
+
+def test_the_floor_is_that_of_uniform_actions_whatever_the_policy():
+    assert floor_of(knowing(), FAMILY, tasks()) == floor_of(tiny_experiment(family=FAMILY.name).policy, FAMILY, tasks())
+
+
+@pytest.mark.parametrize("method", ["ccm", "pearl", "oracle"])
+def test_trials_for_a_report_are_paths_without_gaps(tmp_path, method):
+    run = tiny_experiment(method)
+    save_checkpoint(run, tmp_path)
+    found = trials_for_report(tmp_path, num_tasks=3)
+    episodes, horizon = run.adaptation.episodes, run.family.horizon
+    assert found.tasks.shape == (3, 2)
+    assert found.observations.shape == (3, episodes, horizon + 1, 2)
+    assert found.rewards.shape == (3, episodes, horizon)
+    assert found.latents.shape == (3, episodes, 3)
+    strides = np.abs(np.diff(found.observations, axis=2))
+    assert strides.max() <= 0.1 + 1e-6
+    assert np.array_equal(found.observations[:, :, 0], np.zeros((3, episodes, 2)))
