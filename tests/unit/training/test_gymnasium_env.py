@@ -104,3 +104,8 @@ def test_making_and_stepping_one_needs_no_torch():
         "env.reset(seed=0); env.step(env.action_space.sample()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_without_gymnasium_the_families_can_still_be_imported():
+    script = "import sys; sys.modules['gymnasium'] = None; import ccm_training.envs.registry"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
