@@ -1,6 +1,7 @@
 """The pictures of a report, as SVG text. Pure functions over arrays: no file, no clock, no network."""
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,6 +81,31 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], *, floor_score: float |
         losses.set_xlabel("environment steps")
         losses.xaxis.set_major_formatter(EngFormatter(sep=""))
         _updates_axis(score, metrics)
+        return _svg(figure)
+
+
+def comparison(curves: Mapping[str, tuple[Array, Array]], title: str) -> str:
+    """Draw the learning curves of several methods: mean over seeds, and the band from the worst seed to the best.
+
+    Args:
+        curves: By method, environment steps `[points]` and adaptation scores `[seeds, points]`.
+        title: What was learned.
+    """
+    colours = (EXECUTOR, EXPLORER, CEILING, "#7c3aed", "#be123c", _GREY)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for (method, (steps, scores)), colour in zip(curves.items(), itertools.cycle(colours)):
+            axes.plot(steps, scores.mean(0), color=colour, linewidth=1.8, label=f"{method} ({len(scores)} seeds)")
+            axes.fill_between(steps, scores.min(0), scores.max(0), color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(1.0, color=CEILING, linewidth=1, linestyle="--")
+        axes.annotate("ceiling", (1.0, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=CEILING)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]), top=max(1.1, axes.get_ylim()[1]))
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel("adaptation score")
+        axes.set_title(title)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.legend(loc="lower right")
         return _svg(figure)
 
 
