@@ -5,23 +5,26 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ccm_export.probes import Probe
 from ccm_runtime.belief import Array, NoveltyStats, Transitions
 from ccm_training.checkpoint import LoadedRun
 from ccm_training.policy import AgentPolicy
+from ccm_training.replay import Rows
 from ccm_training.rollout import Trials, run_trials
 
 MIN_TASKS = 400
 QUANTILE = 0.99
 _SHRINKAGE = 0.01
+_MARGIN = 1.01  # who has seen nothing yet must not be novel by rounding
 
 
 class Recording(NamedTuple):
     """What the trials showed.
 
     Attributes:
-        novelty: Where the latents of explored training tasks lie.
+        novelty: Where the latents of training tasks lie, at any time of a trial: from the prior to its end.
         probe: Observations, beliefs and whole episodes that occurred.
     """
 
@@ -47,29 +50,45 @@ def record(run: LoadedRun, *, rows: int = 256) -> Recording:
         noise=None,
         generator=generator,
     )
-    last_explored = max(run.adaptation.explore_episodes - 1, 0)
-    latents = policy.read(trials.beliefs[:, last_explored:]).mean.flatten(0, 1)
-    return Recording(novelty_stats(latents.numpy()), _probe(policy, trials, rows, np.random.default_rng(0)))
+    novelty = novelty_stats(_latents(policy, trials.rows).numpy())
+    return Recording(novelty, _probe(policy, trials, rows, np.random.default_rng(0)))
 
 
 def novelty_stats(latents: NDArray[np.float32]) -> NoveltyStats:
-    """Centre, inverse covariance and 99 % threshold of latents `[m, latent]`.
+    """Centre and inverse covariance of latents, and the distance that 99 % of the trials never exceed.
 
     The covariance is shrunk towards a ball, so that directions in which the latents hardly vary do not make every new
     task novel.
+
+    Args:
+        latents: Of trials, from before the first transition to after the last, `[n, times, latent]`.
     """
-    mean = latents.mean(0, dtype=np.float64)
+    mean = latents.mean((0, 1), dtype=np.float64)
     offsets = latents - mean
-    covariance = offsets.T @ offsets / len(latents)
     size = len(mean)
+    covariance = np.einsum("nti,ntj->ij", offsets, offsets) / (latents.size / size)
     covariance += np.eye(size) * max(_SHRINKAGE * float(np.trace(covariance)) / size, 1e-6)
     precision = np.linalg.inv(covariance)
-    distances = np.sqrt(np.einsum("ni,ij,nj->n", offsets, precision, offsets))
+    farthest = np.sqrt(np.einsum("nti,ij,ntj->nt", offsets, precision, offsets)).max(1)
     return NoveltyStats(
         mean=tuple(mean.tolist()),
         precision=tuple(tuple(row) for row in precision.tolist()),
-        threshold=max(float(np.quantile(distances, QUANTILE)), 1e-6),
+        threshold=max(_MARGIN * float(np.quantile(farthest, QUANTILE)), 1e-6),
     )
+
+
+@torch.no_grad()
+def _latents(policy: AgentPolicy, rows: Rows) -> Tensor:
+    """Latents `[n, times, latent]` before and after every transition of trials `[n, episodes, horizon, ...]`.
+
+    All of them, and not only the last: novelty is told from the first step on, when every task is still at the prior.
+    """
+    belief = policy.initial_belief(len(rows.reward))
+    latents = [policy.read(belief).mean]
+    for step in zip(*(field.flatten(1, 2).unbind(1) for field in rows), strict=True):
+        belief = policy.fold(belief, Rows(*step))
+        latents.append(policy.read(belief).mean)
+    return torch.stack(latents, 1)
 
 
 def _probe(policy: AgentPolicy, trials: Trials, rows: int, rng: np.random.Generator) -> Probe:

@@ -5,21 +5,35 @@ from ccm_export.recording import novelty_stats, record
 from ccm_runtime.belief import novelty
 
 
-def test_one_in_a_hundred_training_latents_is_called_novel():
-    latents = np.random.default_rng(0).normal(3.0, (0.1, 1.0, 5.0), (2000, 3)).astype(np.float32)
-    assert 0.01 == pytest.approx((novelty(latents, novelty_stats(latents)) > 1.0).mean(), abs=0.002)
+def spread(*scales, size=2000):
+    return np.random.default_rng(0).normal(3.0, scales, (size, 1, len(scales))).astype(np.float32)
+
+
+def test_one_in_a_hundred_training_trials_is_called_novel():
+    latents = spread(0.1, 1.0, 5.0)
+    assert 0.01 == pytest.approx((novelty(latents[:, 0], novelty_stats(latents)) > 1.0).mean(), abs=0.002)
+
+
+def test_a_trial_counts_by_its_farthest_moment():
+    latents = np.concatenate([spread(1.0, 1.0), 5.0 * (spread(1.0, 1.0) - 3.0)], 1)
+    stats = novelty_stats(latents)
+    ever = np.maximum(novelty(latents[:, 0], stats), novelty(latents[:, 1], stats)) > 1.0
+    assert 0.01 == pytest.approx(ever.mean(), abs=0.002)
 
 
 def test_novelty_is_measured_along_the_spread():
-    latents = np.random.default_rng(0).normal(0.0, (0.5, 5.0), (2000, 2)).astype(np.float32)
-    across, along = novelty(np.array([[5.0, 0.0], [0.0, 5.0]], np.float32), novelty_stats(latents))
+    across, along = novelty(np.array([[8.0, 3.0], [3.0, 8.0]], np.float32), novelty_stats(spread(0.5, 5.0)))
     assert across > 2.0
     assert along < 1.0
 
 
 def test_latents_that_never_vary_give_finite_statistics():
-    stats = novelty_stats(np.ones((10, 2), np.float32))
+    stats = novelty_stats(np.ones((10, 4, 2), np.float32))
     assert np.isfinite(novelty(np.zeros((1, 2), np.float32), stats)).all()
+
+
+def test_a_trial_that_has_seen_nothing_is_not_novel(exported):
+    assert novelty(np.zeros((1, 3), np.float32), record(exported.run).novelty)[0] < 1.0
 
 
 def test_a_recording_is_a_function_of_the_run(ccm):
