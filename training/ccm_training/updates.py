@@ -152,7 +152,7 @@ class Learner:
         loss = self.encoder_loss(batch, self.encode(batch), metrics)
         _assign(self._encoder, torch.autograd.grad(loss, self._encoder, allow_unused=True))
         self.encoder_optimizer.step()
-        torch._foreach_lerp_(*self._momentum, self.config.encoder.momentum)
+        _follow(*self._momentum, self.config.encoder.momentum)
         return {name: value.detach() for name, value in metrics.items()}
 
     # -- the update -------------------------------------------------------------------------------------------------
@@ -173,8 +173,8 @@ class Learner:
         _assign(self._improved, torch.autograd.grad(parts.actor, self._improved))
         _assign(self._temperatures, torch.autograd.grad(parts.temperature, self._temperatures))
         self.optimizer.step()
-        torch._foreach_lerp_(*self._targets, self.config.policy.target_rate)
-        torch._foreach_lerp_(*self._momentum, self.config.encoder.momentum)
+        _follow(*self._targets, self.config.policy.target_rate)
+        _follow(*self._momentum, self.config.encoder.momentum)
         return {name: value.detach() for name, value in metrics.items()}
 
     def _executor_losses(self, batch: Batch, latent: Tensor, metrics: dict[str, Tensor]) -> Losses:
@@ -212,7 +212,8 @@ class Learner:
         mean, std = latent
         if self.config.trial.latent == "sample":
             mean = mean + std * self._normal(mean)
-        return mean if self.config.encoder.value_gradient else mean.detach()
+        weight = self.config.encoder.value_weight
+        return weight * mean + (1.0 - weight) * mean.detach()
 
     def _explorer_losses(self, batch: Batch, context: Context, metrics: dict[str, Tensor]) -> Losses:
         """SAC on (s, belief) with r_exp = r_env + alpha r_aux, from today's encoder."""
@@ -291,6 +292,12 @@ class Learner:
 def _take(values: Tensor, at: Tensor) -> Tensor:
     """Rows of `values`, `[M, length, ...]`, at `at`, `[M, k]`, as `[M, k, ...]`."""
     return values.gather(1, at[..., None].expand(*at.shape, values.shape[-1]))
+
+
+@torch.no_grad()
+def _follow(copies: list[Tensor], originals: list[Tensor], rate: float) -> None:
+    """Move slow copies towards their originals; outside autograd, or the copies would carry every update's graph."""
+    torch._foreach_lerp_(copies, originals, rate)
 
 
 def _assign(parameters: list[Tensor], gradients: tuple[Tensor | None, ...]) -> None:
