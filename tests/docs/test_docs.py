@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from typer.main import get_command
 
 from ccm_runtime.cli import app
+from ccm_training.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("docs", "proto", "training", "export", "tests", "benchmarks", "examples")
@@ -80,6 +82,18 @@ def test_every_metric_that_training_emits_is_in_the_glossary_and_no_other():
     documented = set(re.findall(r"^\| `([a-z_]+/[a-z_]+)`", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE))
     assert emitted <= documented
     assert not {name for name in documented - emitted if name not in source}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_setting_exists(page):
+    groups = {name: field.annotation.model_fields for name, field in Config.model_fields.items() if is_group(field)}
+    for group, setting in re.findall(r"\b([a-z]+)\.([a-z_]+)\b(?=[=`])", page.read_text()):
+        if group in groups and setting not in {"json", "mjs", "py"}:
+            assert setting in groups[group], f"{page.name}: {group}.{setting}"
+
+
+def is_group(field):
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def test_every_decision_is_in_the_index():
