@@ -3,7 +3,7 @@ import yaml
 from pydantic import ValidationError
 
 from ccm_runtime.errors import ConfigError
-from ccm_training.config import PRESETS, Config, load_config, parse_config
+from ccm_training.config import METHOD_SETTINGS, PRESETS, Config, load_config, parse_config
 from ccm_training.envs.registry import get_family
 
 SHIPPED = sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -56,15 +56,57 @@ def test_overrides_are_laid_over_the_file_in_order(file):
     assert (config.policy.discount, config.networks.hidden, config.seed) == (0.75, (8, 8), 4)
 
 
-def test_method_and_seed_have_the_last_word(file):
-    config = load_config(file, ["method=oracle", "seed=1"], method="pearl", seed=2)
-    assert (config.method, config.seed) == ("pearl", 2)
+def test_method_and_seed_are_laid_over_the_file_and_overrides_over_them(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("family: sparse-point-robot\nmethod: oracle\nseed: 1\n")
+    for overrides, expected in (([], ("random", 2)), (["method=ccm", "seed=3"], ("ccm", 3))):
+        config = load_config(str(path), overrides, method="random", seed=2)
+        assert expected == (config.method, config.seed)
+
+
+@pytest.fixture
+def contrastive(tmp_path):
+    path = tmp_path / "contrastive.yaml"
+    settings = "{contrastive_weight: 0.5, value_weight: 0.1, learning_rate: 0.002}"
+    path.write_text(f"family: sparse-point-robot\nencoder: {settings}\ntrial: {{latent: mean, execute_episodes: 3}}\n")
+    return str(path)
+
+
+def test_pearl_is_taught_by_its_critic_alone_and_acts_on_samples(contrastive):
+    config = load_config(contrastive, method="pearl")
+    assert (config.encoder.contrastive_weight, config.encoder.value_weight) == (0.0, 1.0)
+    assert config.encoder.pretrain_updates == 0
+    assert (config.trial.latent, config.trial.while_executing) == ("sample", False)
+    assert (config.encoder.learning_rate, config.trial.execute_episodes) == (0.002, 3)  # the preset's own
+
+
+def test_a_file_that_names_its_method_is_given_its_settings(tmp_path):
+    path = tmp_path / "pearl.yaml"
+    path.write_text("family: sparse-point-robot\nmethod: pearl\n")
+    assert load_config(str(path)) == load_config(str(path), method="pearl")
+
+
+def test_an_override_is_laid_over_the_methods_settings(contrastive):
+    config = load_config(contrastive, ["encoder.contrastive_weight=0.25", "trial.latent=mean"], method="pearl")
+    assert (config.encoder.contrastive_weight, config.encoder.value_weight) == (0.25, 1.0)
+    assert (config.trial.latent, config.trial.while_executing) == ("mean", False)
+
+
+@pytest.mark.parametrize("method", ["ccm", "oracle", "random"])
+def test_the_other_methods_leave_a_preset_as_it_is(contrastive, method):
+    plain, config = load_config(contrastive), load_config(contrastive, method=method)
+    assert config == plain.model_copy(update={"method": method})
+
+
+@pytest.mark.parametrize("method", METHOD_SETTINGS)
+def test_a_methods_settings_are_settings(method):
+    parse_config({"family": "sparse-point-robot", "method": method, **METHOD_SETTINGS[method]}, where=method)
 
 
 def test_null_and_false_are_values(file):
-    config = load_config(file, ["trial.explore_episodes=null", "encoder.value_gradient=false"])
+    config = load_config(file, ["trial.explore_episodes=null", "trial.observe_reward=false"])
     assert config.trial.explore_episodes is None
-    assert config.encoder.value_gradient is False
+    assert config.trial.observe_reward is False
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ccm_training.replay import Rows
 from ccm_training.rewards import ExplorationReward
 from ccm_training.updates import sample_batch
 
-QUIET = {"contrastive_weight": 0.0, "divergence_weight": 0.0, "prediction_weight": 0.0, "value_gradient": False}
+QUIET = {"contrastive_weight": 0.0, "divergence_weight": 0.0, "prediction_weight": 0.0, "value_weight": 0.0}
 
 
 def experiment(method="ccm", encoder=None, **changes):
@@ -63,7 +63,7 @@ def test_without_any_of_its_losses_the_encoder_stands_still(step):
 
 
 @pytest.mark.parametrize(
-    "teacher", [{"value_gradient": True}, {"divergence_weight": 1.0}, {"prediction_weight": 1.0}], ids=str
+    "teacher", [{"value_weight": 1.0}, {"divergence_weight": 1.0}, {"prediction_weight": 1.0}], ids=str
 )
 @pytest.mark.parametrize("method", ["ccm", "pearl"])
 def test_each_of_the_other_losses_moves_the_encoder_alone(method, teacher):
@@ -71,6 +71,18 @@ def test_each_of_the_other_losses_moves_the_encoder_alone(method, teacher):
     before = weights(run.agent.encoder)
     run.learner.update(batch(run))
     assert moved(before, run.agent.encoder) == len(before)
+
+
+@pytest.mark.parametrize("latent", ["mean", "sample"])
+def test_the_critic_teaches_the_encoder_by_its_weight(latent):
+    gradients = {}
+    for weight in (0.0, 0.25, 1.0):
+        run = experiment(encoder=QUIET | {"value_weight": weight}, trial={"execute_episodes": 2, "latent": latent})
+        run.learner.update(batch(run))
+        gradients[weight] = torch.cat([parameter.grad.flatten() for parameter in run.agent.encoder.parameters()])
+    assert gradients[1.0].abs().max() > 0.0
+    assert not gradients[0.0].any()
+    torch.testing.assert_close(gradients[0.25], 0.25 * gradients[1.0])
 
 
 def test_prediction_moves_the_models_and_nothing_else_does():
