@@ -47,6 +47,8 @@ class _LoopThread:
         except BaseException:
             future.cancel()
             raise
+        finally:
+            del future  # or it and its error would hold each other, with the channel, until the garbage collector comes
 
     @property
     def stopped(self) -> bool:

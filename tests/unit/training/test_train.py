@@ -122,9 +122,11 @@ def test_a_stopped_and_resumed_run_is_the_unbroken_one(finished, tmp_path, monke
     assert list(range(1, ITERATIONS + 1)) == [line["iteration"] for line in metrics(tmp_path / "run")]
 
 
-def test_signals_are_handled_as_before_after_a_run(finished):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+def test_signals_are_handled_as_before_after_a_run(tmp_path, monkeypatch):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop_after(monkeypatch, 1, signal.SIGTERM)
+    assert run(tmp_path / "run").stopped_by is signal.SIGTERM
+    assert before == {number: signal.getsignal(number) for number in before}
 
 
 def test_a_run_is_not_overwritten(finished):
