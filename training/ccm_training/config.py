@@ -148,13 +148,32 @@ class EvaluationConfig(_Frozen):
 
 
 class Config(_Frozen):
-    """One training run."""
+    """One training run.
+
+    Attributes:
+        family: Task family.
+        method: What is trained.
+        seed: Of everything random, save the tasks.
+        meta_batch: M, distinct tasks in an update.
+        updates_per_iteration: Updates after each round of collecting.
+        decay_from: Share of the iterations after which all learning rates fall linearly, to a tenth at the end.
+        threads: Of the processor.
+        checkpoint_every: In iterations; 0: only at the end.
+        tasks: How many tasks.
+        trial: Shape of a trial.
+        networks: Sizes.
+        collect: How data comes in.
+        encoder: What teaches the encoder.
+        policy: How executor and explorer learn.
+        evaluation: How often held-out tasks are tried.
+    """
 
     family: str
     method: Literal["ccm", "pearl", "oracle", "random"] = "ccm"
     seed: int = 0
     meta_batch: Positive = 16
     updates_per_iteration: Positive = 30
+    decay_from: Share = 0.6
     threads: Positive = 2
     checkpoint_every: int = Field(default=20, ge=0)
     tasks: TaskConfig = TaskConfig()

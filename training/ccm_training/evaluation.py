@@ -1,4 +1,4 @@
-"""Scores on held-out tasks: the adaptation curve, the adaptation score and its interval."""
+"""Trials of a run's or a bundle's agent in this process, scored or kept for pictures."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from torch import Tensor
 
 from ccm_runtime.bundle import load_bundle
@@ -18,41 +17,8 @@ from ccm_training.envs.registry import get_family
 from ccm_training.experiment import task_features
 from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy
 from ccm_training.rollout import BatchPolicy, Trials, run_trials
-
-_RESAMPLES = 2_000
-
-
-class Evaluation(BaseModel):
-    """What an agent does on tasks that it may never have seen.
-
-    Attributes:
-        family: Task family.
-        method: What was trained.
-        tasks: Split that the tasks came from.
-        trials: Number of tasks, one trial each.
-        explore_episodes: K.
-        returns: Mean return of each episode of the trial.
-        adaptation_score: First executor episode's mean return over the mean ceiling (both less the floor where
-            returns can be negative); `None` without a ceiling.
-        interval: 95 % bootstrap interval of the score over tasks.
-        ceiling: Mean return of the best policy that knows the task.
-        floor: Mean return of random actions.
-        certainty: Mean certainty of the belief after each episode.
-        seconds: Wall-clock time.
-    """
-
-    family: str
-    method: str
-    tasks: str
-    trials: int
-    explore_episodes: int
-    returns: list[float]
-    adaptation_score: float | None
-    interval: tuple[float, float] | None
-    ceiling: float | None
-    floor: float
-    certainty: list[float]
-    seconds: float
+from ccm_training.scores import Evaluation as Evaluation  # noqa: PLC0414  (for those who call `evaluate`)
+from ccm_training.scores import evaluation_of
 
 
 class ReportTrials(NamedTuple):
@@ -82,42 +48,21 @@ def evaluate(
         tasks: `[n, params]`.
         method: What was trained.
         split: Name of the tasks' split.
-        seed: Of the environments and of the floor.
+        seed: What the tasks were drawn with; of environments, floor and interval.
     """
     started = time.perf_counter()
     trials = trials_of(policy, family, tasks, seed)
-    returns = trials.returns.cpu().numpy()
-    ceilings = family.ceiling(tasks.cpu().numpy())
-    ceiling = None if ceilings is None else float(ceilings.mean())
-    floor = floor_of(policy, family, tasks, seed)
-    score, interval = score_of(returns[:, policy.adaptation.explore_episodes], ceiling, floor, seed)
-    return Evaluation(
-        family=family.name,
+    return evaluation_of(
+        trials.returns.cpu().numpy(),
+        trials.certainty.cpu().numpy(),
+        family,
+        tasks.cpu().numpy(),
         method=method,
-        tasks=split,
-        trials=len(tasks),
+        split=split,
         explore_episodes=policy.adaptation.explore_episodes,
-        returns=returns.mean(0).tolist(),
-        adaptation_score=score,
-        interval=interval,
-        ceiling=ceiling,
-        floor=floor,
-        certainty=trials.certainty.mean(0).tolist(),
+        seed=seed,
         seconds=time.perf_counter() - started,
     )
-
-
-def score_of(
-    returns: NDArray[np.float32], ceiling: float | None, floor: float, seed: int
-) -> tuple[float | None, tuple[float, float] | None]:
-    """Adaptation score of the first executor episodes, `[n]`, and its 95 % bootstrap interval over tasks."""
-    if ceiling is None:
-        return None, None
-    base = floor if floor < 0.0 else 0.0
-    shares = (returns - base) / (ceiling - base)
-    picks = np.random.default_rng(seed).integers(len(shares), size=(_RESAMPLES, len(shares)))
-    low, high = np.quantile(shares[picks].mean(1), (0.025, 0.975))
-    return float(shares.mean()), (float(low), float(high))
 
 
 def trials_of(policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0) -> Trials:
@@ -130,18 +75,6 @@ def trials_of(policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0)
         noise=None,
         generator=generator,
     )
-
-
-def floor_of(policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0) -> float:
-    """Mean return of an episode of uniformly random actions."""
-    generator = torch.Generator(tasks.device).manual_seed(seed)
-    plan = policy.adaptation.model_copy(update={"explore_episodes": 0, "while_executing": False})
-    low, high = (
-        torch.from_numpy(bound).to(tasks.device) for bound in (family.action.low_array, family.action.high_array)
-    )
-    random = RandomPolicy(low, high, plan, generator)
-    trials = run_trials(family.make(tasks, generator), random, episodes=4, noise=None, generator=generator)
-    return float(trials.returns.mean())
 
 
 def evaluate_path(path: Path, *, tasks: str = "test", trials: int | None = None) -> Evaluation:
@@ -160,7 +93,7 @@ def evaluate_path(path: Path, *, tasks: str = "test", trials: int | None = None)
     table = torch.from_numpy(family.sample_tasks(cast("Split", tasks), count, seed))
     if isinstance(policy, AgentPolicy) and method == "oracle":
         policy = AgentPolicy(policy.agent, policy.adaptation, task_features(family, table))
-    return evaluate(policy, family, table, method=method, split=tasks)
+    return evaluate(policy, family, table, method=method, split=tasks, seed=seed)
 
 
 def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:

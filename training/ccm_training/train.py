@@ -70,6 +70,7 @@ def train(
             pretrain(run, log)
         while run.counters.iteration < config.collect.iterations and not stop and config.method != "random":
             collect(run)
+            run.learner.anneal(run.counters.iteration / config.collect.iterations)
             for _ in range(config.updates_per_iteration):
                 log.collect(run.learner.update(sample_batch(run.replay, run.features, config, run.streams.learn)))
             run.counters.updates += config.updates_per_iteration

@@ -103,6 +103,7 @@ class Learner:
         self._estimated, self._improved = encoder + critics, actors
         self._temperatures = temperatures
         self.optimizer = torch.optim.Adam([g for g in groups if g["params"]], fused=True, capturable=cuda)
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.encoder_optimizer = torch.optim.Adam(
             encoder or critics, lr=config.encoder.learning_rate, fused=True, capturable=cuda
         )
@@ -154,6 +155,13 @@ class Learner:
         self.encoder_optimizer.step()
         _follow(*self._momentum, self.config.encoder.momentum)
         return {name: value.detach() for name, value in metrics.items()}
+
+    def anneal(self, progress: float) -> None:
+        """Set the learning rates for this share of the run, 0..1: constant, then falling linearly to a tenth."""
+        start = self.config.decay_from
+        fallen = max(progress - start, 0.0) / max(1.0 - start, 1e-9)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * (1.0 - 0.9 * fallen)
 
     # -- the update -------------------------------------------------------------------------------------------------
 
@@ -216,10 +224,13 @@ class Learner:
         return weight * mean + (1.0 - weight) * mean.detach()
 
     def _explorer_losses(self, batch: Batch, context: Context, metrics: dict[str, Tensor]) -> Losses:
-        """SAC on (s, belief) with r_exp = r_env + alpha r_aux, from today's encoder."""
-        steps = Rows(*(field[:, : self.explore_episodes].flatten(1, 2) for field in batch.trials))
+        """SAC on (s, belief) with r_exp = r_env + alpha r_aux, from today's encoder.
+
+        It learns from whole trials: what the executor met with a belief is experience of that belief too.
+        """
+        steps = Rows(*(field.flatten(1, 2) for field in batch.trials))
         tasks, length = steps.reward.shape[:2]
-        trail = context.prefixes[:, : length + 1].detach()
+        trail = context.prefixes.detach()
         logits = losses.similarity(beliefs.read(trail).mean, context.keys, self.agent.bilinear.detach())
         own_task = torch.arange(tasks, device=logits.device)[:, None, None]
         gain = information_gain(logits, own_task, self.config.policy.exploration_reward)

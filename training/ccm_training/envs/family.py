@@ -1,9 +1,9 @@
 """What a task family is: a distribution over tasks and a batched environment that simulates many of them at once.
 
-Tasks are numpy tables, so that a client can draw them without torch; only `make` needs it.
+Tasks are numpy tables, so that a client can draw and simulate them without torch; only `make` needs it.
 """
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,9 @@ class Family(Protocol):
 
     def task_features(self, tasks: Table) -> Table:
         """The tasks as an oracle is told of them, `[n, features]`."""
+
+    def simulate(self, tasks: Table) -> Any:
+        """Simulations of these tasks, `[n, params]`: a `BatchedEnv` with numpy arrays in place of tensors."""
 
     def make(self, tasks: "Tensor", generator: "Generator") -> BatchedEnv:
         """Simulations of these tasks, `[n, params]`, on the tasks' device; `generator` draws the initial states."""

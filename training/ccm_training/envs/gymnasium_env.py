@@ -12,7 +12,7 @@ from ccm_runtime.specs import BoxSpec
 from ccm_training.envs import plane
 from ccm_training.envs.family import Split
 from ccm_training.envs.registry import get_family
-from ccm_training.envs.simulated import simulate
+from ccm_training.envs.simulated import SimulatedTask
 
 Array = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         self.observation_space = _space(self.family.observation)
         self.action_space = _space(self.family.action)
         self._task = self.family.sample_tasks(split, 1, 0)[0]
-        self._env = simulate(self.family, self._task)
+        self._env = SimulatedTask(self.family, self._task)
         self._began = False
         self._path: list[Array] = []
 

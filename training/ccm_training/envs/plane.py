@@ -25,7 +25,7 @@ def circles(family: Family, tasks: Table) -> Table:
     """
     if not isinstance(family, SparsePointRobot | HardPointRobot):
         raise FamilyUnknownError(f"{family.name} has no goals on the plane to draw")
-    centres = family.task_features(tasks).reshape(len(tasks), -1, 2)
+    centres = family.goals(tasks)
     return np.concatenate([centres, np.full_like(centres[..., :1], family.radius)], -1)
 
 

@@ -6,20 +6,18 @@ the sparse reward exists. Facts and figures: PEARL's and CCM's published environ
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccm_runtime.specs import BoxSpec
 from ccm_training.envs.family import Split, Table
+from ccm_training.envs.point_robot_env import STRIDE_M, PointRobotEnv
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from ccm_training.envs.family import BatchedEnv
-
-STRIDE_M = 0.1
 _SPLITS = {"train": 0, "test": 1, "ood": 2}
 _OBSERVATION = BoxSpec(name="observation", labels=("x", "y"), units=("m", "m"), low=(None, None), high=(None, None))
 _ACTION = BoxSpec(
@@ -60,17 +58,27 @@ class SparsePointRobot:
         """Goal angles, `[num, 1]`, stratified over the half circle."""
         return _angles(split, num, seed, goals=1)
 
+    def goals(self, tasks: Table) -> Table:
+        """The goal, `[n, 1, 2]` in m."""
+        return _on_circle(tasks, 1.0)
+
     def task_features(self, tasks: Table) -> Table:
         """The goal, `[n, 2]` in m."""
-        return _on_circle(tasks[:, 0], 1.0)
+        return self.goals(tasks)[:, 0]
 
-    def make(self, tasks: "Tensor", generator: "Generator") -> "BatchedEnv":
-        """Simulations of these tasks (their start is fixed: `generator` is not used)."""
-        from ccm_training.envs.point_robot_batched import SparsePointRobotEnv  # noqa: PLC0415  (torch)
+    def reward(self, distances: Any, touched: Any, xp: Any) -> Any:
+        """Rewards, `[n]`, of distances to the goal, `[n, 1]`."""
+        del touched
+        return xp.where(distances[:, 0] <= self.radius, 1.0 - distances[:, 0], 0.0)
 
+    def simulate(self, tasks: Table) -> PointRobotEnv:
+        """Simulations of these tasks in numpy."""
+        return PointRobotEnv(self, self.goals(tasks), np)
+
+    def make(self, tasks: "Tensor", generator: "Generator") -> PointRobotEnv:
+        """Simulations of these tasks in torch (their start is fixed: `generator` is not used)."""
         del generator
-        goal = tasks.new_tensor(self.task_features(tasks.cpu().numpy()))
-        return SparsePointRobotEnv(goal, self.radius)
+        return _in_torch(self, tasks)
 
     def ceiling(self, tasks: Table) -> NDArray[np.float32]:
         """Return of the best policy that knows the goal, `[n]`.
@@ -108,17 +116,29 @@ class HardPointRobot:
             return np.repeat(_angles(split, num, seed, goals=1), 2, axis=1)
         return _angles(split, num, seed, goals=2)
 
+    def goals(self, tasks: Table) -> Table:
+        """Both goals, `[n, 2, 2]` in m."""
+        return np.stack([_on_circle(tasks[:, 0], 0.5), _on_circle(tasks[:, 1], 1.0)], 1)
+
     def task_features(self, tasks: Table) -> Table:
         """Both goals, `[n, 4]` in m."""
-        return np.concatenate([_on_circle(tasks[:, 0], 0.5), _on_circle(tasks[:, 1], 1.0)], -1)
+        return self.goals(tasks).reshape(-1, 4)
 
-    def make(self, tasks: "Tensor", generator: "Generator") -> "BatchedEnv":
-        """Simulations of these tasks (their start is fixed: `generator` is not used)."""
-        from ccm_training.envs.point_robot_batched import HardPointRobotEnv  # noqa: PLC0415  (torch)
+    def reward(self, distances: Any, touched: Any, xp: Any) -> Any:
+        """Rewards, `[n]`, of distances to both goals, `[n, 2]`, in the stage that `touched`, `[n]`, says."""
+        first, second = distances[:, 0], distances[:, 1]
+        searching = xp.where(first <= self.radius, 1.0 - first, 0.0)
+        staying = xp.where(second <= self.radius, 6.0 - second, 1.0)
+        return xp.where(touched, staying, searching)
 
+    def simulate(self, tasks: Table) -> PointRobotEnv:
+        """Simulations of these tasks in numpy."""
+        return PointRobotEnv(self, self.goals(tasks), np)
+
+    def make(self, tasks: "Tensor", generator: "Generator") -> PointRobotEnv:
+        """Simulations of these tasks in torch (their start is fixed: `generator` is not used)."""
         del generator
-        goals = tasks.new_tensor(self.task_features(tasks.cpu().numpy()))
-        return HardPointRobotEnv(goals, self.radius)
+        return _in_torch(self, tasks)
 
     def ceiling(self, tasks: Table) -> NDArray[np.float32]:
         """Bound on the return of a policy that knows both goals and the stage, `[n]`; it can be reached to 0.5 %.
@@ -128,8 +148,7 @@ class HardPointRobot:
         the greedy approach to the second goal, which is optimal. Staying in stage 0 for longer never pays: it gives
         at most 1 a step, and stage 1 at least that.
         """
-        goals = self.task_features(tasks)
-        first, second = goals[:, :2], goals[:, 2:]
+        first, second = self.goals(tasks).swapaxes(0, 1)
         latest = math.ceil((0.5 + self.radius / 2) / STRIDE_M)
         best = [self._best_return(first, second, steps) for steps in range(1, latest + 1)]
         returns: NDArray[np.float32] = np.max(best, axis=0).astype(np.float32)
@@ -155,6 +174,12 @@ class HardPointRobot:
             distance = np.maximum(nearest, self.radius / 2)  # nearer would touch
             paid += np.where(distance <= self.radius, 1.0 - distance, 0.0)
         return paid
+
+
+def _in_torch(family: "SparsePointRobot | HardPointRobot", tasks: "Tensor") -> PointRobotEnv:
+    import torch  # noqa: PLC0415  (clients have none)
+
+    return PointRobotEnv(family, tasks.new_tensor(family.goals(tasks.cpu().numpy())), torch)
 
 
 def _net(radius: float) -> Table:
