@@ -45,6 +45,7 @@ class ServedAgent:
             belief_size=manifest.belief.size,
             latent_size=manifest.belief.latent_size,
             server_version=__version__,
+            method=manifest.provenance.method,
         )
 
 

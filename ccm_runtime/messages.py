@@ -113,7 +113,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What is served: specs, episodes K and N, horizon T, sizes and digests."""
+    """What is served: what trained it and on which family, specs, episodes K and N, horizon T, sizes and digests."""
 
     agent_id: str
     family: str
@@ -126,6 +126,7 @@ class Agent:
     belief_size: int
     latent_size: int
     server_version: str
+    method: str
 
 
 @dataclass(frozen=True, slots=True)

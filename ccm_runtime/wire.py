@@ -77,6 +77,7 @@ def agent_to_proto(agent: Agent) -> pb.Agent:
         belief_size=agent.belief_size,
         latent_size=agent.latent_size,
         server_version=agent.server_version,
+        method=agent.method,
     )
 
 
@@ -94,6 +95,7 @@ def agent_from_proto(message: pb.Agent) -> Agent:
         belief_size=message.belief_size,
         latent_size=message.latent_size,
         server_version=message.server_version,
+        method=message.method,
     )
 
 

@@ -56,7 +56,7 @@ class DescribeAgentResponse(_message.Message):
     def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
 
 class Agent(_message.Message):
-    __slots__ = ("agent_id", "family", "bundle_digest", "observation", "action", "explore_episodes", "episodes", "horizon", "belief_size", "latent_size", "server_version")
+    __slots__ = ("agent_id", "family", "bundle_digest", "observation", "action", "explore_episodes", "episodes", "horizon", "belief_size", "latent_size", "server_version", "method")
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class Agent(_message.Message):
     BELIEF_SIZE_FIELD_NUMBER: _ClassVar[int]
     LATENT_SIZE_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
     agent_id: str
     family: str
     bundle_digest: str
@@ -79,7 +80,8 @@ class Agent(_message.Message):
     belief_size: int
     latent_size: int
     server_version: str
-    def __init__(self, agent_id: _Optional[str] = ..., family: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., observation: _Optional[_Union[BoxSpec, _Mapping]] = ..., action: _Optional[_Union[BoxSpec, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., belief_size: _Optional[int] = ..., latent_size: _Optional[int] = ..., server_version: _Optional[str] = ...) -> None: ...
+    method: str
+    def __init__(self, agent_id: _Optional[str] = ..., family: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., observation: _Optional[_Union[BoxSpec, _Mapping]] = ..., action: _Optional[_Union[BoxSpec, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., belief_size: _Optional[int] = ..., latent_size: _Optional[int] = ..., server_version: _Optional[str] = ..., method: _Optional[str] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
     __slots__ = ("seed", "stochastic", "expected_family", "expected_observation_size", "expected_action_size", "expected_bundle_digest", "context", "explore_episodes", "idempotency_key")

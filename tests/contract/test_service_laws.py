@@ -102,6 +102,7 @@ async def refused(call):
 async def test_the_agent_describes_itself(running):
     agent = (await running.stub.DescribeAgent(pb.DescribeAgentRequest(), timeout=LIMIT_S)).agent
     assert ("scripted", 2, 4, 3) == (agent.family, agent.explore_episodes, agent.episodes, agent.horizon)
+    assert ("scripted-0", "scripted") == (agent.agent_id, agent.method)
     assert [-1.0, -1.0] == list(agent.action.low)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from ccm_runtime import wire
 from ccm_runtime.messages import (
+    Agent,
     Answer,
     BeginEpisode,
     Context,
@@ -15,6 +16,7 @@ from ccm_runtime.messages import (
     SessionOptions,
     Transition,
 )
+from ccm_runtime.specs import BoxSpec
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
@@ -34,7 +36,17 @@ REACTION = Reaction(
     interventions=(Intervention.BOUND, Intervention.RATE),
 )
 OPTIONS = SessionOptions(7, True, "walker", 2, 1, "ab", Context("ab", vec(1.0)), 0, "key")
+HEIGHT = BoxSpec(name="height", labels=("z",), units=("m",), low=(None,), high=(1.5,))
+FORCE = BoxSpec(name="force", labels=("f",), units=("N",), low=(-1.0,), high=(1.0,))
+AGENT = Agent("walker-0", "walker", "ab", HEIGHT, FORCE, 2, 4, 200, 16, 8, "0.1.0", "pearl")
 GOLDEN = {
+    "agent": (
+        wire.agent_to_proto(AGENT),
+        (
+            "0a0877616c6b65722d30120677616c6b65721a026162221a0a0668656967687412017a1a016d2204000080ff2a040000c03f2a190a05"
+            "666f7263651201661a014e2204000080bf2a040000803f3002380440c801481050085a05302e312e306205706561726c"
+        ),
+    ),
     "begin_episode": (wire.event_to_proto(1, BeginEpisode(vec(1.0, 2.0))), "0801120a0a080000803f00000040"),
     "transition": (
         wire.event_to_proto(300, Transition(vec(1.0), 0.5, terminated=True, applied_action=vec(-1.0))),

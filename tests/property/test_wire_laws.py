@@ -46,7 +46,7 @@ def boxes(draw):
     )
 
 
-agents = st.builds(Agent, words, words, words, boxes(), boxes(), uint32, uint32, uint32, uint32, uint32, words)
+agents = st.builds(Agent, words, words, words, boxes(), boxes(), uint32, uint32, uint32, uint32, uint32, words, words)
 events = st.one_of(
     st.builds(BeginEpisode, vectors),
     st.builds(Transition, vectors, floats, st.booleans(), st.booleans(), st.none() | some),

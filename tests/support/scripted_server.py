@@ -31,6 +31,7 @@ AGENT = Agent(
     belief_size=3,
     latent_size=1,
     server_version="0",
+    method="scripted",
 )
 
 
