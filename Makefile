@@ -45,7 +45,7 @@ types: $(INSTALLED)
 	'$(BIN)/mypy'
 
 imports: $(INSTALLED)
-	'$(BIN)/lint-imports'
+	'$(BIN)/lint-imports' --no-cache
 
 format: $(INSTALLED)
 	'$(BIN)/ruff' check --fix .

@@ -14,7 +14,6 @@ import typer
 from numpy.typing import NDArray
 
 from ccm_runtime.async_client import AsyncClient
-from ccm_runtime.commands.adaptation import Adaptation, summarize
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.drive import drive_async
@@ -22,7 +21,8 @@ from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.envs.registry import get_family
-from ccm_training.envs.simulated import random_return, simulate
+from ccm_training.envs.simulated import SimulatedTask
+from ccm_training.scores import Evaluation, evaluation_of
 
 _AT_ONCE = 16
 _TIMEOUT_S = 60.0  # of a call: many sessions at once on a busy machine
@@ -56,16 +56,16 @@ def adapt(
 ) -> None:
     """Run the trials, against a server of our own where none is named, and print what they came to."""
     with _server(server) as target:
-        adaptation = run_trials(target, access=access, family=family, tasks=tasks, trials=trials, seed=seed)
+        evaluation = run_trials(target, access=access, family=family, tasks=tasks, trials=trials, seed=seed)
     if as_json:
-        typer.echo(adaptation.model_dump_json())
+        typer.echo(evaluation.model_dump_json())
     else:
-        show_evaluation(adaptation.model_dump())
+        show_evaluation(evaluation.model_dump())
 
 
 def run_trials(
     target: str, *, family: str | None, tasks: str, trials: int, seed: int, access: Access = Access()
-) -> Adaptation:
+) -> Evaluation:
     """Run one trial on each of `trials` tasks against the server at `target`.
 
     Args:
@@ -81,7 +81,7 @@ def run_trials(
     return asyncio.run(_run_trials(access.client(target), family, cast("Split", tasks), trials, seed))
 
 
-async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int) -> Adaptation:
+async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int) -> Evaluation:
     async with client:
         agent = await client.describe()
         family = get_family(family_name or agent.family)
@@ -89,15 +89,15 @@ async def _run_trials(client: AsyncClient, family_name: str | None, split: Split
         started = time.perf_counter()
         trials = await _all_trials(client, family, tasks, seed)
         seconds = time.perf_counter() - started
-    return summarize(
-        agent,
+    return evaluation_of(
         trials[..., 0],
         trials[..., 1],
-        family=family.name,
+        family,
+        tasks,
+        method=agent.method,
         split=split,
+        explore_episodes=agent.explore_episodes,
         seed=seed,
-        ceilings=family.ceiling(tasks),
-        floor=random_return(family, tasks, seed),
         seconds=seconds,
     )
 
@@ -107,7 +107,7 @@ async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: i
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def trial(index: int) -> list[tuple[float, float]]:
-        env = simulate(family, tasks[index])
+        env = SimulatedTask(family, tasks[index])
         async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
             episodes = range(session.agent.episodes)
             return [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]

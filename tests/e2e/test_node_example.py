@@ -14,7 +14,7 @@ from ccm_runtime.drive import drive
 from ccm_runtime.manifest import Adaptation
 from ccm_runtime.testing import serve
 from ccm_training.envs.registry import get_family
-from ccm_training.envs.simulated import simulate
+from ccm_training.envs.simulated import SimulatedTask
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "node"
@@ -54,7 +54,7 @@ def test_a_node_client_runs_the_same_trial_as_ours(example, address):
     assert finished.returncode == 0, finished.stderr
     trial = json.loads(finished.stdout)
 
-    env = simulate(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
+    env = SimulatedTask(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
     with Client(address) as client, client.open_session(seed=3) as session:
         expected = drive(env, session)
     assert trial["returns"] == pytest.approx(expected, rel=1e-3)
@@ -82,7 +82,7 @@ def test_the_example_s_environment_is_ours(example):
     finished = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=60)
     assert finished.returncode == 0, finished.stderr
 
-    env = simulate(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
+    env = SimulatedTask(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
     goal = np.array([np.cos(ANGLE), np.sin(ANGLE)])
     position, _ = env.reset()
     total, over = 0.0, False

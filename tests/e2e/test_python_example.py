@@ -13,7 +13,7 @@ from ccm_runtime.drive import drive
 from ccm_runtime.manifest import Adaptation
 from ccm_runtime.testing import serve
 from ccm_training.envs.registry import get_family
-from ccm_training.envs.simulated import simulate
+from ccm_training.envs.simulated import SimulatedTask
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "python" / "adapt_my_robot.py"
 
@@ -24,7 +24,7 @@ def test_the_example_runs_the_trial_that_a_driven_environment_runs():
         finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert finished.returncode == 0, finished.stderr
         with Client(address) as client, client.open_session(seed=7) as session:
-            expected = drive(simulate(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE]), session)
+            expected = drive(SimulatedTask(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE]), session)
     lines = finished.stdout.splitlines()
     assert [line.split()[0] for line in lines[:-1]] == ["explore", "explore", "execute"]
     assert json.loads(lines[-1])["returns"] == pytest.approx(expected, rel=1e-3)

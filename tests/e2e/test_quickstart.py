@@ -55,7 +55,9 @@ def test_the_served_agent_s_returns_equal_the_in_process_evaluation_s(finished, 
     evaluation = json.loads(evaluated.stdout)
     assert evaluation["returns"] == pytest.approx(summary["returns"], rel=1e-3, abs=1e-3)
     assert evaluation["certainty"] == pytest.approx(summary["certainty"], abs=1e-3)
-    assert evaluation["ceiling"] == pytest.approx(summary["ceiling"])
+    assert evaluation["interval"] == pytest.approx(summary["interval"], abs=1e-3)
+    assert (evaluation["ceiling"], evaluation["floor"]) == (summary["ceiling"], summary["floor"])
+    assert set(evaluation) <= set(summary)
 
 
 def test_what_is_no_run_is_not_overwritten(tmp_path):

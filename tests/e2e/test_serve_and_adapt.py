@@ -38,7 +38,7 @@ def fails(finished, exit_code, *words):
 
 def bundle_of(folder, size=2):
     policy = ScriptedPolicy(Adaptation(explore_episodes=2, episodes=3, horizon=32), size=size)
-    manifest = manifest_of(policy, family=FAMILY).model_copy(update={"agent_id": f"{FAMILY}-scripted-0"})
+    manifest = manifest_of(policy, family=FAMILY)
     return write_bundle(folder, manifest, tiny_graphs(manifest))
 
 

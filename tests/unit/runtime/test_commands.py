@@ -1,83 +1,39 @@
-import dataclasses
 import io
 import itertools
 import random
 from importlib import metadata
 
-import numpy as np
 import pytest
 from rich.console import Console
-from scripted_server import AGENT
 
 from ccm_runtime.commands import doctor
-from ccm_runtime.commands.adaptation import summarize
 from ccm_runtime.commands.extras import needs
 from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.connection import backoff
 from ccm_runtime.errors import DependencyMissingError
 
 
-def summary(returns, agent=AGENT, ceilings=(100.0, 100.0), floor=0.0):
-    return summarize(
-        agent,
-        np.array(returns, float),
-        np.full(np.shape(returns), 0.5),
-        family=agent.family,
-        split="test",
-        seed=0,
-        ceilings=None if ceilings is None else np.array(ceilings, np.float32),
-        floor=floor,
-        seconds=2.0,
-    )
-
-
-def test_the_score_is_the_first_executor_episode_s_share_of_the_ceiling():
-    adaptation = summary([[0, 10, 80, 0], [0, 30, 60, 0]])  # K = 2
-    assert adaptation.returns == [0.0, 20.0, 70.0, 0.0]
-    assert adaptation.certainty == [0.5] * 4
-    assert adaptation.adaptation_score == pytest.approx(0.7)
-    assert 0.6 <= adaptation.interval[0] <= 0.7 <= adaptation.interval[1] <= 0.8
-    assert adaptation.steps_per_second == 8 * AGENT.horizon / 2.0
-
-
-def test_where_returns_can_be_negative_the_score_counts_from_the_floor():
-    adaptation = summary([[0, 0, -10], [0, 0, -30]], ceilings=(0.0, 0.0), floor=-100.0)
-    assert adaptation.adaptation_score == pytest.approx(0.8)
-
-
-def test_without_a_ceiling_there_is_no_score():
-    adaptation = summary([[0, 0, 1.0]], ceilings=None)
-    assert (adaptation.adaptation_score, adaptation.interval, adaptation.ceiling) == (None, None, None)
-    assert "score unknown" in shown(adaptation)
-
-
-@pytest.mark.parametrize(
-    ("agent_id", "method"),
-    [
-        (f"{AGENT.family}-ccm-0", "ccm"),
-        (f"{AGENT.family}-ccm-0-2ef16c10", "ccm"),
-        (f"{AGENT.family}-pearl-cl-12", "pearl-cl"),
-        ("my-agent", "my-agent"),
-    ],
-)
-def test_the_method_is_read_from_the_agent_s_name(agent_id, method):
-    agent = dataclasses.replace(AGENT, agent_id=agent_id)
-    assert summary([[0, 0, 0]], agent=agent).method == method
-
-
-def shown(adaptation):
+def shown(returns, **known):
+    evaluation = {"family": "walker", "method": "ccm", "explore_episodes": 2, "returns": returns, "seconds": 2.0}
+    unknown = {"adaptation_score": None, "interval": None, "ceiling": None, "floor": 0.0}
     console = Console(file=io.StringIO(), width=100)
-    show_evaluation(adaptation.model_dump(), console)
+    show_evaluation({**evaluation, **unknown, **known}, console)
     return console.file.getvalue()
 
 
 def test_the_curve_is_shown_episode_by_episode():
-    lines = shown(summary([[0, 50, 100]])).splitlines()
+    lines = shown([0.0, 50.0, 100.0], ceiling=100.0, adaptation_score=1.0, interval=(1.0, 1.0)).splitlines()
     rows = [line.split() for line in lines if "explore" in line or "execute" in line]
     assert [row[:3] for row in rows] == [["1", "explore", "0.0"], ["2", "explore", "50.0"], ["3", "execute", "100.0"]]
     bars = [row[3:] for row in rows]
     assert [len("".join(bar)) for bar in bars] == [0, 15, 30]
     assert lines[-1].startswith("adaptation score 1.000 [1.000, 1.000] · ceiling 100.0")
+
+
+def test_without_a_ceiling_the_score_is_unknown_and_the_best_return_is_a_whole_bar():
+    text = shown([0.0, 5.0, 10.0])
+    assert "score unknown" in text
+    assert "█" * 30 in text
 
 
 def test_waits_grow_jitter_and_stay_bounded():

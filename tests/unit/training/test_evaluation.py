@@ -6,7 +6,7 @@ from tiny_run import tiny_experiment
 from ccm_runtime.manifest import Adaptation
 from ccm_training.checkpoint import save_checkpoint
 from ccm_training.envs.registry import get_family
-from ccm_training.evaluation import evaluate, floor_of, score_of, trials_for_report, trials_of
+from ccm_training.evaluation import evaluate, trials_for_report, trials_of
 from ccm_training.policy import AgentPolicy
 
 FAMILY = get_family("sparse-point-robot")
@@ -45,21 +45,6 @@ def knowing():
     return Knowing(torch.from_numpy(FAMILY.task_features(tasks().numpy())))
 
 
-def test_the_score_is_the_share_of_the_ceiling():
-    score, interval = score_of(np.array([10.0, 20.0], np.float32), 30.0, 5.0, seed=0)
-    assert score == pytest.approx(0.5)
-    assert interval == pytest.approx((1 / 3, 2 / 3))
-
-
-def test_the_score_counts_from_the_floor_where_returns_can_be_negative():
-    score, _ = score_of(np.array([-50.0, -50.0], np.float32), -20.0, -80.0, seed=0)
-    assert score == pytest.approx(0.5)
-
-
-def test_without_a_ceiling_there_is_no_score():
-    assert score_of(np.array([1.0], np.float32), None, 0.0, seed=0) == (None, None)
-
-
 def test_who_knows_the_task_scores_one_in_the_first_executor_episode():
     found = evaluate(knowing(), FAMILY, tasks(), method="knowing", split="test")
     assert found.adaptation_score == pytest.approx(1.0, rel=1e-4)
@@ -73,10 +58,6 @@ def test_an_evaluation_is_deterministic():
     held_out = torch.from_numpy(run.family.sample_tasks("test", 5, seed=0))
     first, second = (trials_of(run.policy, run.family, held_out) for _ in range(2))
     assert torch.equal(first.rows.action, second.rows.action)
-
-
-def test_the_floor_is_that_of_uniform_actions_whatever_the_policy():
-    assert floor_of(knowing(), FAMILY, tasks()) == floor_of(tiny_experiment(family=FAMILY.name).policy, FAMILY, tasks())
 
 
 @pytest.mark.parametrize("method", ["ccm", "pearl", "oracle"])

@@ -1,12 +1,9 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from ccm_runtime.errors import FamilyUnknownError
 from ccm_training.envs.registry import get_family, list_families
-from ccm_training.envs.simulated import random_return, simulate
+from ccm_training.envs.simulated import SimulatedTask
 
 NAMES = [family.name for family in list_families()]
 
@@ -18,7 +15,7 @@ def test_one_task_pays_what_the_batch_pays_on_random_scripts(name):
     tasks = family.sample_tasks("train", 20, 0)
     goals = family.task_features(tasks)[:, -2:]
     batch = family.make(torch.from_numpy(tasks), torch.Generator())
-    singles = [simulate(family, task) for task in tasks]
+    singles = [SimulatedTask(family, task) for task in tasks]
     positions = np.stack([single.reset()[0] for single in singles])
     assert np.array_equal(positions, batch.reset().numpy())
     total = 0.0
@@ -35,20 +32,8 @@ def test_one_task_pays_what_the_batch_pays_on_random_scripts(name):
 
 
 def test_a_reset_may_change_the_task():
-    env = simulate(get_family("sparse-point-robot"), [0.0])
+    env = SimulatedTask(get_family("sparse-point-robot"), [0.0])
     env.reset(options={"task": [np.pi / 2]})
     for _ in range(10):
         _, reward, *_ = env.step((0.0, 0.1))
     assert reward == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_floor_is_far_below_the_ceiling(name):
-    family = get_family(name)
-    tasks = family.sample_tasks("test", 10, 0)
-    assert 0.0 <= random_return(family, tasks, seed=0) < 0.3 * family.ceiling(tasks).mean()
-
-
-def test_what_has_no_simulation_is_named():
-    with pytest.raises(FamilyUnknownError, match="my-own has no simulation"):
-        simulate(SimpleNamespace(name="my-own"), [0.0])

@@ -1,0 +1,116 @@
+"""What trials come to: the adaptation curve, the adaptation score with its interval, the ceiling and the floor.
+
+In numpy alone: the same for trials in this process (`ccm evaluate`) and against a server (`ccm adapt`), which need no
+torch.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import BaseModel
+
+from ccm_training.envs.family import Family, Table
+from ccm_training.statistics import Estimate, estimate
+
+
+class Evaluation(BaseModel):
+    """What an agent does on tasks that it may never have seen.
+
+    Attributes:
+        family: Task family.
+        method: What trained the agent.
+        tasks: Split that the tasks came from.
+        trials: Number of tasks, one trial each.
+        seed: Tasks, floor and interval are functions of it.
+        explore_episodes: K.
+        returns: Mean return of each episode of the trial.
+        adaptation_score: First executor episode's mean return over the mean ceiling (both less the floor where
+            returns can be negative); `None` without a ceiling.
+        interval: 95 % bootstrap interval of the score over tasks.
+        ceiling: Mean return of the best policy that knows the task.
+        floor: Mean return of random actions.
+        certainty: Mean certainty of the belief after each episode.
+        seconds: Wall-clock time of the trials.
+    """
+
+    family: str
+    method: str
+    tasks: str
+    trials: int
+    seed: int
+    explore_episodes: int
+    returns: list[float]
+    adaptation_score: float | None
+    interval: tuple[float, float] | None
+    ceiling: float | None
+    floor: float
+    certainty: list[float]
+    seconds: float
+
+
+def evaluation_of(
+    returns: ArrayLike,
+    certainty: ArrayLike,
+    family: Family,
+    tasks: Table,
+    *,
+    method: str,
+    split: str,
+    explore_episodes: int,
+    seed: int,
+    seconds: float,
+) -> Evaluation:
+    """Score trials.
+
+    Args:
+        returns: Of each episode of each trial, `[n, episodes]`.
+        certainty: After each of these episodes, `[n, episodes]`.
+        family: Where the tasks come from.
+        tasks: `[n, params]`.
+        method: What trained the agent.
+        split: Name of the tasks' split.
+        explore_episodes: K; the episode after these is scored.
+        seed: What the tasks were drawn with.
+        seconds: Wall-clock time of the trials.
+    """
+    curve = np.asarray(returns, np.float64)
+    ceilings = family.ceiling(tasks)
+    ceiling = None if ceilings is None else float(ceilings.mean())
+    floor = floor_of(family, tasks, seed)
+    score = score_of(curve[:, min(explore_episodes, curve.shape[1] - 1)], ceiling, floor, seed)
+    return Evaluation(
+        family=family.name,
+        method=method,
+        tasks=split,
+        trials=len(tasks),
+        seed=seed,
+        explore_episodes=explore_episodes,
+        returns=curve.mean(0).tolist(),
+        adaptation_score=None if score is None else score.value,
+        interval=None if score is None else (score.low, score.high),
+        ceiling=ceiling,
+        floor=floor,
+        certainty=np.asarray(certainty, np.float64).mean(0).tolist(),
+        seconds=seconds,
+    )
+
+
+def score_of(returns: ArrayLike, ceiling: float | None, floor: float, seed: int = 0) -> Estimate | None:
+    """Adaptation score of the first executor episodes, `[n]`; `None` without a ceiling."""
+    if ceiling is None:
+        return None
+    base = min(floor, 0.0)
+    return estimate((np.asarray(returns, np.float64) - base) / (ceiling - base), np.mean, seed=seed)
+
+
+def floor_of(family: Family, tasks: Table, seed: int = 0, episodes: int = 4) -> float:
+    """Mean return of so many episodes of uniformly random actions on each task."""
+    rng = np.random.default_rng(seed)
+    env = family.simulate(np.repeat(tasks, episodes, axis=0))
+    env.reset()
+    low, high = family.action.low_array, family.action.high_array
+    total, under_way = 0.0, np.ones(env.num_envs, bool)
+    for _ in range(family.horizon):
+        after = env.step(rng.uniform(low, high, (env.num_envs, len(low))).astype(np.float32))
+        total += after.reward[under_way].sum()
+        under_way &= ~after.terminated
+    return float(total / env.num_envs)
