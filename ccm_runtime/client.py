@@ -65,15 +65,7 @@ class _LoopThread:
 class Client:
     """A client of one server, for blocking code; safe to share between threads.
 
-    Args:
-        target: `HOST:PORT` of a `ccm serve`.
-        timeout_s: Longest time of any call, reconnects included.
-        connect_timeout_s: Longest time until the first connection stands.
-        token: Bearer token, where the server asks for one.
-        credentials: TLS credentials; `None`: plain text.
-
-    Every call raises errors of `ccm_runtime.errors` only: `ServerUnreachableError` when nobody answers,
-    `DeadlineError` when no answer comes in time, and whatever the server refuses the call with.
+    It takes what `AsyncClient` takes, and raises what that raises.
     """
 
     def __init__(

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.config import ServerConfig
+from ccm_runtime.config import ServerConfig, read_file
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.front_door import FrontDoor
 from ccm_runtime.hosting import Hosting, ServedAgent
@@ -102,7 +101,7 @@ class Server:
         try:
             if self._config.tls_cert is None or self._config.tls_key is None:
                 return self._server.add_insecure_port(address)
-            pair = (_read(self._config.tls_key), _read(self._config.tls_cert))
+            pair = (read_file(self._config.tls_key), read_file(self._config.tls_cert))
             return self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
         except RuntimeError as error:
             raise ConfigError(f"cannot listen on {address}: is another server there? choose another --port") from error
@@ -157,14 +156,7 @@ def _token(config: ServerConfig) -> str | None:
     """Return the token that calls must bear, if any."""
     if config.token_file is None:
         return None
-    token = _read(config.token_file).decode(errors="replace").strip()
+    token = read_file(config.token_file).decode(errors="replace").strip()
     if len(token) < 16:
         raise ConfigError(f"{config.token_file} holds a token of {len(token)} characters; expected 16 or more")
     return token
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None

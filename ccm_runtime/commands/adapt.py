@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
+from ccm_runtime.config import read_file
 from ccm_runtime.drive import drive_async
 from ccm_runtime.embedded import embedded_bundle
-from ccm_runtime.errors import ConfigError
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.envs.registry import get_family
 from ccm_training.envs.simulated import SimulatedTask
@@ -46,8 +46,8 @@ class Access:
         Raises:
             ConfigError: A file cannot be read.
         """
-        token = None if self.token_file is None else _read(self.token_file).decode(errors="replace").strip()
-        credentials = None if self.tls_ca is None else grpc.ssl_channel_credentials(_read(self.tls_ca))
+        token = None if self.token_file is None else read_file(self.token_file).decode(errors="replace").strip()
+        credentials = None if self.tls_ca is None else grpc.ssl_channel_credentials(read_file(self.tls_ca))
         return AsyncClient(target, timeout_s=_TIMEOUT_S, token=token, credentials=credentials)
 
 
@@ -118,13 +118,6 @@ async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: i
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return np.array([task.result() for task in running])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

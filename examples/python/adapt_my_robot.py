@@ -3,7 +3,7 @@
     ccm serve --port 7070 &
     python adapt_my_robot.py --server 127.0.0.1:7070 --angle 1.0
 
-Needs `pip install ccm` alone: neither torch nor onnxruntime nor Gymnasium.
+Needs the base install of ccm alone (`pip install .` in a clone): neither torch nor onnxruntime nor Gymnasium.
 """
 
 import argparse
