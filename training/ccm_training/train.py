@@ -102,8 +102,9 @@ def warm_up(run: Experiment) -> None:
         )
         run.replay.add(everyone, rows)
         run.counters.env_steps += int(rows.valid.sum())
-    stored = [field[:, : config.collect.warmup_trials].flatten(0, 3) for field in run.replay.rows]
-    run.agent.fit_normalizers(Rows(*stored))
+    stored = Rows(*(field[:, : config.collect.warmup_trials].flatten(0, 3) for field in run.replay.rows))
+    whole = stored.valid[:, 0] > 0.0
+    run.agent.fit_normalizers(Rows(*(field[whole] for field in stored)))
 
 
 def pretrain(run: Experiment, log: RunLog) -> None:

@@ -286,10 +286,11 @@ class Learner:
             actor_critic.critics(actor_inputs.detach(), sampled.action) * valid, sampled.log_prob * valid, temperature
         )
         entropy = settings.target_entropy * rows.action.shape[-1]
-        tempered = losses.temperature_loss(actor_critic.log_temperature, sampled.log_prob, entropy)
+        log_prob = sampled.log_prob * valid / valid.mean().clamp(min=1e-6)  # its mean is that of the valid rows
+        tempered = losses.temperature_loss(actor_critic.log_temperature, log_prob, entropy)
         metrics[f"{name}/critic_loss"] = critic
         metrics[f"{name}/value"] = values.mean()
-        metrics[f"{name}/entropy"] = -sampled.log_prob.mean()
+        metrics[f"{name}/entropy"] = -log_prob.mean()
         metrics[f"{name}/temperature"] = temperature
         return Losses(critic, actor, tempered)
 
