@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from ccm_runtime.commands.extras import needs
-from ccm_runtime.errors import CcmError
+from ccm_runtime.errors import CcmError, ConfigError
 
 app = typer.Typer(
     name="ccm",
@@ -276,20 +276,27 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of `ccm`: one line on standard error and an exit code for whatever goes wrong."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC tells standard error of every lost connection otherwise
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would tell standard error of what we tell in a line
     try:
-        app()
-    except CcmError as error:
-        sys.exit(_complain(error, error.exit_code))
-    except Exception as error:  # the last resort; CCM_DEBUG=1 shows where it came from
-        sys.exit(_complain(error, 1))
+        app(prog_name="ccm")
+    except Exception as error:  # CCM_DEBUG=1 shows where it came from
+        sys.exit(_complain(_of_a_file(error) or error))
 
 
-def _complain(error: Exception, exit_code: int) -> int:
+def _of_a_file(error: Exception) -> ConfigError | None:
+    """What is wrong with the file or folder that an error of the operating system names, if it names one."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    unusable = ConfigError(f"cannot use {error.filename}: {error.strerror}")
+    unusable.__cause__ = error
+    return unusable
+
+
+def _complain(error: Exception) -> int:
     if os.environ.get("CCM_DEBUG", "0") not in {"", "0"}:
         traceback.print_exception(error)
     internal = "" if isinstance(error, CcmError) else f"unexpected {type(error).__name__}: "
     hint = "" if isinstance(error, CcmError) else " (CCM_DEBUG=1 shows where)"
     message = " ".join(str(error).split())
     typer.echo(f"ccm: error: {internal}{message}{hint}", err=True)
-    return exit_code
+    return error.exit_code if isinstance(error, CcmError) else 1

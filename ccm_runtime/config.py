@@ -68,6 +68,10 @@ class ServerConfig(BaseModel):
             )
         return self
 
+    def address(self, port: int) -> str:
+        """`HOST:PORT` of a port here; an IPv6 host is put into brackets."""
+        return f"[{self.host}]:{port}" if ":" in self.host and "[" not in self.host else f"{self.host}:{port}"
+
     @classmethod
     def resolve(cls, flags: Mapping[str, object], environ: Mapping[str, str]) -> Self:
         """Return the settings of flags (those that were given) over `CCM_` variables over the defaults.
@@ -84,7 +88,8 @@ class ServerConfig(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = f"{first['loc'][0]}: " if first["loc"] else ""
-            raise ConfigError(where + first["msg"].removeprefix("Value error, ")) from None
+            got = f", got {first['input']!r}" if first["loc"] else ""
+            raise ConfigError(where + first["msg"].removeprefix("Value error, ") + got) from None
 
 
 def is_loopback(host: str) -> bool:
@@ -107,3 +112,15 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_pem(path: Path, kind: Literal["CERTIFICATE", "PRIVATE KEY"]) -> bytes:
+    """Return a PEM file that a setting names.
+
+    Raises:
+        ConfigError: It cannot be read, or holds nothing of that kind.
+    """
+    content = read_file(path)
+    if f"{kind}-----".encode() not in content:
+        raise ConfigError(f"{path} holds no {kind.lower()} in PEM form (a text with '-----BEGIN {kind}-----')")
+    return content

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ccm_runtime.batching import Stepper
-from ccm_runtime.errors import DependencyMissingError
+from ccm_runtime.errors import ConfigError, DependencyMissingError
 from ccm_runtime.session import SessionTable
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
     """Serve the metrics at `http://host:port/metrics` from a thread; return what stops it.
 
     Raises:
+        ConfigError: The address cannot be listened on.
         DependencyMissingError: prometheus-client is not installed.
     """
     try:
@@ -73,7 +74,12 @@ def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
         raise DependencyMissingError("--metrics-port needs prometheus-client: pip install 'ccm[serve]'") from None
     registry = prometheus.CollectorRegistry()
     registry.register(metrics)
-    server, thread = prometheus.start_http_server(port, addr=host, registry=registry)
+    try:
+        server, thread = prometheus.start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot serve metrics at {host}:{port}: {error.strerror}; choose another --metrics-port"
+        ) from None
 
     def stop() -> None:
         server.shutdown()

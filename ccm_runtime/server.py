@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.config import ServerConfig, read_file
+from ccm_runtime.config import ServerConfig, read_file, read_pem
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.front_door import FrontDoor
 from ccm_runtime.hosting import Hosting, ServedAgent
@@ -64,8 +64,15 @@ class Server:
         """Accept calls; return the port.
 
         Raises:
-            ConfigError: The address cannot be listened on, or a certificate cannot be used.
+            ConfigError: An address cannot be listened on, or a certificate cannot be used.
         """
+        try:
+            return await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> int:
         add_AdaptationServicer_to_server(Service(self.hosting), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
@@ -97,14 +104,17 @@ class Server:
         await self._server.stop(grace=0.2)
 
     def _bind(self) -> int:
-        address = f"{self._config.host}:{self._config.port}"
+        address = self._config.address(self._config.port)
         try:
             if self._config.tls_cert is None or self._config.tls_key is None:
                 return self._server.add_insecure_port(address)
-            pair = (read_file(self._config.tls_key), read_file(self._config.tls_cert))
+            pair = (read_pem(self._config.tls_key, "PRIVATE KEY"), read_pem(self._config.tls_cert, "CERTIFICATE"))
             return self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
         except RuntimeError as error:
-            raise ConfigError(f"cannot listen on {address}: is another server there? choose another --port") from error
+            key = ", and do --tls-cert and --tls-key belong together" if self._config.tls_key else ""
+            raise ConfigError(
+                f"cannot listen on {address}: is another server there{key}? choose another --port"
+            ) from error
 
     async def _say(self, status: Any) -> None:
         for name in ("", SERVICE):
@@ -144,7 +154,7 @@ async def _serve(served: ServedAgent, config: ServerConfig, device: str) -> None
     await server.start()
     log = logger(config.log_level)
     log.info("serving", agent_id=served.manifest.agent_id, bundle=served.digest[:12], device=device)
-    sys.stderr.write(f"listening on {config.host}:{server.port}\n")
+    sys.stderr.write(f"listening on {config.address(server.port)}\n")
     sys.stderr.flush()
     await stop.wait()
     settled = await server.drain()

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
-from ccm_runtime.config import read_file
+from ccm_runtime.config import read_file, read_pem
 from ccm_runtime.drive import drive_async
 from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.errors import ConfigError
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.envs.registry import get_family
 from ccm_training.envs.simulated import SimulatedTask
@@ -44,10 +45,15 @@ class Access:
         """A client of the server at `target`.
 
         Raises:
-            ConfigError: A file cannot be read.
+            ConfigError: A file cannot be used, or the target is no address.
         """
+        host, _, port = target.rpartition(":")
+        if not (host and port.isdigit()):
+            raise ConfigError(f"--server {target}: expected HOST:PORT, for instance 127.0.0.1:7070")
         token = None if self.token_file is None else read_file(self.token_file).decode(errors="replace").strip()
-        credentials = None if self.tls_ca is None else grpc.ssl_channel_credentials(read_file(self.tls_ca))
+        credentials = (
+            None if self.tls_ca is None else grpc.ssl_channel_credentials(read_pem(self.tls_ca, "CERTIFICATE"))
+        )
         return AsyncClient(target, timeout_s=_TIMEOUT_S, token=token, credentials=credentials)
 
 
@@ -55,6 +61,8 @@ def adapt(
     server: str | None, *, access: Access, family: str | None, tasks: str, trials: int, seed: int, as_json: bool
 ) -> None:
     """Run the trials, against a server of our own where none is named, and print what they came to."""
+    if family is not None:
+        get_family(family)  # an unknown name is told before a server is started or called
     with _server(server) as target:
         evaluation = run_trials(target, access=access, family=family, tasks=tasks, trials=trials, seed=seed)
     if as_json:
@@ -76,8 +84,6 @@ def run_trials(
         seed: What they are drawn with.
         access: What the server asks of its clients.
     """
-    if family is not None:
-        get_family(family)  # an unknown name is told before anything else
     return asyncio.run(_run_trials(access.client(target), family, cast("Split", tasks), trials, seed))
 
 

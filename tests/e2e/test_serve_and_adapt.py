@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import CCM, ccm, fails
 from tiny_bundle import tiny_graphs, write_bundle
 
 from ccm_runtime.client import Client
@@ -20,20 +21,6 @@ from ccm_runtime.manifest import Adaptation
 from ccm_runtime.testing import ScriptedPolicy, manifest_of
 
 FAMILY = "hard-point-robot-aligned"
-CCM = [sys.executable, "-m", "ccm_runtime"]
-
-
-def ccm(*arguments, timeout=120):
-    return subprocess.run([*CCM, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=timeout)
-
-
-def fails(finished, exit_code, *words):
-    line = finished.stderr.strip().splitlines()[-1]
-    assert (finished.returncode, line[:12]) == (exit_code, "ccm: error: "), finished.stderr
-    assert "Traceback" not in finished.stderr
-    for word in words:
-        assert word in line
-    return True
 
 
 def bundle_of(folder, size=2):

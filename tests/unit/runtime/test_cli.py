@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import ccm, fails
 
 from ccm_runtime import cli
 from ccm_runtime.config import ServerConfig
@@ -16,30 +17,6 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
     "quickstart", "train", "evaluate", "export", "verify", "serve", "adapt", "hash", "families", "doctor", "version",
 )  # fmt: skip
-
-
-def ccm(*arguments, **environ):
-    """Run `ccm` as a user would; standard output, standard error and exit code."""
-    env = {**os.environ, "COLUMNS": "100", **environ}
-    return subprocess.run(
-        [sys.executable, "-m", "ccm_runtime", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=env,
-    )
-
-
-def fails(finished, exit_code, *words):
-    """Whether the command ended with this code and one line on standard error that holds these words."""
-    assert "Traceback" not in finished.stderr
-    lines = finished.stderr.strip().splitlines()
-    assert [finished.returncode, len(lines)] == [exit_code, 1], finished.stderr
-    assert lines[0].startswith("ccm: error: ")
-    for word in words:
-        assert word in lines[0]
-    return True
 
 
 def golden(name):
@@ -105,6 +82,42 @@ def test_an_unknown_family_names_the_nearest_and_ends_with_code_2():
     assert fails(finished, 2, "'hard-point-robo'", "'hard-point-robot'")
 
 
+def test_an_unknown_family_is_told_before_a_server_is_looked_for():
+    assert fails(ccm("adapt", "--env", "no-such-family"), 2, "no task family 'no-such-family'; known: ")
+
+
+@pytest.mark.parametrize("server", ["nonsense", "127.0.0.1:http", ":7070"])
+def test_what_is_no_address_ends_with_code_2(server):
+    assert fails(ccm("adapt", "--server", server), 2, f"--server {server}: expected HOST:PORT")
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "words"),
+    [
+        (["adapt", "--server", "127.0.0.1:1", "--tls-ca", "FILE"], 2, "no certificate in PEM form"),
+        (["serve", "BUNDLE", "--port", "0", "--tls-cert", "FILE", "--tls-key", "FILE"], 2, "in PEM form"),
+        (["train", "--config", "point_robot_debug", "--run-dir", "FILE"], 2, "cannot use"),
+        (["export", "FILE", "--out", "out"], 5, "no checkpoint there"),
+        (["verify", "FILE"], 5, "no bundle at"),
+        (["hash", "FILE"], 5, "no checkpoint there"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tiny_bundle, tmp_path, command, exit_code, words):
+    file = tmp_path / "thesis.txt"
+    file.write_text("precious", encoding="utf-8")
+    finished = ccm(*({"FILE": file, "BUNDLE": tiny_bundle}.get(word, word) for word in command))
+    assert fails(finished, exit_code, str(file), words)
+    assert file.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_port_that_is_taken_ends_with_code_2(tiny_bundle):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert fails(ccm("serve", tiny_bundle, "--port", port), 2, f"cannot listen on 127.0.0.1:{port}", "--port")
+        finished = ccm("serve", tiny_bundle, "--port", 0, "--metrics-port", port, "--log-level", "error")
+        assert fails(finished, 2, f"cannot serve metrics at 127.0.0.1:{port}", "--metrics-port")
+
+
 def test_an_unreachable_server_ends_with_code_11():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -137,7 +150,7 @@ def test_every_error_of_the_tree_ends_with_its_code():
 
 
 def failing(monkeypatch, error):
-    def app():
+    def app(**_):
         raise error
 
     monkeypatch.setattr(cli, "app", app)
@@ -159,6 +172,13 @@ def test_a_fault_of_ours_is_one_line_unless_debugging(monkeypatch, capsys):
     monkeypatch.setenv("CCM_DEBUG", "1")
     assert failing(monkeypatch, RuntimeError("no luck")) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_used_is_no_fault_of_ours(monkeypatch, capsys):
+    monkeypatch.delenv("CCM_DEBUG", raising=False)
+    assert failing(monkeypatch, PermissionError(13, "Permission denied", "runs/first")) == 2
+    assert capsys.readouterr().err == "ccm: error: cannot use runs/first: Permission denied\n"
+    assert failing(monkeypatch, OSError(28, "No space left on device")) == 1
 
 
 def test_an_interrupt_ends_with_code_130(monkeypatch, capsys):

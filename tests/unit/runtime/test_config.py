@@ -21,7 +21,7 @@ def test_every_setting_is_documented():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"port": 70_000}, "port: "),
+        ({"port": 70_000}, "port: .*, got 70000"),
         ({"max_sessions": 0}, "max_sessions: "),
         ({"device": "tpu"}, "device: "),
         ({"unheard_of": 1}, "unheard_of: "),
@@ -48,3 +48,8 @@ def test_beyond_loopback_needs_tls_and_a_token(host):
 def test_loopback_needs_nothing(host):
     assert is_loopback(host)
     assert host == ServerConfig(host=host).host
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", "127.0.0.1:1"), ("::1", "[::1]:1"), ("[::1]", "[::1]:1")])
+def test_an_address_is_one_that_clients_take(host, expected):
+    assert expected == ServerConfig(host=host).address(1)

@@ -30,5 +30,5 @@ def get_family(name: str) -> Family:
     if name in _FAMILIES:
         return _FAMILIES[name]
     near = difflib.get_close_matches(name, _FAMILIES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise FamilyUnknownError(f"no task family {name!r}{hint} Known: {', '.join(_FAMILIES)}")
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise FamilyUnknownError(f"no task family {name!r}{hint}; known: {', '.join(_FAMILIES)}")
