@@ -6,17 +6,14 @@ the sparse reward exists. Facts and figures: PEARL's and CCM's published environ
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccm_runtime.specs import BoxSpec
 from ccm_training.envs.family import Split, Table
-from ccm_training.envs.point_robot_env import STRIDE_M, PointRobotEnv
-
-if TYPE_CHECKING:
-    from torch import Generator, Tensor
+from ccm_training.envs.point_robot_env import STRIDE_M, PointRobot
 
 _SPLITS = {"train": 0, "test": 1, "ood": 2}
 _OBSERVATION = BoxSpec(name="observation", labels=("x", "y"), units=("m", "m"), low=(None, None), high=(None, None))
@@ -40,7 +37,7 @@ def _on_circle(angle: NDArray[np.float32], radius: float) -> Table:
 
 
 @dataclass(frozen=True)
-class SparsePointRobot:
+class SparsePointRobot(PointRobot):
     """Reach a goal on the unit half circle; reward `1 - d` within `radius` of it, else 0.
 
     The published environment trains the policy on the dense reward; here training sees the sparse one only.
@@ -71,15 +68,6 @@ class SparsePointRobot:
         del touched
         return xp.where(distances[:, 0] <= self.radius, 1.0 - distances[:, 0], 0.0)
 
-    def simulate(self, tasks: Table) -> PointRobotEnv:
-        """Simulations of these tasks in numpy."""
-        return PointRobotEnv(self, self.goals(tasks), np)
-
-    def make(self, tasks: "Tensor", generator: "Generator") -> PointRobotEnv:
-        """Simulations of these tasks in torch (their start is fixed: `generator` is not used)."""
-        del generator
-        return _in_torch(self, tasks)
-
     def ceiling(self, tasks: Table) -> NDArray[np.float32]:
         """Return of the best policy that knows the goal, `[n]`.
 
@@ -93,7 +81,7 @@ class SparsePointRobot:
 
 
 @dataclass(frozen=True)
-class HardPointRobot:
+class HardPointRobot(PointRobot):
     """Touch a first goal at 0.5 m, then stay at a second one at 1 m; which of the two is due is not observed.
 
     Stage 0 pays `1 - d1` within `radius` of the first goal and ends within half of it. Stage 1 pays 1 everywhere
@@ -131,15 +119,6 @@ class HardPointRobot:
         staying = xp.where(second <= self.radius, 6.0 - second, 1.0)
         return xp.where(touched, staying, searching)
 
-    def simulate(self, tasks: Table) -> PointRobotEnv:
-        """Simulations of these tasks in numpy."""
-        return PointRobotEnv(self, self.goals(tasks), np)
-
-    def make(self, tasks: "Tensor", generator: "Generator") -> PointRobotEnv:
-        """Simulations of these tasks in torch (their start is fixed: `generator` is not used)."""
-        del generator
-        return _in_torch(self, tasks)
-
     def ceiling(self, tasks: Table) -> NDArray[np.float32]:
         """Bound on the return of a policy that knows both goals and the stage, `[n]`; it can be reached to 0.5 %.
 
@@ -174,12 +153,6 @@ class HardPointRobot:
             distance = np.maximum(nearest, self.radius / 2)  # nearer would touch
             paid += np.where(distance <= self.radius, 1.0 - distance, 0.0)
         return paid
-
-
-def _in_torch(family: "SparsePointRobot | HardPointRobot", tasks: "Tensor") -> PointRobotEnv:
-    import torch  # noqa: PLC0415  (clients have none)
-
-    return PointRobotEnv(family, tasks.new_tensor(family.goals(tasks.cpu().numpy())), torch)
 
 
 def _net(radius: float) -> Table:

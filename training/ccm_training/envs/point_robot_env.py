@@ -1,21 +1,42 @@
 """Point robots that step together: their laws, stated once for numpy arrays and torch tensors."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ccm_training.envs.family import Step
+import numpy as np
+
+from ccm_training.envs.family import Step, Table
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 STRIDE_M = 0.1
 
 
-class Rewards(Protocol):
-    """What a family pays."""
+class PointRobot(Protocol):
+    """A family of point robots: where goals are, what is paid, and from that its simulations.
 
-    @property
-    def radius(self) -> float:
-        """How near a goal pays, in m; the first is touched within half of it."""
+    Attributes:
+        radius: How near a goal pays, in m; the first is touched within half of it.
+    """
+
+    radius: float
+
+    def goals(self, tasks: Table) -> Table:
+        """Goals in the order in which they are due, `[n, goals, 2]` in m."""
 
     def reward(self, distances: Any, touched: Any, xp: Any) -> Any:
         """Rewards, `[n]`, of distances to the goals, `[n, goals]`; `touched`, `[n]`: the first was, before."""
+
+    def simulate(self, tasks: Table) -> "PointRobotEnv":
+        """Simulations of these tasks in numpy."""
+        return PointRobotEnv(self, self.goals(tasks), np)
+
+    def make(self, tasks: "Tensor", generator: "Generator") -> "PointRobotEnv":
+        """Simulations of these tasks in torch (their start is fixed: `generator` is not used)."""
+        import torch  # noqa: PLC0415  (clients have none)
+
+        del generator
+        return PointRobotEnv(self, tasks.new_tensor(self.goals(tasks.cpu().numpy())), torch)
 
 
 class PointRobotEnv:
@@ -27,7 +48,7 @@ class PointRobotEnv:
         xp: The library of `goals`, of actions and of whatever is returned: `numpy` or `torch`.
     """
 
-    def __init__(self, family: Rewards, goals: Any, xp: Any) -> None:
+    def __init__(self, family: PointRobot, goals: Any, xp: Any) -> None:
         self.num_envs = len(goals)
         self._family, self._goals, self._xp = family, goals, xp
         self.reset()
