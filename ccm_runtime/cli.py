@@ -9,6 +9,7 @@ The composition root: every heavy package is imported inside its command, so tha
 import os
 import sys
 import traceback
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -276,11 +277,18 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of `ccm`: one line on standard error and an exit code for whatever goes wrong."""
+    warnings.showwarning = _warn
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would tell standard error of what we tell in a line
     try:
         app(prog_name="ccm")
     except Exception as error:  # CCM_DEBUG=1 shows where it came from
         sys.exit(_complain(_of_a_file(error) or error))
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    """A warning as one line; where it came from helps nobody who only uses the command."""
+    del category, where, more
+    typer.echo(f"ccm: warning: {' '.join(str(message).split())}", err=True)
 
 
 def _of_a_file(error: Exception) -> ConfigError | None:

@@ -29,4 +29,6 @@ def train(
     if result.evaluation is not None:
         show_evaluation(result.evaluation.model_dump())
     typer.echo(f"\nrun:  {folder}")
-    typer.echo(f"next: ccm evaluate {folder}    or    ccm export {folder} --out bundle", err=True)
+    adapts = resolved.method not in {"oracle", "random"}
+    export = f"    or    ccm export {folder} --out bundle" if adapts else ""
+    typer.echo(f"next: ccm evaluate {folder}{export}", err=True)

@@ -21,7 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError
+from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError
 from ccm_runtime.manifest import Adaptation
 from ccm_training.agent import Agent
 from ccm_training.config import Config, parse_config
@@ -33,6 +33,7 @@ FOLDER = "checkpoints"
 KEPT = 2
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _FORMAT = 1
+_FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "threads")
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,17 @@ def restore(experiment: Experiment, run_dir: Path) -> None:
     Raises:
         CheckpointMissingError: There is none.
         CheckpointCorruptError: None of them is whole.
+        ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`).
     """
     state, tensors = _last(run_dir)
+    before = _settings(parse_config(state["config"], where=f"{run_dir}: checkpoint"))
+    changed = [
+        f"{name} was {before[name]}, is {value}"
+        for name, value in _settings(experiment.config).items()
+        if value != before[name] and not name.startswith(_FREE)
+    ]
+    if changed:
+        raise ConfigError(f"{run_dir} was begun with other settings: {'; '.join(changed)}; resume with those it has")
     experiment.counters = counters_of(state["counters"])
     for name, target in _named_tensors(experiment).items():
         target.copy_(tensors[name])
@@ -130,6 +140,14 @@ def write_config(config: Config, run_dir: Path) -> None:
     (run_dir / "config.yaml").write_text(text, encoding="utf-8")
 
 
+def _settings(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted name."""
+    tree = config.model_dump(mode="json")
+    flat = {name: value for name, value in tree.items() if not isinstance(value, dict)}
+    groups = ((name, group) for name, group in tree.items() if isinstance(group, dict))
+    return flat | {f"{name}.{key}": value for name, group in groups for key, value in group.items()}
+
+
 def _named_tensors(experiment: Experiment) -> dict[str, Tensor]:
     tensors = {f"agent.{name}": value for name, value in experiment.agent.state_dict().items()}
     tensors |= {f"replay.{name}": value for name, value in experiment.replay.rows._asdict().items()}
@@ -170,7 +188,7 @@ def _stored(run_dir: Path) -> list[Path]:
 
 
 def _last(run_dir: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The newest whole checkpoint; a damaged one is set aside with a warning."""
+    """The newest whole checkpoint; a damaged one is passed over with a warning."""
     stored = _stored(run_dir)
     if not stored:
         raise CheckpointMissingError(
@@ -182,10 +200,7 @@ def _last(run_dir: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             return _read(path)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             damage = f"{path}: {error}"
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            warnings.warn(f"damaged checkpoint set aside: {damage}", stacklevel=3)
+            warnings.warn(f"damaged checkpoint passed over: {damage}", stacklevel=3)
     raise CheckpointCorruptError(f"{run_dir}: no checkpoint is whole; the last said: {damage}")
 
 

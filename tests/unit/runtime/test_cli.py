@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,15 @@ def test_an_error_is_one_line_and_its_code(monkeypatch, capsys):
     monkeypatch.delenv("CCM_DEBUG", raising=False)
     assert failing(monkeypatch, SpecError("expected 2 values,\ngot 3")) == 4
     assert capsys.readouterr().err == "ccm: error: expected 2 values, got 3\n"
+
+
+def test_a_warning_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(cli, "app", lambda **_: warnings.warn("damaged checkpoint\npassed over", stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main()
+        assert capsys.readouterr().err == "ccm: warning: damaged checkpoint passed over\n"
 
 
 def test_a_fault_of_ours_is_one_line_unless_debugging(monkeypatch, capsys):

@@ -7,7 +7,7 @@ import torch
 import yaml
 from tiny_run import tiny_config
 
-from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, DivergenceError, RunError
+from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, DivergenceError, RunError
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, KEPT, load_agent, parameter_hash
 from ccm_training.config import parse_config
@@ -122,6 +122,20 @@ def test_a_stopped_and_resumed_run_is_the_unbroken_one(finished, tmp_path, monke
     assert list(range(1, ITERATIONS + 1)) == [line["iteration"] for line in metrics(tmp_path / "run")]
 
 
+def test_a_run_goes_on_with_its_own_settings_alone(copied):
+    other = config(collect={"capacity": 2, "warmup_trials": 1, "iterations": 3, "tasks": 5}, seed=1, threads=1)
+    with pytest.raises(
+        ConfigError, match=r"was begun with other settings: seed was 0, is 1; collect.tasks was 6, is 5;"
+    ):
+        run(copied, other, resume=True)
+
+
+def test_a_finished_run_may_go_on_for_longer(copied):
+    longer = config(collect={"capacity": 2, "warmup_trials": 1, "iterations": 3, "tasks": 6})
+    assert run(copied, longer, resume=True).stopped_by is None
+    assert load_agent(copied).counters.iteration == 3
+
+
 def test_signals_are_handled_as_before_after_a_run(tmp_path, monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     stop_after(monkeypatch, 1, signal.SIGTERM)
@@ -153,18 +167,17 @@ def copied(tmp_path):
     return tmp_path / "run"
 
 
-def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(copied):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copied):
     damage(copied / FOLDER / "000002")
-    with pytest.warns(UserWarning, match="damaged checkpoint set aside"):
+    with pytest.warns(UserWarning, match="damaged checkpoint passed over: .*000002"):
         assert load_agent(copied).counters.iteration == 1
-    assert (copied / FOLDER / "damaged-000002").is_dir()
 
 
 def test_a_run_without_a_whole_checkpoint_is_refused(copied):
     for name in ("000001", "000002"):
         damage(copied / FOLDER / name)
     with (
-        pytest.warns(UserWarning, match="damaged checkpoint set aside"),
+        pytest.warns(UserWarning, match="damaged checkpoint passed over"),
         pytest.raises(CheckpointCorruptError, match="no checkpoint is whole"),
     ):
         load_agent(copied)
