@@ -1,5 +1,6 @@
 """Settings of a run: frozen, strict, from a YAML preset with `--set` overrides; unknown keys name the nearest known."""
 
+import copy
 import difflib
 import hashlib
 import json
@@ -220,16 +221,15 @@ def load_config(
         raise ConfigError(f"no config {name_or_file!r}{hint}; give a YAML file or one of: {', '.join(known)}")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML in UTF-8: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(tree).__name__}")
     if method is not None:
         tree["method"] = method
     if seed is not None:
         tree["seed"] = seed
-    for group, settings in METHOD_SETTINGS.get(tree.get("method", "ccm"), {}).items():
-        tree[group] = {**(tree.get(group) or {}), **settings}
+    _lay_method_over(tree, overrides or [])
     for override in overrides or []:
         _lay_over(tree, override)
     return parse_config(tree, where=str(path))
@@ -251,6 +251,16 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where}: unknown setting {key!r}{hint}") from error
         raise ConfigError(f"{where}: {key}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _lay_method_over(tree: dict[str, Any], overrides: list[str]) -> None:
+    """Lay the settings of the method over the preset's; the method itself may come from an override."""
+    asked = copy.deepcopy(tree)
+    for override in overrides:
+        _lay_over(asked, override)
+    for group, settings in METHOD_SETTINGS.get(str(asked.get("method", "ccm")), {}).items():
+        if isinstance(tree.setdefault(group, {}), dict):  # anything else is refused when the settings are parsed
+            tree[group].update(settings)
 
 
 def _lay_over(tree: dict[str, Any], override: str) -> None:

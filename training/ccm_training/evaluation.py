@@ -17,8 +17,7 @@ from ccm_training.envs.registry import get_family
 from ccm_training.experiment import task_features
 from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy
 from ccm_training.rollout import BatchPolicy, Trials, run_trials
-from ccm_training.scores import Evaluation as Evaluation  # noqa: PLC0414  (for those who call `evaluate`)
-from ccm_training.scores import evaluation_of
+from ccm_training.scores import Evaluation, evaluation_of
 
 
 class ReportTrials(NamedTuple):

@@ -14,11 +14,12 @@ import torch
 from ccm_runtime.errors import DivergenceError, RunError
 from ccm_training.checkpoint import FOLDER, restore, save_checkpoint, write_config
 from ccm_training.config import Config
-from ccm_training.evaluation import Evaluation, evaluate, evaluate_path
+from ccm_training.evaluation import evaluate, evaluate_path
 from ccm_training.experiment import Experiment, build, resolve_device
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, run_trials, wander
 from ccm_training.runlog import RunLog
+from ccm_training.scores import Evaluation
 from ccm_training.updates import sample_batch
 
 

@@ -92,6 +92,26 @@ def test_an_override_is_laid_over_the_methods_settings(contrastive):
     assert (config.trial.latent, config.trial.while_executing) == ("mean", False)
 
 
+def test_a_method_that_is_set_by_an_override_is_given_its_settings(contrastive):
+    assert load_config(contrastive, ["method=pearl"]) == load_config(contrastive, method="pearl")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"family: [", b"- family"])
+def test_a_file_that_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="broken.yaml") as refused:
+        load_config(str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_group_that_is_a_value_is_refused_under_any_method(tmp_path):
+    path = tmp_path / "flat.yaml"
+    path.write_text("family: sparse-point-robot\nencoder: 3\n")
+    with pytest.raises(ConfigError, match="encoder"):
+        load_config(str(path), method="pearl")
+
+
 @pytest.mark.parametrize("method", ["ccm", "oracle", "random"])
 def test_the_other_methods_leave_a_preset_as_it_is(contrastive, method):
     plain, config = load_config(contrastive), load_config(contrastive, method=method)
