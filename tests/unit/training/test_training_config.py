@@ -100,7 +100,7 @@ def test_a_method_that_is_set_by_an_override_is_given_its_settings(contrastive):
 def test_a_file_that_is_no_mapping_in_yaml_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "broken.yaml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="broken.yaml") as refused:
+    with pytest.raises(ConfigError, match=r"broken\.yaml") as refused:
         load_config(str(path))
     assert "\n" not in str(refused.value)
 
