@@ -9,8 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MAX_PRECISION = 1e6
-
 
 class Latent(NamedTuple):
     """A Gaussian over the task.

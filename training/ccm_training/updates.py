@@ -216,8 +216,7 @@ class Learner:
         anywhere = self._uniform(tasks, num).mul(length).long()
         after = explored + self._uniform(tasks, num).mul(length - explored).long()
         at = torch.where(self._uniform(tasks, num) < 0.5, anywhere, after)
-        latent = beliefs.read(_take(context.prefixes, at))
-        mean, std = latent
+        mean, std = beliefs.read(_take(context.prefixes, at))
         if self.config.trial.latent == "sample":
             mean = mean + std * self._normal(mean)
         weight = self.config.encoder.value_weight
