@@ -14,6 +14,7 @@
     │   ├── CheckpointMissingError    no checkpoint in that run directory                       exit 5
     │   ├── CheckpointCorruptError    a checkpoint fails its digests                            exit 6
     │   └── DivergenceError           a loss or parameter stopped being finite                  exit 8
+    ├── RenderingError                a picture cannot be drawn on this machine                 exit 9
     ├── ProviderUnavailableError      the asked-for device is not truly active                  exit 9
     ├── TrialOrderError               an event that this trial cannot take now                  exit 4
     ├── SessionError
@@ -107,6 +108,12 @@ class CheckpointCorruptError(RunError):
 
 class DivergenceError(RunError):
     """A loss or a parameter stopped being finite."""
+
+
+class RenderingError(CcmError):
+    """A picture cannot be drawn on this machine."""
+
+    exit_code = 9
 
 
 class ProviderUnavailableError(CcmError):

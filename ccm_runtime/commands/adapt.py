@@ -113,7 +113,7 @@ async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: i
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def trial(index: int) -> list[tuple[float, float]]:
-        env = SimulatedTask(family, tasks[index])
+        env = SimulatedTask(family, tasks[index], seed + index)
         async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
             episodes = range(session.agent.episodes)
             return [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]

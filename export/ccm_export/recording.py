@@ -44,7 +44,7 @@ def record(run: LoadedRun, *, rows: int = 256) -> Recording:
     num = max(run.config.tasks.num_train, MIN_TASKS)
     tasks = torch.from_numpy(run.family.sample_tasks("train", num, run.config.tasks.seed))
     trials = run_trials(
-        run.family.make(tasks, generator),
+        run.family.make(tasks),
         policy,
         episodes=run.adaptation.episodes,
         noise=None,

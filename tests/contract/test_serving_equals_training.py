@@ -34,7 +34,7 @@ class WidePolicy(ScriptedPolicy):
 def simulations():
     family = get_family("hard-point-robot-aligned")
     tasks = torch.from_numpy(family.sample_tasks("test", NUM, seed=0))
-    return family.make(tasks, torch.Generator().manual_seed(0))
+    return family.make(tasks)
 
 
 def serve_trials(policy):

@@ -68,7 +68,7 @@ def trials_of(policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0)
     """One deterministic trial on each task."""
     generator = torch.Generator(tasks.device).manual_seed(seed)
     return run_trials(
-        family.make(tasks, generator),
+        family.make(tasks, seed),
         policy,
         episodes=policy.adaptation.episodes,
         noise=None,

@@ -68,6 +68,11 @@ class Experiment:
         return AgentPolicy(self.agent, self.adaptation)
 
     @property
+    def env_seed(self) -> int:
+        """Seed of the next simulations: a function of the run's seed and of how far it has come."""
+        return int(np.random.SeedSequence((self.config.seed, self.counters.env_steps)).generate_state(1)[0])
+
+    @property
     def wanderer(self) -> Wanderer:
         """Draws held actions within the family's bounds."""
         low, high = (torch.from_numpy(bound) for bound in (self.family.action.low_array, self.family.action.high_array))

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from ccm_runtime import __version__
-from ccm_runtime.errors import FamilyUnknownError
 from ccm_training.checkpoint import load_agent, parameter_hash
-from ccm_training.envs import plane
 from ccm_training.envs.family import Family
+from ccm_training.envs.point_robot import HardPointRobot, SparsePointRobot
 from ccm_training.evaluation import ReportTrials, evaluate_path, trials_for_report
 from ccm_training.page import Report, render_page
 from ccm_training.runlog import METRICS
@@ -73,21 +72,19 @@ def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetim
         written_at=written_at,
         trials=trials,
         goals=None if trials is None else _goals(run.family, trials),
-        parameters=_parameters(run.family, 0 if trials is None else trials.tasks.shape[1]),
+        parameters=[
+            name if unit == "1" else f"{name} ({unit})"
+            for name, unit in zip(run.family.task.labels, run.family.task.units, strict=True)
+        ],
     )
 
 
 def _goals(family: Family, trials: ReportTrials) -> NDArray[np.float32] | None:
-    try:
-        return plane.circles(family, trials.tasks)
-    except FamilyUnknownError:
+    """Goals on the plane with the radius within which they pay, `[n, goals, (x, y, radius)]` in m, if there are any."""
+    if not isinstance(family, SparsePointRobot | HardPointRobot):
         return None
-
-
-def _parameters(family: Family, num: int) -> list[str]:
-    """Names of a task's entries."""
-    known = plane.parameter_names(family)
-    return list(known) if known else [f"task parameter {index + 1}" for index in range(num)]
+    centres = family.goals(trials.tasks)
+    return np.concatenate([centres, np.full_like(centres[..., :1], family.radius)], -1)
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ def warm_up(run: Experiment) -> None:
     everyone = torch.arange(len(run.tasks), device=run.device)
     for _ in range(config.collect.warmup_trials):
         rows = wander(
-            family.make(run.tasks, run.streams.collect),
+            family.make(run.tasks, run.env_seed),
             run.wanderer,
             episodes=run.adaptation.episodes,
             horizon=family.horizon,
@@ -143,7 +143,7 @@ def collect(run: Experiment) -> None:
         generator=stream,
     )
     trials = run_trials(
-        run.family.make(tasks, stream),
+        run.family.make(tasks, run.env_seed),
         run.policy_for(tasks),
         episodes=run.adaptation.episodes,
         noise=noise,

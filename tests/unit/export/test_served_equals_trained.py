@@ -9,7 +9,7 @@ from ccm_training.rollout import run_trials
 def trials_of(exported, policy):
     tasks = torch.from_numpy(exported.run.family.sample_tasks("test", 20, 1))
     generator = torch.Generator().manual_seed(3)
-    env = exported.run.family.make(tasks, generator)
+    env = exported.run.family.make(tasks)
     return run_trials(env, policy, episodes=exported.run.adaptation.episodes, noise=None, generator=generator)
 
 

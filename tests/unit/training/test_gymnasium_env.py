@@ -40,7 +40,7 @@ def test_gymnasium_accepts_every_family(name):
 def test_one_environment_gives_the_numbers_of_the_batched_simulation(name):
     family, rng = get_family(name), np.random.default_rng(1)
     tasks = family.sample_tasks("test", 25, seed=3)
-    batched = family.make(torch.from_numpy(tasks), torch.Generator())
+    batched = family.make(torch.from_numpy(tasks))
     envs = [make(name) for _ in tasks]
     first = [env.reset(options={"task": task})[0] for env, task in zip(envs, tasks, strict=True)]
     assert np.array_equal(batched.reset().numpy(), np.stack(first))

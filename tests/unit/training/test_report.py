@@ -12,7 +12,6 @@ import pytest
 from ccm_runtime.errors import CheckpointMissingError
 from ccm_training import figures
 from ccm_training.config import load_config
-from ccm_training.envs import plane
 from ccm_training.envs.registry import get_family
 from ccm_training.evaluation import ReportTrials
 from ccm_training.page import Report, render_page, spread
@@ -75,8 +74,8 @@ def report(**changes) -> Report:
         provenance={"updates": "600"},
         written_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
         trials=trials,
-        goals=plane.circles(family, tasks),
-        parameters=plane.parameter_names(family),
+        goals=np.concatenate([family.goals(tasks), np.full((12, 2, 1), 0.3, np.float32)], -1),
+        parameters=family.task.labels,
     )
     return replace(made, **changes)
 

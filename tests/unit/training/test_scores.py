@@ -71,7 +71,7 @@ def test_the_floor_is_that_of_a_random_policys_trials(family):
     low, high = torch.from_numpy(family.action.low_array), torch.from_numpy(family.action.high_array)
     plan = Adaptation(explore_episodes=0, episodes=10, horizon=family.horizon, while_executing=False)
     random = RandomPolicy(low, high, plan, generator)
-    env = family.make(torch.from_numpy(tasks), generator)
+    env = family.make(torch.from_numpy(tasks))
     trials = run_trials(env, random, episodes=10, noise=None, generator=generator)
     each = trials.returns.mean(1)
     assert floor == pytest.approx(float(each.mean()), abs=5.0 * float(each.std()) / 10.0 + 1e-3)
@@ -82,7 +82,7 @@ class Ending:
 
     name, horizon, action = "ending", 5, FAMILY.action
 
-    def simulate(self, tasks):
+    def simulate(self, tasks, seed=0):
         steps = 0
 
         def step(action):

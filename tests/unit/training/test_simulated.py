@@ -14,7 +14,7 @@ def test_one_task_pays_what_the_batch_pays_on_random_scripts(name):
     rng = np.random.default_rng(0)
     tasks = family.sample_tasks("train", 20, 0)
     goals = family.task_features(tasks)[:, -2:]
-    batch = family.make(torch.from_numpy(tasks), torch.Generator())
+    batch = family.make(torch.from_numpy(tasks))
     singles = [SimulatedTask(family, task) for task in tasks]
     positions = np.stack([single.reset()[0] for single in singles])
     assert np.array_equal(positions, batch.reset().numpy())

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from ccm_runtime.specs import BoxSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 Split = Literal["train", "test", "ood"]
 Table = NDArray[np.float32]
+Picture = NDArray[np.uint8]
 
 
 class Step(NamedTuple):
@@ -38,14 +39,21 @@ class BatchedEnv(Protocol):
     def num_envs(self) -> int:
         """Number of simulations, `n`."""
 
-    def reset(self) -> "Tensor":
-        """Begin an episode everywhere; the first observations, `[n, obs]`."""
+    def reset(self, mask: "Tensor | None" = None) -> "Tensor":
+        """Begin an episode everywhere, or where `mask`, booleans `[n]`, says; all observations, `[n, obs]`."""
 
     def step(self, action: "Tensor") -> Step:
         """Advance every simulation by one step.
 
         Args:
             action: `[n, act]`, in environment units.
+        """
+
+    def frame(self, index: int) -> Picture:
+        """What simulation `index` looks like now, for a person; `[height, width, 3]` of bytes.
+
+        Raises:
+            RenderingError: It cannot be drawn here.
         """
 
 
@@ -65,6 +73,10 @@ class Family(Protocol):
         """What the agent does."""
 
     @property
+    def task(self) -> BoxSpec:
+        """What varies: a name and a unit for each entry of a task, with bounds that hold for every split."""
+
+    @property
     def horizon(self) -> int:
         """T, steps of an episode."""
 
@@ -78,11 +90,14 @@ class Family(Protocol):
     def task_features(self, tasks: Table) -> Table:
         """The tasks as an oracle is told of them, `[n, features]`."""
 
-    def simulate(self, tasks: Table) -> Any:
-        """Simulations of these tasks, `[n, params]`: a `BatchedEnv` with numpy arrays in place of tensors."""
+    def simulate(self, tasks: Table, seed: int = 0) -> Any:
+        """Simulations of these tasks, `[n, params]`: a `BatchedEnv` with numpy arrays in place of tensors.
 
-    def make(self, tasks: "Tensor", generator: "Generator") -> BatchedEnv:
-        """Simulations of these tasks, `[n, params]`, on the tasks' device; `generator` draws the initial states."""
+        What is random in simulation `i` is a function of its task, of `seed + i` and of how many episodes it began.
+        """
+
+    def make(self, tasks: "Tensor", seed: int = 0) -> BatchedEnv:
+        """The same simulations in torch, on the tasks' device."""
 
     def ceiling(self, tasks: Table) -> NDArray[np.float32] | None:
         """Largest return of an episode when the task is known, `[n]`; `None` where only an oracle can tell."""

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ccm_runtime.errors import ConfigError, SpecError
 from ccm_runtime.specs import BoxSpec
-from ccm_training.envs import plane
 from ccm_training.envs.family import Split
 from ccm_training.envs.registry import get_family
 from ccm_training.envs.simulated import SimulatedTask
@@ -31,7 +30,7 @@ class TaskEnv(gymnasium.Env[Array, Array]):
     Args:
         family: Name of the family.
         split: Which tasks are drawn where none is given.
-        render_mode: `rgb_array` draws the plane with its goals and the path of the episode.
+        render_mode: `rgb_array`: `render` draws the episode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's)
@@ -47,7 +46,6 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         self._task = self.family.sample_tasks(split, 1, 0)[0]
         self._env = SimulatedTask(self.family, self._task)
         self._began = False
-        self._path: list[Array] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Begin an episode.
@@ -64,26 +62,23 @@ class TaskEnv(gymnasium.Env[Array, Array]):
         """
         super().reset(seed=seed)
         given = (options or {}).get("task")
-        if given is not None:
-            self._task = self._checked(given)
-        elif seed is not None or not self._began:
-            self._task = self.family.sample_tasks(self.split, 1, int(self.np_random.integers(2**31)))[0]
+        if given is None and seed is None and self._began:
+            observation, _ = self._env.reset()
+            return observation.copy(), {"task": self._task.copy()}
+        chance = int(self.np_random.integers(2**31))
+        self._task = self.family.sample_tasks(self.split, 1, chance)[0] if given is None else self._checked(given)
         self._began = True
-        observation, _ = self._env.reset(options={"task": self._task})
-        self._path = [observation]
+        observation, _ = self._env.reset(seed=chance, options={"task": self._task})
         return observation.copy(), {"task": self._task.copy()}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Act; `action` is `[act]` in environment units, and is clipped to its bounds."""
         observation, reward, terminated, truncated, _ = self._env.step(action)
-        self._path.append(observation)
         return observation.copy(), reward, terminated, truncated, {"task": self._task.copy()}
 
     def render(self) -> Any:
-        """Return the plane with goals and path, `[256, 256, 3]` of bytes; `None` without a render mode."""
-        if self.render_mode is None:
-            return None
-        return plane.draw(np.stack(self._path), plane.circles(self.family, self._task[None])[0])
+        """Return a picture of the episode, `[height, width, 3]` of bytes; `None` without a render mode."""
+        return None if self.render_mode is None else self._env.frame()
 
     def _checked(self, task: ArrayLike) -> Array:
         size = len(self._task)

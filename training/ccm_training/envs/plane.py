@@ -5,9 +5,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from ccm_runtime.errors import FamilyUnknownError
-from ccm_training.envs.family import Family, Table
-from ccm_training.envs.point_robot import HardPointRobot, SparsePointRobot
+from ccm_training.envs.family import Table
 
 EXTENT_M = (-1.5, 1.5, -1.0, 2.0)
 """Left, right, bottom and top of the picture."""
@@ -15,29 +13,6 @@ _PAPER, _PATH, _START = (250, 250, 247), (31, 41, 55), (107, 114, 128)
 _GOALS = ((217, 119, 6), (37, 99, 235))
 
 Pixels = NDArray[np.float32]
-
-
-def circles(family: Family, tasks: Table) -> Table:
-    """Goals with the radius within which they pay, `[n, goals, (x, y, radius)]` in m, in the order they are due.
-
-    Raises:
-        FamilyUnknownError: The family does not live on the plane.
-    """
-    if not isinstance(family, SparsePointRobot | HardPointRobot):
-        raise FamilyUnknownError(f"{family.name} has no goals on the plane to draw")
-    centres = family.goals(tasks)
-    return np.concatenate([centres, np.full_like(centres[..., :1], family.radius)], -1)
-
-
-def parameter_names(family: Family) -> tuple[str, ...]:
-    """Name of each entry of a task; empty where the family does not live on the plane."""
-    if isinstance(family, SparsePointRobot):
-        return ("angle of the goal (rad)",)
-    return (
-        ("angle of the first goal (rad)", "angle of the second goal (rad)")
-        if isinstance(family, HardPointRobot)
-        else ()
-    )
 
 
 def draw(path: Table, goals: Table, size: int = 256) -> NDArray[np.uint8]:

@@ -21,6 +21,15 @@ _ACTION = BoxSpec(
     name="action", labels=("dx", "dy"), units=("m", "m"), low=(-STRIDE_M, -STRIDE_M), high=(STRIDE_M, STRIDE_M)
 )
 
+_ONE_GOAL = BoxSpec(name="task", labels=("angle of the goal",), units=("rad",), low=(0.0,), high=(math.pi,))
+_TWO_GOALS = BoxSpec(
+    name="task",
+    labels=("angle of the first goal", "angle of the second goal"),
+    units=("rad", "rad"),
+    low=(0.0, 0.0),
+    high=(math.pi, math.pi),
+)
+
 
 def _angles(split: Split, num: int, seed: int, goals: int) -> Table:
     """Angles on the half circle, `[num, goals]`: one in each of `num` equal sectors, independently for each goal.
@@ -50,6 +59,7 @@ class SparsePointRobot(PointRobot):
     radius: float = 0.2
     observation: BoxSpec = _OBSERVATION
     action: BoxSpec = _ACTION
+    task: BoxSpec = _ONE_GOAL
 
     def sample_tasks(self, split: Split, num: int, seed: int) -> Table:
         """Goal angles, `[num, 1]`, stratified over the half circle."""
@@ -97,6 +107,7 @@ class HardPointRobot(PointRobot):
     radius: float = 0.3
     observation: BoxSpec = _OBSERVATION
     action: BoxSpec = _ACTION
+    task: BoxSpec = _TWO_GOALS
 
     def sample_tasks(self, split: Split, num: int, seed: int) -> Table:
         """Goal angles, `[num, 2]`, each stratified over the half circle."""
