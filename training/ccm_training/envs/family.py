@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Split = Literal["train", "test", "ood"]
+SPLITS: tuple[Split, ...] = ("train", "test", "ood")
 Table = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccm_runtime.specs import BoxSpec
-from ccm_training.envs.family import Split, Table
+from ccm_training.envs.family import SPLITS, Split, Table
 from ccm_training.envs.point_robot_env import STRIDE_M, PointRobot
 
-_SPLITS = {"train": 0, "test": 1, "ood": 2}
 _OBSERVATION = BoxSpec(name="observation", labels=("x", "y"), units=("m", "m"), low=(None, None), high=(None, None))
 _ACTION = BoxSpec(
     name="action", labels=("dx", "dy"), units=("m", "m"), low=(-STRIDE_M, -STRIDE_M), high=(STRIDE_M, STRIDE_M)
@@ -36,7 +35,7 @@ def _angles(split: Split, num: int, seed: int, goals: int) -> Table:
 
     Splits are disjoint with probability one: each draws from a generator of its own.
     """
-    rng = np.random.default_rng((seed, _SPLITS[split]))
+    rng = np.random.default_rng((seed, SPLITS.index(split)))
     columns = [(rng.permutation(num) + rng.random(num)) * (np.pi / num) for _ in range(goals)]
     return np.stack(columns, 1).astype(np.float32)
 

@@ -1,0 +1,1 @@
+"""MuJoCo's locomotion families: robots, laws, and many simulations in one batch."""
