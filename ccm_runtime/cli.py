@@ -61,6 +61,15 @@ class Tasks(StrEnum):
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON on standard output instead of a table.")]
 Trials = Annotated[int, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own.")]
+FamilyName = Annotated[
+    str | None,
+    typer.Option(
+        "--family",
+        "--env",
+        metavar="NAME",
+        help="Simulated task family (default: the one it was trained on); needed for package.module:Family.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Everything random is a function of it.")]
 TaskSplit = Annotated[
     Tasks, typer.Option(metavar="train|test|ood", help="Which tasks of the family; test tasks were never trained on.")
@@ -127,13 +136,17 @@ def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR|BUNDLE", help="A training run or an exported bundle.")],
     tasks: TaskSplit = Tasks.TEST,
     trials: Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own.")] = None,
+    family: FamilyName = None,
+    ceiling: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="An oracle's run, whose return is the ceiling.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an agent in this process: returns episode by episode, against the ceiling and the floor."""
     with needs("train"):
         from ccm_runtime.commands.evaluate import evaluate as run
 
-        run(path, tasks=tasks, trials=trials, as_json=as_json)
+        run(path, tasks=tasks, trials=trials, family=family, ceiling=ceiling, as_json=as_json)
 
 
 @app.command(short_help="Write a run's agent as a bundle.")
@@ -218,10 +231,7 @@ def adapt(
     server: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running server (default: one of our own).")
     ] = None,
-    env: Annotated[
-        str | None,
-        typer.Option("--env", "--family", metavar="NAME", help="Simulated task family (default: the server's own)."),
-    ] = None,
+    family: FamilyName = None,
     tasks: TaskSplit = Tasks.TEST,
     trials: Trials = 20,
     seed: Seed = 0,
@@ -239,7 +249,7 @@ def adapt(
         from ccm_runtime.commands.adapt import adapt as run
 
         access = Access(token_file, tls_ca)
-        run(server, access=access, family=env, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
+        run(server, access=access, family=family, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
 
 
 @app.command(name="hash", short_help="SHA-256 of a run's parameters.")
@@ -257,6 +267,29 @@ def families(as_json: AsJson = False) -> None:
     from ccm_runtime.commands.families import families as run
 
     run(as_json=as_json)
+
+
+@app.command(name="new-family", short_help="Write the beginnings of a task family.")
+def new_family(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the family, e.g. my-arm.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to (default: here).", show_default=False)] = Path(),
+) -> None:
+    """Write a family of your own to start from: a file that works as it is, its test, and settings to train it."""
+    from ccm_runtime.commands.new_family import new_family as run
+
+    run(name, out)
+
+
+@app.command(name="check-family", short_help="Check a task family against its laws.")
+def check_family(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="package.module:Family, or the name of one of ours.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check that a family obeys the laws of families: seeds, endings, bounds, splits, and that its tasks matter."""
+    with needs("train"):
+        from ccm_runtime.commands.check_family import check_family as run
+
+        run(family, as_json=as_json)
 
 
 @app.command(short_help="What is installed and truly active.")

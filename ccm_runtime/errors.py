@@ -3,6 +3,7 @@
     CcmError
     ├── ConfigError                   a setting, flag or preset is wrong                         exit 2
     │   ├── FamilyUnknownError        no task family of that name                               exit 2
+    │   ├── FamilyError               a task family breaks its contract                         exit 2
     │   └── DependencyMissingError    an optional extra is not installed                        exit 3
     ├── SpecError                     an array does not fit its spec (size, bounds, finite)     exit 4
     ├── BundleError
@@ -13,7 +14,8 @@
     ├── RunError
     │   ├── CheckpointMissingError    no checkpoint in that run directory                       exit 5
     │   ├── CheckpointCorruptError    a checkpoint fails its digests                            exit 6
-    │   └── DivergenceError           a loss or parameter stopped being finite                  exit 8
+    │   ├── DivergenceError           a loss or parameter stopped being finite                  exit 8
+    │   └── SimulationError           an environment gave what is no number, or broke down      exit 8
     ├── RenderingError                a picture cannot be drawn on this machine                 exit 9
     ├── ProviderUnavailableError      the asked-for device is not truly active                  exit 9
     ├── TrialOrderError               an event that this trial cannot take now                  exit 4
@@ -48,6 +50,10 @@ class ConfigError(CcmError):
 
 class FamilyUnknownError(ConfigError):
     """No task family goes by that name."""
+
+
+class FamilyError(ConfigError):
+    """A task family breaks its contract."""
 
 
 class DependencyMissingError(ConfigError):
@@ -108,6 +114,10 @@ class CheckpointCorruptError(RunError):
 
 class DivergenceError(RunError):
     """A loss or a parameter stopped being finite."""
+
+
+class SimulationError(RunError):
+    """An environment gave what is no number, or broke down."""
 
 
 class RenderingError(CcmError):

@@ -21,7 +21,7 @@ from ccm_runtime.drive import drive_async
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError
 from ccm_training.envs.family import Family, Split, Table
-from ccm_training.envs.registry import get_family
+from ccm_training.envs.registry import get_family, get_listed_family
 from ccm_training.envs.simulated import SimulatedTask
 from ccm_training.scores import Evaluation, evaluation_of
 
@@ -90,7 +90,9 @@ def run_trials(
 async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int) -> Evaluation:
     async with client:
         agent = await client.describe()
-        family = get_family(family_name or agent.family)
+        family = (
+            get_listed_family(agent.family, origin="the server") if family_name is None else get_family(family_name)
+        )
         tasks = family.sample_tasks(split, num, seed)
         started = time.perf_counter()
         trials = await _all_trials(client, family, tasks, seed)

@@ -28,7 +28,7 @@ def show_evaluation(evaluation: Mapping[str, Any], console: Console | None = Non
 
 
 def _bar(value: float, evaluation: Mapping[str, Any]) -> str:
-    most = evaluation["ceiling"] or max([*map(abs, evaluation["returns"]), 1e-9])
+    most = max(evaluation["returns"]) if evaluation["ceiling"] is None else evaluation["ceiling"]
     least = min(0.0, evaluation["floor"] or 0.0, *evaluation["returns"])
     share: float = (value - least) / max(most - least, 1e-9)
     return "█" * round(_BAR * min(max(share, 0.0), 1.0))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.errors import CheckpointMissingError
+from ccm_runtime.errors import CheckpointMissingError, ConfigError
 from ccm_training.checkpoint import FOLDER, load_agent
 from ccm_training.envs.family import Family, Split
-from ccm_training.envs.registry import get_family
+from ccm_training.envs.registry import get_family, get_listed_family
 from ccm_training.experiment import task_features
 from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy
 from ccm_training.rollout import BatchPolicy, Trials, run_trials
@@ -37,7 +37,14 @@ class ReportTrials(NamedTuple):
 
 
 def evaluate(
-    policy: BatchPolicy, family: Family, tasks: Tensor, *, method: str, split: str, seed: int = 0
+    policy: BatchPolicy,
+    family: Family,
+    tasks: Tensor,
+    *,
+    method: str,
+    split: str,
+    seed: int = 0,
+    ceiling: float | None = None,
 ) -> Evaluation:
     """One deterministic trial on each task.
 
@@ -48,6 +55,7 @@ def evaluate(
         method: What was trained.
         split: Name of the tasks' split.
         seed: What the tasks were drawn with; of environments, floor and interval.
+        ceiling: Mean return of the best policy that knows the task; `None`: the family's own, if it has one.
     """
     started = time.perf_counter()
     trials = trials_of(policy, family, tasks, seed)
@@ -61,6 +69,7 @@ def evaluate(
         explore_episodes=policy.adaptation.explore_episodes,
         seed=seed,
         seconds=time.perf_counter() - started,
+        ceiling=ceiling,
     )
 
 
@@ -76,23 +85,40 @@ def trials_of(policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0)
     )
 
 
-def evaluate_path(path: Path, *, tasks: str = "test", trials: int | None = None) -> Evaluation:
+def evaluate_path(
+    path: Path,
+    *,
+    tasks: str = "test",
+    trials: int | None = None,
+    family: str | None = None,
+    ceiling: Path | None = None,
+) -> Evaluation:
     """Evaluate a run directory or a bundle.
 
     Args:
         path: A run directory (it holds `checkpoints/`) or a bundle (it holds `manifest.json`).
         tasks: `train`, `test` or `ood`.
         trials: Number of tasks; `None`: the run's own number (100 for a bundle).
+        family: Its family; `None`: as the run or the bundle says, which must be one of ours for a bundle.
+        ceiling: An oracle's run, whose mean return on the same tasks is the ceiling; `None`: the family's own.
 
     Raises:
         CheckpointMissingError: It is neither.
+        FamilyUnknownError: A bundle of a user's own family, which was not named.
+        ConfigError: `family` or the oracle's is not the family that it was trained on.
     """
-    policy, family, method, num, seed = _open(path)
-    count = trials or num
-    table = torch.from_numpy(family.sample_tasks(cast("Split", tasks), count, seed))
-    if isinstance(policy, AgentPolicy) and method == "oracle":
-        policy = AgentPolicy(policy.agent, policy.adaptation, task_features(family, table))
-    return evaluate(policy, family, table, method=method, split=tasks, seed=seed)
+    opened = _open(path, family)
+    table = torch.from_numpy(opened.family.sample_tasks(cast("Split", tasks), trials or opened.num_tasks, opened.seed))
+    best = None if ceiling is None else _best_return(_open(ceiling, family), opened, table)
+    return evaluate(
+        opened.policy_for(table),
+        opened.family,
+        table,
+        method=opened.method,
+        split=tasks,
+        seed=opened.seed,
+        ceiling=best,
+    )
 
 
 def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
@@ -114,24 +140,57 @@ def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
     )
 
 
-def _open(path: Path) -> tuple[BatchPolicy, Family, str, int, int]:
-    """Policy, family, method, usual number of tasks and task seed of a run or a bundle."""
+class _Opened(NamedTuple):
+    """A run or a bundle: its policy, its family, what trained it, and its usual number of tasks and their seed."""
+
+    policy: BatchPolicy
+    family: Family
+    method: str
+    num_tasks: int
+    seed: int
+
+    def policy_for(self, tasks: Tensor) -> BatchPolicy:
+        """Its policy for simulations of these tasks; only an oracle looks at them."""
+        if isinstance(self.policy, AgentPolicy) and self.method == "oracle":
+            return AgentPolicy(self.policy.agent, self.policy.adaptation, task_features(self.family, tasks))
+        return self.policy
+
+
+def _open(path: Path, family: str | None) -> _Opened:
     if (path / "manifest.json").is_file():
         from ccm_runtime.inference import OnnxPolicy  # noqa: PLC0415  (onnxruntime)
 
         bundle = load_bundle(path)
-        manifest = bundle.manifest
-        return NumpyPolicy(OnnxPolicy(bundle)), get_family(manifest.family), manifest.provenance.method, 100, 0
+        name, method = bundle.manifest.family, bundle.manifest.provenance.method
+        _check_trained_on(path, name, family)
+        known = get_listed_family(name, origin=f"the bundle {path}") if family is None else get_family(family)
+        return _Opened(NumpyPolicy(OnnxPolicy(bundle)), known, method, num_tasks=100, seed=0)
     if not (path / FOLDER).is_dir():
         raise CheckpointMissingError(
             f"{path}: neither a run (no {FOLDER}/ in it) nor a bundle (no manifest.json in it); "
             "give what `ccm train` or `ccm export` wrote"
         )
     run = load_agent(path)
+    _check_trained_on(path, run.family.name, family)
+    tasks = run.config.tasks
     if run.config.method == "random":
         generator = torch.Generator().manual_seed(run.config.seed)
         low, high = (torch.from_numpy(bound) for bound in (run.family.action.low_array, run.family.action.high_array))
         random = RandomPolicy(low, high, run.adaptation, generator)
-        return random, run.family, "random", run.config.tasks.num_test, run.config.tasks.seed
-    policy = AgentPolicy(run.agent, run.adaptation)
-    return policy, run.family, run.config.method, run.config.tasks.num_test, run.config.tasks.seed
+        return _Opened(random, run.family, "random", tasks.num_test, tasks.seed)
+    return _Opened(AgentPolicy(run.agent, run.adaptation), run.family, run.config.method, tasks.num_test, tasks.seed)
+
+
+def _check_trained_on(path: Path, trained_on: str, family: str | None) -> None:
+    if family not in {None, trained_on}:
+        raise ConfigError(f"{path} was trained on {trained_on}; it cannot be evaluated on --family {family}")
+
+
+def _best_return(oracle: _Opened, opened: _Opened, tasks: Tensor) -> float:
+    """Mean return of an oracle's first episode on these tasks."""
+    if oracle.method != "oracle" or oracle.family.name != opened.family.name:
+        raise ConfigError(
+            f"--ceiling: expected a run of method oracle on {opened.family.name}, got one of method {oracle.method} on "
+            f"{oracle.family.name}"
+        )
+    return float(trials_of(oracle.policy_for(tasks), oracle.family, tasks, opened.seed).returns[:, 0].mean())

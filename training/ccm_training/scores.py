@@ -58,6 +58,7 @@ def evaluation_of(
     explore_episodes: int,
     seed: int,
     seconds: float,
+    ceiling: float | None = None,
 ) -> Evaluation:
     """Score trials.
 
@@ -71,10 +72,11 @@ def evaluation_of(
         explore_episodes: K; the episode after these is scored.
         seed: What the tasks were drawn with.
         seconds: Wall-clock time of the trials.
+        ceiling: Mean return of the best policy that knows the task; `None`: the family's own, if it has one.
     """
     curve = np.asarray(returns, np.float64)
-    ceilings = family.ceiling(tasks)
-    ceiling = None if ceilings is None else float(ceilings.mean())
+    ceilings = family.ceiling(tasks) if ceiling is None else None
+    ceiling = ceiling if ceilings is None else float(ceilings.mean())
     floor = floor_of(family, tasks, seed)
     score = score_of(curve[:, min(explore_episodes, curve.shape[1] - 1)], ceiling, floor, seed)
     return Evaluation(

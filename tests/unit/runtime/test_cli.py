@@ -16,7 +16,8 @@ from ccm_runtime.errors import CcmError, SpecError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
-    "quickstart", "train", "evaluate", "export", "verify", "serve", "adapt", "hash", "families", "doctor", "version",
+    "quickstart", "train", "evaluate", "export", "verify", "serve", "adapt", "hash", "families", "new-family",
+    "check-family", "doctor", "version",
 )  # fmt: skip
 
 

@@ -1,0 +1,115 @@
+"""A user's own family, `package.module:Family`, imported because its user named it."""
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from types import ModuleType
+from typing import Any, cast
+
+from ccm_runtime.errors import CcmError, FamilyError, FamilyUnknownError
+from ccm_runtime.specs import BoxSpec
+from ccm_training.envs.family import Family
+
+_KINDS = {"task": BoxSpec, "observation": BoxSpec, "action": BoxSpec, "horizon": int, "explore_episodes": int}
+_METHODS = ("sample_tasks", "task_features", "simulate", "make", "ceiling")
+
+
+def is_reference(name: str) -> bool:
+    """Whether a family's name is code to import, and not one of ours."""
+    return ":" in name
+
+
+def import_family(reference: str) -> Family:
+    """The family that `package.module:Family` names: an object, or a class that is made without arguments.
+
+    The working directory can be imported from, as where a run's config and its family lie side by side.
+
+    Raises:
+        FamilyUnknownError: There is no such module, or nothing of that name in it.
+        FamilyError: The module cannot be imported, or what it holds is no family.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not (attribute.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
+        raise FamilyUnknownError(
+            f"family {reference!r}: expected package.module:Family, for instance pendulums:Pendulums"
+        )
+    module = _module(reference, module_name)
+    if not hasattr(module, attribute):
+        near = difflib.get_close_matches(attribute, [name for name in vars(module) if not name.startswith("_")], n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise FamilyUnknownError(f"family {reference!r}: {module.__file__} has no {attribute!r}{hint}")
+    return _checked(reference, _made(reference, getattr(module, attribute)))
+
+
+def _module(reference: str, name: str) -> ModuleType:
+    here = os.getcwd()  # noqa: PTH109  (an entry of sys.path is text)
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise FamilyUnknownError(
+                f"family {reference!r}: no module {error.name!r} in {here} or among the installed packages; run the "
+                f"command in the folder that holds {name.partition('.')[0]}.py, or install its package"
+            ) from error
+        raise _broken(reference, name, error) from error
+    except Exception as error:
+        raise _broken(reference, name, error) from error
+
+
+def _broken(reference: str, module: str, error: Exception) -> FamilyError:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return FamilyError(f"family {reference!r}: importing {module} failed{where}: {type(error).__name__}: {error}")
+
+
+def _made(reference: str, found: Any) -> Any:
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except TypeError as error:
+        raise FamilyError(f"family {reference!r}: it must be made without arguments: {error}") from error
+
+
+def _checked(reference: str, family: Any) -> Family:
+    missing = object()
+    lacks = [name for name in (*_KINDS, *_METHODS) if inspect.getattr_static(family, name, missing) is missing]
+    if lacks:
+        raise FamilyError(
+            f"family {reference!r}: {type(family).__name__} is no family, it lacks {', '.join(lacks)}; subclass "
+            "ccm_training.envs.gymnasium_family.GymnasiumFamily, or see ccm_training.envs.family.Family"
+        )
+    for name, kind in _KINDS.items():
+        value = _value(reference, family, name)
+        if not isinstance(value, kind):
+            raise FamilyError(
+                f"family {reference!r}: its {name} is {value!r}; expected {kind.__module__}.{kind.__qualname__}"
+            )
+    return cast("Family", family if _value(reference, family, "name") == reference else _Named(family, reference))
+
+
+def _value(reference: str, family: Any, name: str) -> Any:
+    """An attribute, which may be made by the user's code: anything may happen there."""
+    try:
+        return getattr(family, name, None) if name == "name" else getattr(family, name)
+    except CcmError:
+        raise
+    except Exception as error:
+        raise FamilyError(f"family {reference!r}: its {name} failed: {type(error).__name__}: {error}") from error
+
+
+class _Named:
+    """A family under the name that its user gave it: runs, bundles and servers know it by this."""
+
+    def __init__(self, family: Any, name: str) -> None:
+        self.name = name
+        self._family = family
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._family, attribute)
