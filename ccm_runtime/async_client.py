@@ -6,6 +6,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike
 from ccm_runtime import wire
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
-from ccm_runtime.errors import CcmError, SessionError, SpecError
+from ccm_runtime.errors import CcmError, SessionError, SessionUnknownError, SpecError
 from ccm_runtime.messages import (
     Acted,
     Agent,
@@ -160,6 +161,7 @@ class AsyncSession(SessionView):
         self._options = options
         self._stream: SessionStream | None = None
         self._sequence = 1
+        self._resumed = False  # since then, no event was answered
         self._kept: deque[tuple[int, Event]] = deque(maxlen=_MAX_KEPT_EVENTS)
 
     async def __aenter__(self) -> Self:
@@ -219,22 +221,47 @@ class AsyncSession(SessionView):
         opened = self._progress.opened
         if opened is None:
             return SessionClosed()
-        self._drop()
-        request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
-        return wire.closed_from_proto(await self._connection.call("CloseSession", request))
+        try:
+            # Over the stream, so that a server that came back is first told what it lost.
+            return await self._connection.persist(self._close_once)
+        except SessionUnknownError:
+            return SessionClosed()
+        except SessionError:  # it is not at the event that this client is at; it ends all the same
+            request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
+            return wire.closed_from_proto(await self._connection.call("CloseSession", request))
+        finally:
+            self._drop()
+
+    async def _close_once(self) -> SessionClosed:
+        response = await self._exchange(pb.SessionRequest(close=pb.CloseSessionRequest()))
+        return wire.closed_from_proto(response.closed)
 
     def _observed(self, observation: ArrayLike) -> Array:
         return self.agent.observation.validate_array(observation)
 
     async def _tell(self, event: Event) -> Answer:
         """Send the next event and take its answer in; after an error the event is still the next one."""
-        request = pb.SessionRequest(event=wire.event_to_proto(self._sequence, event))
-        response = await self._connection.persist(lambda: self._exchange(request))
+        told = self._as_applied(event)
+        response = await self._connection.persist(lambda: self._tell_once(event, told))
         answer = wire.answer_from_proto(response.answer)
-        self._keep(event, answer)
+        self._keep(told, answer)
         self._progress.record(event, answer)
         self._sequence += 1
         return answer
+
+    async def _tell_once(self, event: Event, told: Event) -> pb.SessionResponse:
+        """Send an event; after resuming with the action that was applied, as the server may remember another one."""
+        sent = told if self._stream is None or self._resumed else event
+        response = await self._exchange(pb.SessionRequest(event=wire.event_to_proto(self._sequence, sent)))
+        self._resumed = False
+        return response
+
+    def _as_applied(self, event: Event) -> Event:
+        """Return an event with the action that it was made with, which a server after a crash may have to be told."""
+        before = self._progress.answer
+        if not isinstance(event, Transition) or event.applied_action is not None or before is None:
+            return event
+        return replace(event, applied_action=before.reaction.action)
 
     async def _exchange(self, request: pb.SessionRequest) -> pb.SessionResponse:
         stream = await self._attached()
@@ -258,6 +285,7 @@ class AsyncSession(SessionView):
         return self._stream
 
     async def _introduce(self, stream: SessionStream) -> None:
+        self._resumed = self._progress.opened is not None
         opened = wire.opened_from_proto(_accepted(await stream.exchange(self._first_request())).opened)
         self._progress.opened = opened
         for sequence, event in self._lacking(opened):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ccm_runtime.adapt import Adapter, Proposal
 from ccm_runtime.errors import ServerUnreachableError
+from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, BeginEpisode, Event
 from ccm_runtime.session import Session, SessionTable
 
@@ -46,6 +47,7 @@ class Stepper:
         max_batch: int = 64,
         action_valid_ms: int = 1000,
         action_deadline_ms: float | None = None,
+        group_commit: GroupCommit | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.draining = False
@@ -56,6 +58,7 @@ class Stepper:
         self._max_batch = max_batch
         self._action_valid_ms = action_valid_ms
         self._deadline_s = float("inf") if action_deadline_ms is None else action_deadline_ms / 1000
+        self._group_commit = group_commit
         self._clock = clock
         self._pending: list[tuple[Step, asyncio.Future[Answer]]] = []
 
@@ -68,6 +71,7 @@ class Stepper:
             SpecError: A vector does not fit.
             TrialOrderError: The trial cannot take the event now.
             ServerUnreachableError: The server is shutting down and begins no more episodes.
+            StoreUnavailableError: The store fails, and the policy is to refuse.
         """
         step = Step(session_id, token, sequence, event, self._clock())
         if len(self._table) <= 1:
@@ -128,6 +132,8 @@ class Stepper:
                 self._table.keep(session)
                 return repeated
             self._check_draining(step.event)
+            if self._group_commit is not None:
+                self._group_commit.check()
             return session, self._adapter.check(session.memory, step.event)
         except Exception as error:
             return error
@@ -151,6 +157,9 @@ class Stepper:
         self.num_steps += len(answers)
         return answers
 
+    def _durable_sequence(self, session_id: str) -> int:
+        return 0 if self._group_commit is None else self._group_commit.durable_sequence(session_id)
+
     def _conclude(self, step: Step, session: Session, proposal: Proposal, infer_ms: float) -> Answer:
         spent_s = self._clock() - step.arrived_s
         memory, reaction = self._adapter.conclude(proposal, late=spent_s > self._deadline_s)
@@ -158,6 +167,7 @@ class Stepper:
             sequence=step.sequence,
             reaction=reaction,
             valid_for_ms=self._action_valid_ms,
+            durable_sequence=self._durable_sequence(step.session_id),
             total_ms=spent_s * 1000,
             infer_ms=infer_ms,
             draining=self.draining,

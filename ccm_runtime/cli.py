@@ -191,6 +191,18 @@ def serve(
     action_deadline_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="Replace a later action by the bundle's fallback (never).")
     ] = None,
+    store: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep sessions in this SQLite file, to outlive a crash (none).")
+    ] = None,
+    store_failure: Annotated[
+        str | None, typer.Option(metavar="degrade|refuse", help="Go on or not while FILE cannot be written (degrade).")
+    ] = None,
+    store_sync: Annotated[
+        str | None, typer.Option(metavar="normal|full", help="Survive a crash, or also a power cut (normal).")
+    ] = None,
+    store_commit_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Write changes at most this long after they were made (50).")
+    ] = None,
     drain_s: Annotated[
         float | None, typer.Option(metavar="S", help="How long a shutdown waits for episodes to end (10).")
     ] = None,

@@ -28,6 +28,10 @@ class ServerConfig(BaseModel):
         max_batch: Most sessions in one run of a network.
         action_valid_ms: How long after its arrival an action may be applied.
         action_deadline_ms: An action that takes longer is replaced by the bundle's fallback; `None`: never.
+        store: SQLite file that sessions are kept in, so that they outlive the server; `None`: memory.
+        store_failure: While the file cannot be written, `degrade`: sessions go on without it; `refuse`: none does.
+        store_sync: `normal` survives the death of the server, `full` also a power cut, at a flush of the disk a group.
+        store_commit_ms: Changes are written in groups, at most this long after they were made.
         drain_s: How long a shutdown waits for episodes to end.
         tls_cert: Certificate chain, PEM.
         tls_key: Its private key, PEM.
@@ -50,6 +54,10 @@ class ServerConfig(BaseModel):
     max_batch: int = Field(default=64, ge=1)
     action_valid_ms: int = Field(default=1000, ge=1)
     action_deadline_ms: float | None = Field(default=None, gt=0)
+    store: Path | None = None
+    store_failure: Literal["degrade", "refuse"] = "degrade"
+    store_sync: Literal["normal", "full"] = "normal"
+    store_commit_ms: float = Field(default=50.0, ge=0, le=60_000)
     drain_s: float = Field(default=10.0, ge=0)
     tls_cert: Path | None = None
     tls_key: Path | None = None

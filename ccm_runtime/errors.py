@@ -24,10 +24,12 @@
     │   ├── SessionLimitError         the server holds its maximum                              exit 10
     │   └── StepGapError              a step number was skipped                                 exit 10
     ├── ContextMismatchError          a context belongs to another bundle                       exit 10
+    ├── RecordCorruptError            a stored session is not what was written                  exit 6
     └── ServerError
         ├── ServerUnreachableError    nobody answers at that address                            exit 11
         ├── UnauthenticatedError      the server wants a token that was not given               exit 11
         ├── ServerBusyError           a bound of the server is reached: try again later         exit 11
+        ├── StoreUnavailableError     sessions cannot be made durable now                       exit 11
         └── DeadlineError             no answer in time                                         exit 12
 
 The exit code is what `ccm` ends with; see docs/reference/exit-codes.md.
@@ -170,6 +172,12 @@ class ContextMismatchError(CcmError):
     exit_code = 10
 
 
+class RecordCorruptError(CcmError):
+    """A stored session is not what was written."""
+
+    exit_code = 6
+
+
 class ServerError(CcmError):
     """The server could not be used."""
 
@@ -186,6 +194,10 @@ class UnauthenticatedError(ServerError):
 
 class ServerBusyError(ServerError):
     """A bound of the server is reached; the same call may succeed later."""
+
+
+class StoreUnavailableError(ServerError):
+    """The server's store cannot make sessions durable now; the same call may succeed later."""
 
 
 class DeadlineError(ServerError):

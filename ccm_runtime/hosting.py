@@ -7,13 +7,16 @@ from ccm_runtime.adapt import Adapter, close
 from ccm_runtime.batching import Stepper
 from ccm_runtime.belief import Array
 from ccm_runtime.config import ServerConfig
-from ccm_runtime.errors import ContextMismatchError, ServerUnreachableError, SpecError
+from ccm_runtime.errors import ContextMismatchError, ServerUnreachableError, SpecError, StoreUnavailableError
+from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.log import logger
 from ccm_runtime.manifest import Manifest
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions
 from ccm_runtime.metrics import Metrics
 from ccm_runtime.policy import Policy
+from ccm_runtime.recovery import find, store_of
 from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.store import Store
 
 MAX_KEY_LENGTH = 128
 
@@ -58,6 +61,7 @@ class Hosting:
         table: The sessions.
         stepper: What batches their events.
         metrics: Their counts.
+        group_commit: What makes them durable; `None` where no store is set.
         log: Their log.
         idle_limit_s: How long a session may be idle, and a stream silent.
     """
@@ -67,18 +71,45 @@ class Hosting:
         self.adapter = served.adapter()
         self.table = table
         self.idle_limit_s = config.idle_limit_s
+        self.log = logger(config.log_level)
+        self._config = config
+        self._store = store_of(config, self.log)
+        self.group_commit = None if self._store is None else self._commits_to(self._store)
+        table.journal = self.group_commit
         self.stepper = Stepper(
             self.adapter,
             table,
             max_batch=config.max_batch,
             action_valid_ms=config.action_valid_ms,
             action_deadline_ms=config.action_deadline_ms,
+            group_commit=self.group_commit,
         )
-        self.metrics = Metrics(table, self.stepper)
-        self.log = logger(config.log_level)
+        self.metrics = Metrics(table, self.stepper, self.group_commit)
 
-    def open(self, options: SessionOptions) -> Opened:
-        """Begin a trial, or return the one that was begun under the same idempotency key.
+    def recover(self) -> None:
+        """Go on with the sessions of the store, if there is one; call it once, before the first event.
+
+        Raises:
+            ConfigError: The store cannot be used, and the policy is to refuse.
+        """
+        if self._store is None or self.group_commit is None:
+            return
+        found = find(self._store, self.adapter, self.agent.bundle_digest, self._config, self.log)
+        sessions = [stored.session for stored in found.resumed]
+        self.table.restore(found.secret, sessions)
+        self.group_commit.watch(lambda: self.table, sessions, well=found.well)
+
+    async def leave(self) -> None:
+        """Make what is left durable, and let the store go."""
+        if self.group_commit is None:
+            return
+        try:
+            await self.group_commit.close()
+        except StoreUnavailableError as error:
+            self.log.error("sessions not saved", why=str(error), num_sessions=len(self.table))  # noqa: TRY400
+
+    async def open(self, options: SessionOptions) -> Opened:
+        """Begin a trial, or return the one that was begun under the same idempotency key; durable once it returns.
 
         Raises:
             ServerUnreachableError: The server is shutting down.
@@ -86,7 +117,10 @@ class Hosting:
             SessionLimitError: The table is full.
             SpecError: The context or the key does not fit.
             ConfigError: The number of exploring episodes is absurd.
+            StoreUnavailableError: The store fails, and the policy is to refuse.
         """
+        if self.group_commit is not None:
+            self.group_commit.check()
         if self.stepper.draining:
             raise ServerUnreachableError("the server is shutting down and opens no more sessions; go elsewhere")
         if len(options.idempotency_key) > MAX_KEY_LENGTH:
@@ -94,6 +128,7 @@ class Hosting:
         self._check_expectations(options)
         known = self.table.find_key(options.idempotency_key) if options.idempotency_key else None
         session = self.table.keep(known) if known else self._begin(options)
+        await self._settle()
         return self._opened(session)
 
     def resume(self, session_id: str, token: str) -> Opened:
@@ -140,6 +175,24 @@ class Hosting:
     def settled(self) -> bool:
         """Return whether no session is in the middle of an episode."""
         return not any(session.memory.trial.in_episode for session in self.table)
+
+    async def _settle(self) -> None:
+        """Wait until what was opened is durable; who goes on without a store need not wait for it."""
+        if self.group_commit is None:
+            return
+        try:
+            await self.group_commit.flush()
+        except StoreUnavailableError:
+            self.group_commit.check()
+
+    def _commits_to(self, store: Store) -> GroupCommit:
+        config = self._config
+        return GroupCommit(
+            store,
+            self.agent.bundle_digest,
+            interval_s=config.store_commit_ms / 1000,
+            on_failure=config.store_failure,
+        )
 
     def _begin(self, options: SessionOptions) -> Session:
         memory = self.adapter.start(

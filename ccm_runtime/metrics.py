@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ccm_runtime.batching import Stepper
 from ccm_runtime.errors import ConfigError, DependencyMissingError
+from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.session import SessionTable
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ _STEP_BOUNDS_MS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, float("inf
 class Metrics:
     """Counts of a server's life, and a collector of them."""
 
-    def __init__(self, table: SessionTable, stepper: Stepper) -> None:
+    def __init__(self, table: SessionTable, stepper: Stepper, group_commit: GroupCommit | None = None) -> None:
+        self._group_commit = group_commit
         self._table = table
         self._stepper = stepper
         self._step_ms = [0] * len(_STEP_BOUNDS_MS)
@@ -48,6 +50,14 @@ class Metrics:
         for reason, count in self.refused.items():
             refused.add_metric([reason], count)
         yield refused
+        if self._group_commit is not None:
+            counts = self._group_commit.counts
+            well, unsaved = float(self._group_commit.well), self._group_commit.num_unsaved
+            yield GaugeMetricFamily("ccm_store_well", "1: sessions are made durable; 0: the store fails.", value=well)
+            yield GaugeMetricFamily("ccm_store_unsaved", "Sessions that wait to be written.", value=unsaved)
+            yield CounterMetricFamily("ccm_store_commits", "Groups that were written.", value=counts.num_commits)
+            yield CounterMetricFamily("ccm_store_records", "Sessions in those groups.", value=counts.num_records)
+            yield CounterMetricFamily("ccm_store_failures", "Groups that failed.", value=counts.num_failures)
         histogram = HistogramMetricFamily("ccm_step_ms", "Milliseconds from an event's arrival to its answer.")
         histogram.add_metric([], self._buckets(), self._total_step_ms)
         yield histogram

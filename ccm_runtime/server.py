@@ -28,6 +28,8 @@ from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
 SERVICE = pb.DESCRIPTOR.services_by_name["Adaptation"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _DRAIN_POLL_S = 0.02
+# Health of durability alone: it may fail while the service goes on.
+DURABILITY = "ccm_runtime.v1.Durability"
 _SWEEP_S = 5.0
 
 
@@ -58,6 +60,7 @@ class Server:
             maximum_concurrent_rpcs=config.max_calls,
         )
         self._sweeper: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] | None = None
 
     async def start(self) -> int:
@@ -74,12 +77,14 @@ class Server:
 
     async def _start(self) -> int:
         add_AdaptationServicer_to_server(Service(self.hosting), self._server)
+        self.hosting.recover()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
         self.port = self._bind()
         await self._server.start()
         await self._say(health_pb2.HealthCheckResponse.SERVING)
         if self._config.metrics_port is not None:
+        await self._watch_store()
             self._stop_metrics = expose(self.hosting.metrics, self._config.host, self._config.metrics_port)
         self._sweeper = asyncio.create_task(self._sweep())
         return self.port
@@ -103,6 +108,7 @@ class Server:
             self._stop_metrics()
         await self._server.stop(grace=0.2)
 
+        await self.hosting.leave()
     def _bind(self) -> int:
         address = self._config.address(self._config.port)
         try:
@@ -121,6 +127,26 @@ class Server:
             await self._health.set(name, status)
 
     async def _sweep(self) -> None:
+    async def _watch_store(self) -> None:
+        """Tell the health of the store, from now on."""
+        group_commit = self.hosting.group_commit
+        if group_commit is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def changed(well: bool, why: str) -> None:  # noqa: FBT001 (the callback's own form)
+            self.hosting.log.warning("store well again") if well else self.hosting.log.error("store fails", why=why)
+            self._telling = loop.create_task(self._tell_store(well=well))
+
+        group_commit.on_change = changed
+        await self._tell_store(well=group_commit.well)
+
+    async def _tell_store(self, *, well: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if well else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(DURABILITY, status)
+        if self._config.store_failure == "refuse" and not self.hosting.stepper.draining:
+            await self._say(status)
+
         """Remove idle sessions also while nobody calls."""
         while True:
             await asyncio.sleep(_SWEEP_S)

@@ -63,7 +63,7 @@ class Service(AdaptationServicer):
     @_answering
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Call) -> pb.OpenSessionResponse:
         """Begin a trial."""
-        return wire.opened_to_proto(self._hosting.open(wire.options_from_proto(request)))
+        return wire.opened_to_proto(await self._hosting.open(wire.options_from_proto(request)))
 
     @_answering
     async def Step(self, request: pb.StepRequest, context: Call) -> pb.StepResponse:
@@ -119,7 +119,7 @@ class Service(AdaptationServicer):
         request = await self._read(context)
         kind = None if request is EOF else request.WhichOneof("kind")
         if kind == "open":
-            opened = self._hosting.open(wire.options_from_proto(request.open))
+            opened = await self._hosting.open(wire.options_from_proto(request.open))
         elif kind == "resume":
             opened = self._hosting.resume(request.resume.session_id, request.resume.token)
         else:

@@ -8,8 +8,9 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import SessionLimitError, SessionUnknownError, StepGapError
@@ -25,12 +26,14 @@ class Session:
         memory: The trial.
         last_answer: What the last event was answered with; `None` before the first.
         idempotency_key: The client's own name for it, or empty.
+        tenant: Whose it is; empty where the server knows one tenant.
     """
 
     session_id: str
     memory: Memory
     last_answer: Answer | None = None
     idempotency_key: str = ""
+    tenant: str = ""
 
     @property
     def next_sequence(self) -> int:
@@ -53,13 +56,26 @@ class Session:
 
     def answered(self, memory: Memory, answer: Answer) -> "Session":
         """Return the session after an event."""
-        return Session(self.session_id, memory, answer, self.idempotency_key)
+        return Session(self.session_id, memory, answer, self.idempotency_key, self.tenant)
+
+
+class Journal(Protocol):
+    """Is told of every change to the sessions of a table, to make it durable."""
+
+    def changed(self, session: Session) -> None:
+        """Take note of a session's new value."""
+
+    def removed(self, session_id: str) -> None:
+        """Take note that a session is gone."""
 
 
 class SessionTable:
     """All sessions of a server, at most `max_sessions`, each until it is idle for `idle_limit_s`.
 
     A token is derived from the table's secret and the session's name, so no token is stored.
+
+    Attributes:
+        journal: Is told of every change; `None`: nobody is.
     """
 
     def __init__(
@@ -69,6 +85,7 @@ class SessionTable:
         clock: Callable[[], float] = time.monotonic,
         secret: bytes | None = None,
     ) -> None:
+        self.journal: Journal | None = None
         self.max_sessions = max_sessions
         self.idle_limit_s = idle_limit_s
         self._clock = clock
@@ -129,10 +146,21 @@ class SessionTable:
 
     def keep(self, session: Session) -> Session:
         """Store the session's new value, as used now, and return it."""
+        if self.journal is not None and self._sessions.get(session.session_id) is not session:
+            self.journal.changed(session)
         self._sessions[session.session_id] = session
         self._sessions.move_to_end(session.session_id)
         self._last_used_s[session.session_id] = self._clock()
         return session
+
+    def restore(self, secret: bytes, sessions: Iterable[Session]) -> None:
+        """Take in the secret and the sessions of an earlier server, as used now."""
+        self._secret = secret
+        for session in sessions:
+            self._sessions[session.session_id] = session
+            self._last_used_s[session.session_id] = self._clock()
+            if session.idempotency_key:
+                self._by_key[session.idempotency_key] = session.session_id
 
     def close(self, session_id: str, token: str) -> Session | None:
         """Remove a session and return it; `None` if it is gone already.
@@ -159,5 +187,7 @@ class SessionTable:
         return num_expired
 
     def _remove(self, session: Session) -> None:
+        if self.journal is not None:
+            self.journal.removed(session.session_id)
         del self._sessions[session.session_id], self._last_used_s[session.session_id]
         self._by_key.pop(session.idempotency_key, None)

@@ -34,6 +34,7 @@ TABLE: tuple[tuple[str, type[errors.CcmError], grpc.StatusCode], ...] = (
     ("SESSION_LIMIT", errors.SessionLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     ("SERVER_BUSY", errors.ServerBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     ("UNAUTHENTICATED", errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    ("STORE_UNAVAILABLE", errors.StoreUnavailableError, grpc.StatusCode.UNAVAILABLE),
     ("SERVER_UNREACHABLE", errors.ServerUnreachableError, grpc.StatusCode.UNAVAILABLE),
     ("DEADLINE", errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
 )
@@ -42,6 +43,7 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 _BY_STATUS: dict[grpc.StatusCode, type[errors.CcmError]] = {
     **{code: error for _, error, code in reversed(TABLE)},
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ServerBusyError,
+    grpc.StatusCode.UNAVAILABLE: errors.ServerUnreachableError,
 }
 
 

@@ -1,4 +1,4 @@
-"""Generate `ccm_runtime/v1/` from the proto file, with the oldest compiler whose code runs on every supported protobuf.
+"""Generate `ccm_runtime/v1/` from the proto files, with the oldest compiler whose code runs on every supported protobuf.
 
 Generated code refuses a protobuf older than its compiler's, so the newest compiler would raise the floor that
 `pyproject.toml` promises. If the pinned grpcio-tools is not the one installed, a throw-away environment gets it.
@@ -14,14 +14,16 @@ from pathlib import Path
 
 GRPCIO_TOOLS = "1.76.0"
 ROOT = Path(__file__).resolve().parent.parent
-PROTO = Path("ccm_runtime/v1/adaptation.proto")
+SERVICE = Path("ccm_runtime/v1/adaptation.proto")
+STORED = Path("ccm_runtime/v1/session_record.proto")  # messages only: no service
 
 
 def compile_proto(python: Path, out: Path) -> None:
     """Write the messages, their stubs and the service below `out`, with `python`'s grpcio-tools."""
-    outputs = [f"--{kind}_out={out}" for kind in ("python", "pyi", "grpc_python")]
-    command = [str(python), "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, str(PROTO)]
-    subprocess.run(command, check=True)  # noqa: S603 (our own arguments)
+    for proto, kinds in ((SERVICE, ("python", "pyi", "grpc_python")), (STORED, ("python", "pyi"))):
+        outputs = [f"--{kind}_out={out}" for kind in kinds]
+        command = [str(python), "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, str(proto)]
+        subprocess.run(command, check=True)  # noqa: S603 (our own arguments)
 
 
 def pinned_python(scratch: Path) -> Path:

@@ -95,6 +95,10 @@ class Scripted(AdaptationServicer):
         opened = Opened(session_id, "secret", AGENT, held.sequence + 1, 1000)
         await context.write(pb.SessionResponse(opened=wire.opened_to_proto(opened)))
         while (request := await context.read()) is not grpc.aio.EOF:
+            if request.WhichOneof("kind") == "close":
+                del self._held[session_id]
+                await context.write(pb.SessionResponse(closed=pb.CloseSessionResponse(returns=[1.0])))
+                return
             sequence, event = wire.event_from_proto(request.event)
             fault = self.breaks.pop(sequence, "")
             if fault == "before":

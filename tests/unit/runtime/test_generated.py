@@ -24,7 +24,13 @@ def neutral(path):
 def test_the_committed_code_is_what_the_proto_file_generates(tmp_path):
     script = [sys.executable, str(ROOT / "scripts" / "generate_proto.py"), "--installed", "--out", str(tmp_path)]
     subprocess.run(script, check=True, capture_output=True, timeout=120)
-    for name in ("adaptation_pb2.py", "adaptation_pb2.pyi", "adaptation_pb2_grpc.py"):
+    for name in (
+        "adaptation_pb2.py",
+        "adaptation_pb2.pyi",
+        "adaptation_pb2_grpc.py",
+        "session_record_pb2.py",
+        "session_record_pb2.pyi",
+    ):
         committed, generated = ROOT / "ccm_runtime/v1" / name, tmp_path / "ccm_runtime/v1" / name
         assert neutral(generated) == neutral(committed), f"{name} is out of date; run `make proto`"
 

@@ -1,0 +1,48 @@
+"""Named places where a test may kill the process, as a power cut would: `CCM_CRASH_AT=commit:3` dies at the third.
+
+Unset, a point costs one comparison. A durable thing names its points before and after whatever must be atomic.
+"""
+
+import os
+import signal
+from typing import Final
+
+from ccm_runtime.errors import ConfigError
+
+VARIABLE: Final = "CCM_CRASH_AT"
+# Of the session store: before a group's rows are committed; after, and before anyone is told; around a checkpoint;
+# around the tidying.
+STORE: Final = ("append", "commit", "snapshot", "rotate")
+# Of a training run: between any two steps of saving it, and of dropping the metrics that it will write again.
+TRAINING: Final = (
+    "checkpoint.begun",
+    "checkpoint.tensors-written",
+    "checkpoint.state-written",
+    "checkpoint.renamed",
+    "checkpoint.on-disk",
+    "checkpoint.discarded",
+    "metrics.read",
+    "metrics.kept",
+)
+POINTS: Final = STORE + TRAINING
+
+
+def _chosen(setting: str) -> tuple[str, int]:
+    """Return the point and how many times it is passed, e.g. of `commit:3`; of nothing, nothing."""
+    name, _, nth = setting.partition(":")
+    if setting and (name not in POINTS or not (nth or "1").isdecimal() or int(nth or 1) < 1):
+        raise ConfigError(f"{VARIABLE}: expected NAME:NTH with a name of {', '.join(POINTS)}, got {setting!r}")
+    return name, int(nth or 1)
+
+
+_name, _left = _chosen(os.environ.get(VARIABLE, ""))
+
+
+def reach(point: str) -> None:
+    """Die here, with no farewell, if this is the chosen point and its time has come."""
+    global _left  # noqa: PLW0603 (one process dies once)
+    if point != _name:
+        return
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,281 @@
+"""Make sessions durable beside the event loop: what changed is written in groups, the last value of each session.
+
+A step is answered at once, so nothing waits for the disk; each answer says up to which event its session is durable.
+All state belongs to the loop. Only encoding and the store's own calls run on a thread, one group at a time.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from ccm_runtime.errors import StoreUnavailableError
+from ccm_runtime.moment import Moment
+from ccm_runtime.records import Stored, to_bytes
+from ccm_runtime.session import Session
+from ccm_runtime.store import Record, Store
+
+FailurePolicy = Literal["degrade", "refuse"]
+Group = dict[str, Session | None]  # by name; `None`: it is gone
+
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+_STALLED_S = 10.0  # a disk that takes longer than this for one group counts as failing
+_TIDY_EVERY_S = 60.0
+_MAX_GROUP = 1_000  # as many sessions change before the interval is over: write them now
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done: groups that were committed, sessions in them, and groups that failed."""
+
+    num_commits: int = 0
+    num_records: int = 0
+    num_failures: int = 0
+
+
+class GroupCommit:
+    """Writes the sessions of a table to a store.
+
+    Attributes:
+        counts: What was done.
+        on_change: Called with the new state when the store fails or is well again.
+
+    Args:
+        store: Where to.
+        bundle_digest: Of the bundle that serves the sessions.
+        interval_s: A change is written at most this long after it, and as long as the group before it takes.
+        on_failure: `degrade`: sessions go on while the store fails; `refuse`: their events are refused.
+        clock: Seconds that never jump.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bundle_digest: str,
+        *,
+        interval_s: float = 0.05,
+        on_failure: FailurePolicy = "degrade",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counts = Counts()
+        self.on_change: Callable[[bool, str], None] = lambda _well, _why: None
+        self._store = store
+        self._digest = bundle_digest
+        self._interval_s = interval_s
+        self._on_failure = on_failure
+        self._well = True
+        self._clock = clock
+        self._live: Callable[[], Iterable[Session]] = tuple
+        self._changed: Group = {}
+        self._durable: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None  # set while a group is being written
+        self._tidied_s = clock()
+        self._retry_s = _FIRST_RETRY_S
+        self._waiting: list[asyncio.Future[None]] = []  # for the next group
+        self._riding: list[asyncio.Future[None]] = []  # for the one that is being written
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def well(self) -> bool:
+        """Whether the store takes what it is given, in time."""
+        return self._well
+
+    @property
+    def num_unsaved(self) -> int:
+        """Sessions whose last change is not yet being written."""
+        return len(self._changed)
+
+    def watch(self, live: Callable[[], Iterable[Session]], durable: Iterable[Session], *, well: bool = True) -> None:
+        """Learn where to begin.
+
+        Args:
+            live: Where the live sessions are found: after a failure all of them are written again.
+            durable: Those that the store holds already.
+            well: Whether the store could be used.
+        """
+        self._live, self._well = live, well
+        self._durable = {session.session_id: session.next_sequence - 1 for session in durable}
+
+    def changed(self, session: Session) -> None:
+        """Take note of a session's new value."""
+        self._changed[session.session_id] = session
+        self._schedule()
+
+    def removed(self, session_id: str) -> None:
+        """Take note that a session is gone."""
+        self._changed[session_id] = None
+        self._schedule()
+
+    def durable_sequence(self, session_id: str) -> int:
+        """Return the last event of a session that survives a crash; 0: none."""
+        return self._durable.get(session_id, 0)
+
+    def check(self) -> None:
+        """Refuse to go on without a store, where that is the policy.
+
+        Raises:
+            StoreUnavailableError: The store fails.
+        """
+        if self._on_failure == "refuse" and not self.well:
+            raise StoreUnavailableError("the server's store fails and it goes on with durable sessions only; try later")
+
+    async def flush(self) -> None:
+        """Wait until all that was noted so far is durable.
+
+        Raises:
+            StoreUnavailableError: It could not be made durable; with `degrade` it is tried again later.
+        """
+        if self._closed or not self.well:
+            raise StoreUnavailableError("the server's store fails; sessions are not durable now")
+        await self._committed()
+
+    async def close(self) -> None:
+        """Write what is left, wherever the store stands, and let it go; say whether that worked.
+
+        Raises:
+            StoreUnavailableError: What is left could not be written.
+        """
+        try:
+            async with asyncio.timeout(_STALLED_S):
+                while self._changed or self._alarm is not None:
+                    await self._committed()
+        except TimeoutError:
+            raise StoreUnavailableError(f"the store did not take the last sessions in {_STALLED_S:g} s") from None
+        finally:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._jobs.put(self._store.close)
+            self._jobs.put(None)
+            if self._alarm is not None:
+                self._quieten()  # a disk that hangs keeps its thread; the process need not wait for it
+            elif self._thread is None:
+                _work(self._jobs)
+            else:
+                await asyncio.to_thread(self._thread.join, _STALLED_S)
+
+    async def _committed(self) -> None:
+        """Wait for the group that holds the last change."""
+        if not self._changed and self._alarm is None:
+            return
+        done = asyncio.get_running_loop().create_future()
+        (self._waiting if self._changed else self._riding).append(done)
+        if self._alarm is None:
+            self._begin()
+        await done
+
+    def _schedule(self) -> None:
+        if self._alarm is not None or self._closed:
+            return  # whoever finishes the group under way begins the next
+        if self._timer is None:
+            wait_s = self._interval_s if self._well else self._retry_s
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._begin)
+        elif len(self._changed) == _MAX_GROUP and self._well:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Hand the group to the thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        group, self._changed = self._changed, {}
+        self._riding, self._waiting = self._waiting, []
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(_STALLED_S, self._stall)
+        tidy = self._clock() - self._tidied_s > _TIDY_EVERY_S
+        if tidy:
+            self._tidied_s = self._clock()
+
+        def job() -> None:
+            error = self._write(group, tidy=tidy)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._end, group, error)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=_work, args=(self._jobs,), name="ccm-store", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def _write(self, group: Group, *, tidy: bool) -> Exception | None:
+        """Commit a group, on the thread; return what went wrong."""
+        now = Moment.now()
+        try:
+            # Encoded one by one while SQLite takes them: a long run of Python here would keep the event loop waiting.
+            saved = (
+                Record(session.session_id, to_bytes(Stored(session, self._digest, now)))
+                for session in group.values()
+                if session is not None
+            )
+            self._store.commit(saved, [name for name, session in group.items() if session is None])
+            if tidy:
+                self._store.tidy()
+        except Exception as error:  # whatever it is, nothing of the group counts as written
+            return error
+        return None
+
+    def _end(self, group: Group, error: Exception | None) -> None:
+        """Take a written group in, or keep it to be tried again."""
+        self._quieten()
+        riding, self._riding = self._riding, []
+        if error is None:
+            self._acknowledge(group)
+        else:
+            self._keep(group, error)
+        for waiter in riding:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(StoreUnavailableError(str(error)))
+        if self._changed or self._waiting:
+            self._begin() if self._waiting and self._well else self._schedule()
+
+    def _acknowledge(self, group: Group) -> None:
+        for session_id, session in group.items():
+            if session is None:
+                self._durable.pop(session_id, None)
+            else:
+                self._durable[session_id] = session.next_sequence - 1
+        self.counts.num_commits += 1
+        self.counts.num_records += len(group)
+        self._retry_s = _FIRST_RETRY_S
+        self._turn(well=True, why="")
+
+    def _keep(self, group: Group, error: Exception) -> None:
+        """Write every live session again: what an earlier group left to the disk may be lost with this one."""
+        live = {session.session_id: session for session in self._live()}
+        self._changed = {**group, **live, **self._changed}
+        self.counts.num_failures += 1
+        self._retry_s = min(self._retry_s * 2, _LAST_RETRY_S)
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(StoreUnavailableError(str(error)))
+        self._waiting = []
+        self._turn(well=False, why=str(error))
+
+    def _stall(self) -> None:
+        self._turn(well=False, why=f"the disk has not taken a group of sessions for {_STALLED_S:g} s")
+
+    def _quieten(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _turn(self, *, well: bool, why: str) -> None:
+        if well != self._well:
+            self._well = well
+            self.on_change(well, why)
+
+
+def _work(jobs: "queue.SimpleQueue[Callable[[], None] | None]") -> None:
+    while (job := jobs.get()) is not None:
+        with suppress(StoreUnavailableError):
+            job()

@@ -1,0 +1,133 @@
+"""A session <-> the bytes that a store keeps: typed, versioned, checked, and the same session again bit for bit."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from ccm_runtime import wire
+from ccm_runtime.adapt import Memory
+from ccm_runtime.belief import Array
+from ccm_runtime.errors import RecordCorruptError, SpecError
+from ccm_runtime.moment import Moment
+from ccm_runtime.session import Session
+from ccm_runtime.trial import Trial
+from ccm_runtime.v1 import session_record_pb2 as pb
+
+_MAGIC = b"CCM1"
+_DIGEST_SIZE = 16
+_HEAD = len(_MAGIC) + _DIGEST_SIZE
+_FLOAT32 = np.dtype("<f4")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A session as it was saved: under which bundle, and when."""
+
+    session: Session
+    bundle_digest: str
+    saved_at: Moment
+
+
+def to_bytes(stored: Stored) -> bytes:
+    """Write a session."""
+    session, saved_at = stored.session, stored.saved_at
+    message = pb.SessionRecord(
+        session_id=session.session_id,
+        idempotency_key=session.idempotency_key,
+        tenant=session.tenant,
+        bundle_digest=stored.bundle_digest,
+        saved_at=pb.Moment(wall_s=saved_at.wall_s, boot_id=saved_at.boot_id, since_boot_s=saved_at.since_boot_s),
+        memory=_memory_to_proto(session.memory),
+        last_answer=None if session.last_answer is None else wire.answer_to_proto(session.last_answer),
+    ).SerializeToString()
+    return _MAGIC + _digest(message) + message
+
+
+def from_bytes(data: bytes) -> Stored:
+    """Read a session.
+
+    Raises:
+        RecordCorruptError: These are not the bytes that were written, or a later version wrote them.
+    """
+    if data[: len(_MAGIC)] != _MAGIC:
+        raise RecordCorruptError(f"the record begins with {data[:4]!r}, expected {_MAGIC!r}: another version wrote it")
+    if data[len(_MAGIC) : _HEAD] != _digest(data[_HEAD:]):
+        raise RecordCorruptError(f"the record's digest is not that of its {len(data) - _HEAD} bytes")
+    try:
+        message = pb.SessionRecord.FromString(data[_HEAD:])
+        session = Session(
+            message.session_id,
+            _memory_from_proto(message.memory),
+            wire.answer_from_proto(message.last_answer) if message.HasField("last_answer") else None,
+            message.idempotency_key,
+            message.tenant,
+        )
+    except (DecodeError, SpecError, ValueError) as error:
+        raise RecordCorruptError(f"the record holds no session: {error}") from None
+    saved_at = Moment(message.saved_at.wall_s, message.saved_at.boot_id, message.saved_at.since_boot_s)
+    return Stored(session, message.bundle_digest, saved_at)
+
+
+def _digest(message: bytes) -> bytes:
+    return hashlib.blake2b(message, digest_size=_DIGEST_SIZE).digest()
+
+
+def _memory_to_proto(memory: Memory) -> pb.TrialMemory:
+    trial = memory.trial
+    return pb.TrialMemory(
+        explore_episodes=trial.explore_episodes,
+        horizon=trial.horizon,
+        episodes_finished=trial.episodes_finished,
+        steps_in_episode=trial.steps_in_episode,
+        in_episode=trial.in_episode,
+        closed=trial.closed,
+        belief=_pack(memory.belief),
+        latent_mean=_pack(memory.latent_mean),
+        latent_std=_pack(memory.latent_std),
+        latent=_pack(memory.latent),
+        observation=_pack(memory.observation),
+        command=None if memory.command is None else _pack(memory.command),
+        last_safe=None if memory.last_safe is None else _pack(memory.last_safe),
+        seed=memory.seed,
+        stochastic=memory.stochastic,
+        num_events=memory.num_events,
+        returns=memory.returns,
+        return_so_far=memory.return_so_far,
+    )
+
+
+def _memory_from_proto(message: pb.TrialMemory) -> Memory:
+    trial = Trial(
+        explore_episodes=message.explore_episodes,
+        horizon=message.horizon if message.HasField("horizon") else None,
+        episodes_finished=message.episodes_finished,
+        steps_in_episode=message.steps_in_episode,
+        in_episode=message.in_episode,
+        closed=message.closed,
+    )
+    return Memory(
+        trial=trial,
+        belief=_unpack(message.belief),
+        latent_mean=_unpack(message.latent_mean),
+        latent_std=_unpack(message.latent_std),
+        latent=_unpack(message.latent),
+        observation=_unpack(message.observation),
+        command=_unpack(message.command) if message.HasField("command") else None,
+        last_safe=_unpack(message.last_safe) if message.HasField("last_safe") else None,
+        seed=message.seed,
+        stochastic=message.stochastic,
+        num_events=message.num_events,
+        returns=tuple(message.returns),
+        return_so_far=message.return_so_far,
+    )
+
+
+def _pack(vector: Array) -> bytes:
+    return vector.astype(_FLOAT32, copy=False).tobytes()
+
+
+def _unpack(data: bytes) -> Array:
+    """Return a vector of its own: one that shares the record's bytes could not be written to."""
+    return np.frombuffer(data, _FLOAT32).astype(np.float32)

@@ -1,0 +1,101 @@
+"""What a starting server makes of the sessions that it finds in its store."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from ccm_runtime.adapt import Adapter
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.errors import CcmError, ConfigError, RecordCorruptError, StoreUnavailableError
+from ccm_runtime.moment import Moment
+from ccm_runtime.records import Stored, from_bytes
+from ccm_runtime.sqlite_store import SqliteStore
+from ccm_runtime.store import Record, Store
+
+# A stored session that nobody came back for within a day is dropped, whatever its bundle.
+STORED_LIMIT_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is in a store.
+
+    Attributes:
+        secret: Of the tokens.
+        resumed: Sessions of this bundle, the longest idle one first.
+        well: Whether the store can be used.
+    """
+
+    secret: bytes
+    resumed: tuple[Stored, ...] = ()
+    well: bool = True
+
+
+def store_of(config: ServerConfig, log: Any) -> Store | None:
+    """Return the store that the settings name, not yet touched; `None`: sessions live in memory alone.
+
+    Raises:
+        ConfigError: Its folder is not there.
+    """
+    if config.store is None:
+        return None
+    path = config.store.absolute()
+    if not path.parent.is_dir() or path.is_dir():
+        raise ConfigError(f"store: expected a file in a folder that exists, got {config.store}")
+    return SqliteStore(path, config.store_sync, say=lambda line: log.warning("store damaged", what=line))
+
+
+def find(store: Store, adapter: Adapter, digest: str, config: ServerConfig, log: Any) -> Found:
+    """Return the sessions to go on with, and put the others in order: damaged ones aside, old ones away.
+
+    Sessions of another bundle are left where they are: they go on when that bundle is served again.
+
+    Raises:
+        ConfigError: The store cannot be used, and the policy is to refuse.
+    """
+    try:
+        return _find(store, adapter, digest, config.max_sessions, log)
+    except StoreUnavailableError as error:
+        if config.store_failure == "refuse":
+            raise ConfigError(f"{error}; mend it, or let sessions go on without it (--store-failure degrade)") from None
+        log.error("store unavailable", why=str(error), policy="degrade")  # noqa: TRY400 (one line says it)
+        fresh = secrets.token_bytes(32)
+        store.adopt(fresh)
+        return Found(fresh, well=False)
+
+
+def _find(store: Store, adapter: Adapter, digest: str, max_sessions: int, log: Any) -> Found:
+    secret, now = store.secret(), Moment.now()
+    sound = _sound(store, store.read(), adapter, digest, log)
+    by_age = sorted(sound, key=lambda stored: stored.saved_at.age_s(now))
+    ours = [stored for stored in by_age if stored.bundle_digest == digest]
+    others = [stored for stored in by_age if stored.bundle_digest != digest]
+    # A server that is down is nobody's idleness: whatever is resumed has its whole idle limit before it.
+    resumed = [stored for stored in ours if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
+    dormant = [stored for stored in others if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
+    staying = {stored.session.session_id for stored in (*resumed, *dormant)}
+    dropped = [stored.session.session_id for stored in by_age if stored.session.session_id not in staying]
+    if dropped:
+        store.commit((), dropped)
+    store.tidy()
+    log.info("sessions recovered", num_resumed=len(resumed), num_other_bundle=len(dormant), num_dropped=len(dropped))
+    return Found(secret, tuple(reversed(resumed)))
+
+
+def _sound(store: Store, records: list[Record], adapter: Adapter, digest: str, log: Any) -> list[Stored]:
+    """Return the sessions that are what was written; the rest is set aside."""
+    sound = []
+    for record in records:
+        try:
+            stored = from_bytes(record.data)
+            if stored.session.session_id != record.session_id:
+                raise RecordCorruptError(f"it is the record of session {stored.session.session_id}")
+            if stored.bundle_digest == digest:
+                adapter.check_belief(stored.session.memory.belief)
+            sound.append(stored)
+        except StoreUnavailableError:
+            raise
+        except CcmError as error:
+            store.set_aside(record.session_id, str(error))
+            log.warning("session set aside", session_id=record.session_id, why=str(error))
+    return sound

@@ -1,0 +1,96 @@
+"""Where sessions outlive their server: the protocol of a store, and the one that only a process lives with.
+
+A store keeps the bytes of records (`records.py`) and knows nothing of what is in them. It is used by one server at a
+time, from one thread at a time.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+# Records that were set aside are kept for whoever looks into it, but not for ever.
+MAX_SET_ASIDE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A session's name and its bytes."""
+
+    session_id: str
+    data: bytes
+
+
+class Store(Protocol):
+    """Keeps records.
+
+    Every method raises `StoreUnavailableError` when it could not do all that it says; then nothing is known of what was
+    being written, and the next call begins with a new look at the medium. It raises `ConfigError` where there can be no
+    store of this server.
+    """
+
+    def secret(self) -> bytes:
+        """Return the secret that the tokens of sessions derive from: made once, and durable before it is returned."""
+
+    def adopt(self, secret: bytes) -> None:
+        """Use this secret from now on, and make it durable with the next commit (the stored one cannot be read)."""
+
+    def read(self) -> list[Record]:
+        """Return every record."""
+
+    def commit(self, saved: Iterable[Record], removed: Iterable[str]) -> None:
+        """Write records and remove sessions, all or nothing; once this returns, it outlives the process."""
+
+    def set_aside(self, session_id: str, reason: str) -> None:
+        """Move a record out of the way of `read`, with the reason; at most `MAX_SET_ASIDE` are kept, the last ones."""
+
+    def tidy(self) -> None:
+        """Give back the room of what was removed."""
+
+    def close(self) -> None:
+        """Let the medium go; what was committed stays."""
+
+
+class MemoryStore:
+    """A store that lives as long as its process: for tests, and for handing sessions from one server to the next.
+
+    Attributes:
+        aside: What was set aside, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.aside: dict[str, tuple[Record, str]] = {}
+        self._records: dict[str, Record] = {}
+        self._secret = secrets.token_bytes(32)
+
+    def secret(self) -> bytes:
+        """Return the secret."""
+        return self._secret
+
+    def adopt(self, secret: bytes) -> None:
+        """Use another secret."""
+        self._secret = secret
+
+    def read(self) -> list[Record]:
+        """Return every record."""
+        return list(self._records.values())
+
+    def commit(self, saved: Iterable[Record], removed: Iterable[str]) -> None:
+        """Write and remove."""
+        self._records.update((record.session_id, record) for record in saved)
+        for session_id in removed:
+            self._records.pop(session_id, None)
+
+    def set_aside(self, session_id: str, reason: str) -> None:
+        """Move a record out of the way."""
+        record = self._records.pop(session_id, None)
+        if record is not None:
+            self.aside[session_id] = (record, reason)
+            while len(self.aside) > MAX_SET_ASIDE:
+                del self.aside[next(iter(self.aside))]
+
+    def tidy(self) -> None:
+        """There is nothing to give back."""
+
+    def close(self) -> None:
+        """There is nothing to let go."""
