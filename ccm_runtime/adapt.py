@@ -12,15 +12,17 @@ import numpy as np
 
 from ccm_runtime.belief import Array, Folded, NoveltyStats, Transitions, certainty, novelty
 from ccm_runtime.errors import ConfigError, SpecError, TrialOrderError
-from ccm_runtime.guard import Guard
+from ccm_runtime.guard import Guard, Guarded
 from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Event, Intervention, Reaction, Transition
 from ccm_runtime.policy import Policy
-from ccm_runtime.trial import Closed, EpisodeBegan, ExplorationCompleted, Phase, Stepped, Trial, advance
+from ccm_runtime.specs import finite
+from ccm_runtime.trial import Closed, EpisodeBegan, ExplorationCompleted, Phase, Stepped, Trial, admit, advance
 
 MAX_EPISODES = 10_000
 _LARGEST = float(np.finfo(np.float32).max)
 _ACTION_NOISE, _LATENT_NOISE = 0, 1
+_BEGAN, _STEPPED = EpisodeBegan(), Stepped()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,19 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A trial after an event, and what its policy would do: `[act]`, or `None` once the episode is over."""
+    """A trial after an event whose action came in time.
+
+    Attributes:
+        memory: The trial.
+        reaction: What to tell its client.
+        previous: The command before this one, `[act]`; `None` at the beginning of an episode.
+        last_safe: The last command before this one that needed no mending, `[act]`.
+    """
 
     memory: Memory
-    action: Array | None
+    reaction: Reaction
+    previous: Array | None
+    last_safe: Array | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +157,11 @@ class Adapter:
             TrialOrderError: The trial cannot take the event now.
         """
         if isinstance(event, BeginEpisode):
-            advance(memory.trial, EpisodeBegan())
+            admit(memory.trial, _BEGAN)
             if memory.trial.episodes_finished >= MAX_EPISODES:
                 raise TrialOrderError(f"a trial takes at most {MAX_EPISODES} episodes; open another session")
             return BeginEpisode(self.policy.observation.validate_array(event.observation))
-        advance(memory.trial, Stepped())
+        admit(memory.trial, _STEPPED)
         if not abs(event.reward) <= _LARGEST:  # not a number compares as false
             raise SpecError(f"reward is {event.reward}; it must be a finite float32")
         applied = event.applied_action
@@ -163,36 +174,39 @@ class Adapter:
         )
 
     def propose(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[Proposal]:
-        """Return each trial after its event, and what its policy would do. Events have passed `check`.
+        """Return each trial after its event, and what its policy does, as the guard lets it. Events are checked.
 
         The networks run at most once each, over all trials that need them.
         """
-        after = self._fold(memories, events)
+        seen = self._seen(events)
+        known = self._fold(memories, events, seen)
+        certainties = certainty(known.latent_std).tolist()
+        novelties = self._distances(known.latent_mean)
         after = [
-            self._enter(memory) if memory.command is None and memory.trial.in_episode else memory for memory in after
+            self._absorb(memory, event, _pick(known, row), seen[row], certainties[row])
+            if isinstance(event, Transition)
+            else self._begin(memory, seen[row])
+            for row, (memory, event) in enumerate(zip(memories, events, strict=True))
         ]
-        actions: list[Array | None] = [None] * len(after)
-        for phase in (Phase.EXPLORE, Phase.EXECUTE):
-            rows = [i for i, m in enumerate(after) if m.trial.in_episode and m.trial.phase is phase]
-            if rows:
-                for row, action in zip(rows, self._act(phase, [after[i] for i in rows]), strict=True):
-                    actions[row] = action
-        return [Proposal(memory, action) for memory, action in zip(after, actions, strict=True)]
+        actions = self._act(after, seen, known.belief)
+        return [
+            _propose(memory, guarded, certain, novel)
+            for memory, guarded, certain, novel in zip(after, actions, certainties, novelties, strict=True)
+        ]
 
     def conclude(self, proposal: Proposal, *, late: bool = False) -> tuple[Memory, Reaction]:
-        """Let the guard have the last word, and return the trial and what to tell its client.
+        """Return the trial and what to tell its client.
 
         Args:
             proposal: What `propose` returned.
-            late: The action missed its deadline: the fallback takes its place.
+            late: The action missed its deadline: the guard puts the fallback in its place.
         """
-        memory, action = proposal.memory, proposal.action
-        interventions: tuple[Intervention, ...] = ()
-        if action is not None:
-            guarded = self.guard.check(action, memory.command, memory.last_safe, late=late)
-            action, interventions = guarded.action, guarded.interventions
-            memory = replace(memory, command=action, last_safe=memory.last_safe if interventions else action)
-        return memory, self._react(memory, action, interventions)
+        memory, reaction = proposal.memory, proposal.reaction
+        if not late or reaction.action is None:
+            return memory, reaction
+        guarded = self.guard.check(reaction.action, proposal.previous, proposal.last_safe, late=True)
+        memory = replace(memory, command=guarded.action, last_safe=proposal.last_safe)
+        return memory, replace(reaction, action=guarded.action, interventions=guarded.interventions)
 
     def step(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[tuple[Memory, Reaction]]:
         """Take one event in each trial: check, propose and conclude.
@@ -208,97 +222,120 @@ class Adapter:
         """Return the novelty of one latent, `[latent]`; 0 when the training tasks' statistics are unknown."""
         return 0.0 if self.novelty_stats is None else float(novelty(latent_mean[None], self.novelty_stats)[0])
 
-    def _react(self, memory: Memory, action: Array | None, interventions: tuple[Intervention, ...]) -> Reaction:
-        trial = memory.trial
-        return Reaction(
-            action=action,
-            phase=trial.phase,
-            episode=trial.episodes_finished,
-            step=trial.steps_in_episode,
-            episode_over=not trial.in_episode,
-            certainty=float(certainty(memory.latent_std[None])[0]),
-            novelty=self.distance(memory.latent_mean),
-            interventions=interventions,
-        )
+    def _distances(self, latent_mean: Array) -> list[float]:
+        """Return the novelty of each latent, `[n, latent]`."""
+        if self.novelty_stats is None:
+            return [0.0] * len(latent_mean)
+        distances: list[float] = novelty(latent_mean, self.novelty_stats).tolist()
+        return distances
 
-    def _fold(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[Memory]:
-        """Return the trials after their events; those with a transition have folded it."""
-        moved = [(i, event) for i, event in enumerate(events) if isinstance(event, Transition)]
-        after = [self._begin(memory, event) for memory, event in zip(memories, events, strict=True)]
-        if not moved:
-            return after
-        rows = [
-            (memories[i].observation, _applied(memories[i], event), event.reward, self._seen(event))
-            for i, event in moved
-        ]
-        beliefs = np.stack([memories[i].belief for i, _ in moved])
-        folded = self.policy.fold(beliefs, _stack(rows))
-        for row, (i, event) in enumerate(moved):
-            after[i] = self._absorb(memories[i], event, _pick(folded, row))
-        return after
-
-    def _seen(self, event: Event) -> Array:
-        """Return an event's observation as the policies see it, `[input]`."""
+    def _seen(self, events: Sequence[Event]) -> Array:
+        """Return each event's observation as the policies see it, `[n, input]`."""
+        observation = _rows([event.observation for event in events])
         if not self.policy.adaptation.observe_reward:
-            return event.observation
-        reward = event.reward if isinstance(event, Transition) else 0.0
-        return np.append(event.observation, np.float32(reward))
+            return observation
+        rewards = [[event.reward if isinstance(event, Transition) else 0.0] for event in events]
+        return np.concatenate((observation, np.array(rewards, np.float32)), 1)
 
-    def _begin(self, memory: Memory, event: Event) -> Memory:
-        """Return the trial after a beginning; one with a transition is left to the fold."""
-        if isinstance(event, Transition):
-            return memory
-        return replace(
+    def _fold(self, memories: Sequence[Memory], events: Sequence[Event], seen: Array) -> Folded:
+        """Return what is known after each event, one row each: transitions are folded."""
+        moved = [
+            (row, memory, event)
+            for row, (memory, event) in enumerate(zip(memories, events, strict=True))
+            if isinstance(event, Transition)
+        ]
+        if not moved:
+            return _gather([_known(memory) for memory in memories])
+        everyone = len(moved) == len(memories)
+        transitions = Transitions(
+            _rows([memory.observation for _, memory, _ in moved])[:, None],
+            _rows([_applied(memory, event) for _, memory, event in moved])[:, None],
+            np.array([[[event.reward]] for _, _, event in moved], np.float32),
+            (seen if everyone else seen[[row for row, _, _ in moved]])[:, None],
+            np.ones((len(moved), 1, 1), np.float32),
+        )
+        folded = self.policy.fold(_rows([memory.belief for _, memory, _ in moved]), transitions)
+        if everyone and _usable(folded):
+            return folded
+        known = [_known(memory) for memory in memories]
+        for index, (row, _, _) in enumerate(moved):
+            # What a freak transition made unusable is left as it was.
+            known[row] = picked if _usable(picked := _pick(folded, index)) else known[row]
+        return _gather(known)
+
+    def _begin(self, memory: Memory, seen: Array) -> Memory:
+        """Return the trial after the beginning of an episode, with the latent that it begins with."""
+        begun = replace(
             memory,
-            trial=advance(memory.trial, EpisodeBegan()),
-            observation=self._seen(event),
+            trial=advance(memory.trial, _BEGAN),
+            observation=seen,
             command=None,
             num_events=memory.num_events + 1,
             return_so_far=0.0,
         )
+        if self.policy.adaptation.latent == "mean":
+            return replace(begun, latent=memory.latent_mean)
+        drawn = _noise(begun, _LATENT_NOISE, self.policy.belief.latent_size)
+        return replace(begun, latent=memory.latent_mean + memory.latent_std * drawn)
 
-    def _absorb(self, memory: Memory, event: Transition, folded: Folded) -> Memory:
-        """Return the trial after a transition whose fold is known (one row)."""
-        phase = memory.trial.phase
-        trial = advance(memory.trial, Stepped(terminated=event.terminated, truncated=event.truncated))
-        known = _usable(folded, memory)
+    def _absorb(self, memory: Memory, event: Transition, known: Folded, seen: Array, certain: float) -> Memory:
+        """Return the trial after a transition, with what is known now (one row)."""
         adaptation = self.policy.adaptation
+        trial = advance(memory.trial, Stepped(event.terminated, event.truncated))
         over = not trial.in_episode
-        if over and phase is Phase.EXPLORE and adaptation.certain_at is not None:
-            certain = float(certainty(known.latent_std[None])[0]) >= adaptation.certain_at
-            trial = advance(trial, ExplorationCompleted()) if certain else trial
+        explored = over and memory.trial.phase is Phase.EXPLORE and adaptation.certain_at is not None
+        if explored and adaptation.certain_at is not None and certain >= adaptation.certain_at:
+            trial = advance(trial, ExplorationCompleted())
         follows = adaptation.while_executing and adaptation.latent == "mean"
         total = memory.return_so_far + event.reward
-        return replace(
-            memory,
+        return Memory(
             trial=trial,
             belief=known.belief,
             latent_mean=known.latent_mean,
             latent_std=known.latent_std,
             latent=known.latent_mean if follows else memory.latent,
-            observation=self._seen(event),
+            observation=seen,
             command=None if over else _applied(memory, event),
+            last_safe=memory.last_safe,
+            seed=memory.seed,
+            stochastic=memory.stochastic,
             num_events=memory.num_events + 1,
             returns=(*memory.returns, total) if over else memory.returns,
             return_so_far=0.0 if over else total,
         )
 
-    def _enter(self, memory: Memory) -> Memory:
-        """Return the trial with the latent that its new episode begins with."""
-        if self.policy.adaptation.latent == "mean":
-            return replace(memory, latent=memory.latent_mean)
-        drawn = _noise(memory, _LATENT_NOISE, self.policy.belief.latent_size)
-        return replace(memory, latent=memory.latent_mean + memory.latent_std * drawn)
+    def _act(self, memories: Sequence[Memory], seen: Array, belief: Array) -> list[Guarded | None]:
+        """Return what each trial's policy does, as the guard lets it; `None` where the episode is over.
 
-    def _act(self, phase: Phase, memories: Sequence[Memory]) -> Array:
-        """Return the policy's actions, `[n, act]`, of trials that are all in `phase`."""
+        Args:
+            memories: The trials, `n`.
+            seen: Their observations, `[n, input]`.
+            belief: Their beliefs, `[n, belief]`.
+        """
+        actions: list[Guarded | None] = [None] * len(memories)
+        for phase in (Phase.EXPLORE, Phase.EXECUTE):
+            rows = [row for row, m in enumerate(memories) if m.trial.in_episode and m.trial.phase is phase]
+            if not rows:
+                continue
+            everyone = len(rows) == len(memories)
+            acting = memories if everyone else [memories[row] for row in rows]
+            observation, noise = seen if everyone else seen[rows], self._action_noise(acting)
+            if phase is Phase.EXPLORE and self.policy.adaptation.explore_with == "belief":
+                proposed = self.policy.explore(observation, belief if everyone else belief[rows], noise)
+            else:
+                proposed = self.policy.execute(observation, _rows([m.latent for m in acting]), noise)
+            guarded = self.guard.check_rows(proposed, [m.command for m in acting], [m.last_safe for m in acting])
+            for row, action in zip(rows, guarded, strict=True):
+                actions[row] = action
+        return actions
+
+    def _action_noise(self, memories: Sequence[Memory]) -> Array:
         size = self.policy.action.size
-        still = np.zeros(size, np.float32)
-        observation = np.stack([memory.observation for memory in memories])
-        noise = np.stack([_noise(m, _ACTION_NOISE, size) if m.stochastic else still for m in memories])
-        if phase is Phase.EXPLORE and self.policy.adaptation.explore_with == "belief":
-            return self.policy.explore(observation, np.stack([memory.belief for memory in memories]), noise)
-        return self.policy.execute(observation, np.stack([memory.latent for memory in memories]), noise)
+        noise = np.zeros((len(memories), size), np.float32)
+        for row, memory in enumerate(memories):
+            if memory.stochastic:
+                noise[row] = _noise(memory, _ACTION_NOISE, size)
+        return noise
 
 
 def close(memory: Memory) -> Memory:
@@ -308,11 +345,49 @@ def close(memory: Memory) -> Memory:
     return replace(memory, trial=advance(memory.trial, Closed()))
 
 
-def _usable(folded: Folded, memory: Memory) -> Folded:
-    """Return what was folded or, if a freak transition made that unusable, what was known before."""
-    if all(np.isfinite(part).all() for part in (folded.belief, folded.latent_mean, folded.latent_std)):
-        return folded
+def _propose(memory: Memory, guarded: Guarded | None, certain: float, novel: float) -> Proposal:
+    """Return the trial with the command that it is given, and what to tell its client."""
+    trial, previous, last_safe = memory.trial, memory.command, memory.last_safe
+    interventions: tuple[Intervention, ...] = ()
+    action = None
+    if guarded is not None:
+        action, interventions = guarded.action, guarded.interventions
+        # Nobody has seen this value yet; a second copy would cost as much as the guard.
+        object.__setattr__(memory, "command", action)
+        object.__setattr__(memory, "last_safe", last_safe if interventions else action)
+    reaction = Reaction(
+        action=action,
+        phase=trial.phase,
+        episode=trial.episodes_finished,
+        step=trial.steps_in_episode,
+        episode_over=not trial.in_episode,
+        certainty=certain,
+        novelty=novel,
+        interventions=interventions,
+    )
+    return Proposal(memory, reaction, previous, last_safe)
+
+
+def _known(memory: Memory) -> Folded:
     return Folded(memory.belief, memory.latent_mean, memory.latent_std)
+
+
+def _usable(folded: Folded) -> bool:
+    return finite(folded.belief) and finite(folded.latent_mean) and finite(folded.latent_std)
+
+
+def _gather(rows: Sequence[Folded]) -> Folded:
+    """Return single rows as one batch."""
+    return Folded(
+        _rows([row.belief for row in rows]),
+        _rows([row.latent_mean for row in rows]),
+        _rows([row.latent_std for row in rows]),
+    )
+
+
+def _rows(vectors: Sequence[Array]) -> Array:
+    """Return vectors as the rows of a matrix, without the price of `np.stack`."""
+    return np.concatenate(vectors).reshape(len(vectors), -1)
 
 
 def _applied(memory: Memory, event: Transition) -> Array:
@@ -327,13 +402,6 @@ def _padding(input_size: int, action_size: int) -> Transitions:
     observation, action = np.zeros((1, 1, input_size), np.float32), np.zeros((1, 1, action_size), np.float32)
     nothing = np.zeros((1, 1, 1), np.float32)
     return Transitions(observation, action, nothing, observation, nothing)
-
-
-def _stack(transitions: Sequence[tuple[Array, Array, float, Array]]) -> Transitions:
-    """Return one transition for each of `n` beliefs."""
-    before, action, reward, after = (np.array(column, np.float32) for column in zip(*transitions, strict=True))
-    valid = np.ones((len(transitions), 1, 1), np.float32)
-    return Transitions(before[:, None], action[:, None], reward[:, None, None], after[:, None], valid)
 
 
 def _pick(folded: Folded, row: int) -> Folded:

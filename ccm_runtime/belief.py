@@ -6,6 +6,7 @@ may be merged, by addition.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,23 @@ class NoveltyStats(BaseModel):
     precision: tuple[tuple[float, ...], ...]
     threshold: float
 
+    def __eq__(self, other: object) -> bool:
+        # Not pydantic's, which compares the cached arrays too.
+        return isinstance(other, NoveltyStats) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.mean)
+
+    @cached_property
+    def mean_array(self) -> Array:
+        """`mean`, `[latent]`."""
+        return np.asarray(self.mean, np.float32)
+
+    @cached_property
+    def precision_array(self) -> Array:
+        """`precision`, `[latent, latent]`."""
+        return np.asarray(self.precision, np.float32)
+
 
 def certainty(latent_std: Array) -> Array:
     """Share of the prior's variance that the context has removed, `[n]` in 0 (nothing known) to 1 (all known).
@@ -70,7 +88,8 @@ def certainty(latent_std: Array) -> Array:
     Args:
         latent_std: Posterior standard deviations under a unit prior, `[n, latent]`.
     """
-    removed: Array = 1.0 - np.minimum(np.square(latent_std), 1.0).mean(-1)
+    left = np.minimum(np.square(latent_std), 1.0).sum(-1)
+    removed: Array = 1.0 - left / np.float32(latent_std.shape[-1])
     return removed
 
 
@@ -81,8 +100,8 @@ def novelty(latent_mean: Array, stats: NoveltyStats) -> Array:
         latent_mean: `[n, latent]`.
         stats: Statistics of the training tasks, from the manifest.
     """
-    offset = latent_mean - np.asarray(stats.mean, np.float32)
-    squared = np.einsum("ni,ij,nj->n", offset, np.asarray(stats.precision, np.float32), offset)
+    offset = latent_mean - stats.mean_array
+    squared = np.einsum("ni,ij,nj->n", offset, stats.precision_array, offset)
     distance: Array = np.sqrt(np.maximum(squared, 0.0)) / np.float32(stats.threshold)
     return distance
 

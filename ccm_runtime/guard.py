@@ -1,5 +1,7 @@
 """The guard: the last word on every action. Whatever a policy says, what leaves is finite, bounded and slow enough."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -71,6 +73,22 @@ class Guard:
                 interventions.append(Intervention.RATE)
                 action = np.clip(slowed, self.low, self.high)
         return Guarded(action.astype(np.float32, copy=False), tuple(interventions))
+
+    def check_rows(
+        self, proposed: Array, previous: Sequence[Array | None], last_safe: Sequence[Array | None]
+    ) -> list[Guarded]:
+        """Return what `check` says of each of `n` actions in time, `[n, act]`; those that need no mending are cheap."""
+        low, high = self.low, self.high
+        if not math.isinf(self.max_rate.min()):
+            rows = [action if before is None else before for action, before in zip(proposed, previous, strict=True)]
+            start = np.clip(np.array(rows), low, high)
+            low, high = np.maximum(low, start - self.max_rate), np.minimum(high, start + self.max_rate)
+        within = (proposed >= low) & (proposed <= high)  # false where not a number
+        fine: list[bool] = np.logical_and.reduce(within, axis=1).tolist()
+        return [
+            Guarded(action, ()) if kept else self.check(action, before, safe)
+            for action, kept, before, safe in zip(proposed, fine, previous, last_safe, strict=True)
+        ]
 
     def fall_back(self, previous: Array | None, last_safe: Array | None) -> Array:
         """Return the fallback, `[act]`: zeros where there is nothing to hold or to go back to."""

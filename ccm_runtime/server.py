@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.config import ServerConfig, read_file, read_pem
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.event_loop import run as run_loop
 from ccm_runtime.front_door import FrontDoor
 from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.inference import OnnxPolicy
@@ -27,9 +28,9 @@ from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Adaptation"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-_DRAIN_POLL_S = 0.02
 # Health of durability alone: it may fail while the service goes on.
 DURABILITY = "ccm_runtime.v1.Durability"
+_DRAIN_POLL_S = 0.02
 _SWEEP_S = 5.0
 
 
@@ -59,8 +60,8 @@ class Server:
             ),
             maximum_concurrent_rpcs=config.max_calls,
         )
-        self._sweeper: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] | None = None
 
     async def start(self) -> int:
@@ -76,15 +77,15 @@ class Server:
             raise
 
     async def _start(self) -> int:
-        add_AdaptationServicer_to_server(Service(self.hosting), self._server)
         self.hosting.recover()
+        add_AdaptationServicer_to_server(Service(self.hosting), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
         self.port = self._bind()
         await self._server.start()
         await self._say(health_pb2.HealthCheckResponse.SERVING)
-        if self._config.metrics_port is not None:
         await self._watch_store()
+        if self._config.metrics_port is not None:
             self._stop_metrics = expose(self.hosting.metrics, self._config.host, self._config.metrics_port)
         self._sweeper = asyncio.create_task(self._sweep())
         return self.port
@@ -107,8 +108,8 @@ class Server:
         if self._stop_metrics is not None:
             self._stop_metrics()
         await self._server.stop(grace=0.2)
-
         await self.hosting.leave()
+
     def _bind(self) -> int:
         address = self._config.address(self._config.port)
         try:
@@ -126,7 +127,6 @@ class Server:
         for name in ("", SERVICE):
             await self._health.set(name, status)
 
-    async def _sweep(self) -> None:
     async def _watch_store(self) -> None:
         """Tell the health of the store, from now on."""
         group_commit = self.hosting.group_commit
@@ -147,6 +147,7 @@ class Server:
         if self._config.store_failure == "refuse" and not self.hosting.stepper.draining:
             await self._say(status)
 
+    async def _sweep(self) -> None:
         """Remove idle sessions also while nobody calls."""
         while True:
             await asyncio.sleep(_SWEEP_S)
@@ -168,7 +169,7 @@ def run(config: ServerConfig) -> None:
         raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
     bundle = load_bundle(config.bundle)
     policy = OnnxPolicy(bundle, config.device)
-    asyncio.run(_serve(ServedAgent(policy, bundle.manifest, bundle.digest), config, policy.device))
+    run_loop(_serve(ServedAgent(policy, bundle.manifest, bundle.digest), config, policy.device))
 
 
 async def _serve(served: ServedAgent, config: ServerConfig, device: str) -> None:

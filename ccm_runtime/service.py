@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 
 import grpc
 from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs lack it
@@ -30,6 +31,38 @@ def check_message(request: object) -> None:
     """Refuse what is no message (SpecError)."""
     if isinstance(request, Malformed):
         raise SpecError("the bytes are no message of this call; see proto/ccm_runtime/v1/adaptation.proto")
+
+
+class Attention:
+    """Ends a stream (TimeoutError) whose peer is silent for `limit_s`. A message only costs a look at the clock."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._timeout = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self.heard()
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self._watch()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def heard(self) -> None:
+        """Note that the peer has said something."""
+        self._heard_s = self._loop.time()
+
+    def _watch(self) -> None:
+        due_s = self._heard_s + self._limit_s
+        self._timer = self._loop.call_at(due_s, self._watch)
+        if due_s <= self._loop.time():
+            self._timer.cancel()
+            self._timeout.reschedule(due_s)
 
 
 def _answering(
@@ -90,9 +123,11 @@ class Service(AdaptationServicer):
     async def Session(self, requests: object, context: Call) -> None:
         """Serve a session over one stream, until its client closes it, leaves or is silent for too long."""
         try:
-            opened = await self._attach(context)
-            while await self._exchange(opened, context):
-                pass
+            async with Attention(self._hosting.idle_limit_s) as attention:
+                opened = await self._attach(context)
+                attention.heard()
+                while await self._exchange(opened, context):
+                    attention.heard()
         except TimeoutError:
             refused: Exception = SessionUnknownError(f"the stream was silent for {self._hosting.idle_limit_s:g} s")
         except Exception as error:
@@ -153,9 +188,8 @@ class Service(AdaptationServicer):
             return pb.SessionResponse(error=statuses.event_error(event.sequence, error))
 
     async def _read(self, context: Call) -> Any:
-        """Return the stream's next message; a peer may not be silent for longer than a session may be idle."""
-        async with asyncio.timeout(self._hosting.idle_limit_s):
-            request = await context.read()
+        """Return the stream's next message."""
+        request = await context.read()
         check_message(request)
         return request
 

@@ -4,7 +4,7 @@ No clock, socket or model is in it. Training's evaluation, the server and the cl
 that they cannot disagree on when exploring ends.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from ccm_runtime.errors import TrialOrderError
@@ -83,30 +83,31 @@ def advance(trial: Trial, event: Event) -> Trial:
     Raises:
         TrialOrderError: The event does not fit (a step outside an episode, two beginnings, anything after the close).
     """
-    if trial.closed:
-        raise TrialOrderError(f"the trial is closed; it takes no {type(event).__name__}")
+    admit(trial, event)
+    explore, horizon, finished = trial.explore_episodes, trial.horizon, trial.episodes_finished
     match event:
-        case EpisodeBegan():
-            if trial.in_episode:
-                raise TrialOrderError(
-                    f"episode {trial.episodes_finished} is still under way after {trial.steps_in_episode} steps; "
-                    "end it with terminated or truncated before beginning the next"
-                )
-            return replace(trial, in_episode=True, steps_in_episode=0)
         case Stepped():
-            if not trial.in_episode:
-                raise TrialOrderError("no episode is under way; begin one before stepping")
             steps = trial.steps_in_episode + 1
-            over = event.terminated or event.truncated or (trial.horizon is not None and steps >= trial.horizon)
-            return replace(
-                trial,
-                steps_in_episode=steps,
-                in_episode=not over,
-                episodes_finished=trial.episodes_finished + int(over),
-            )
+            over = event.terminated or event.truncated or (horizon is not None and steps >= horizon)
+            return Trial(explore, horizon, finished + int(over), steps, not over)
+        case EpisodeBegan():
+            return Trial(explore, horizon, finished, 0, in_episode=True)
         case ExplorationCompleted():
             # The current episode, if any, is finished as it began.
-            reached = trial.episodes_finished + int(trial.in_episode)
-            return replace(trial, explore_episodes=min(trial.explore_episodes, reached))
+            reached = min(explore, finished + int(trial.in_episode))
+            return Trial(reached, horizon, finished, trial.steps_in_episode, trial.in_episode)
         case Closed():
-            return replace(trial, closed=True, in_episode=False)
+            return Trial(explore, horizon, finished, trial.steps_in_episode, closed=True)
+
+
+def admit(trial: Trial, event: Event) -> None:
+    """Refuse an event that does not fit, as `advance` does (TrialOrderError)."""
+    if trial.closed:
+        raise TrialOrderError(f"the trial is closed; it takes no {type(event).__name__}")
+    if isinstance(event, EpisodeBegan) and trial.in_episode:
+        raise TrialOrderError(
+            f"episode {trial.episodes_finished} is still under way after {trial.steps_in_episode} steps; "
+            "end it with terminated or truncated before beginning the next"
+        )
+    if isinstance(event, Stepped) and not trial.in_episode:
+        raise TrialOrderError("no episode is under way; begin one before stepping")
