@@ -44,34 +44,28 @@ _STYLE: Any = {
 }
 
 
-def learning_curve(metrics: Sequence[Mapping[str, Any]], *, floor_score: float | None, chance: float | None) -> str:
-    """Draw the adaptation score, the encoder's accuracy and the losses over environment steps and updates.
+def learning_curve(
+    metrics: Sequence[Mapping[str, Any]], *, scored: bool, floor: float | None, chance: float | None
+) -> str:
+    """Draw what held-out tasks bring, the encoder's accuracy and the losses over environment steps and updates.
 
     Args:
         metrics: Lines of `metrics.jsonl`: `env_steps`, `updates`, `score` where evaluated, and the losses.
-        floor_score: Score of random actions; `None`: unknown.
+        scored: Whether `score` is a share of the ceiling; else it is the first executor episode's return.
+        floor: What random actions bring, as `score`; `None`: unknown.
         chance: InfoNCE accuracy of guessing.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.2, 6.6), layout="constrained")
         score, accuracy, losses = figure.subplots(3, 1, sharex=True, height_ratios=(2.2, 1, 1.3))
         _line(score, metrics, "score", EXECUTOR, marker="o", markersize=3.5)
-        score.axhline(1.0, color=CEILING, linewidth=1, linestyle="--")
-        score.annotate(
-            "ceiling", (1.0, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=CEILING
-        )
-        if floor_score is not None:
-            score.axhline(floor_score, color=FLOOR, linewidth=1, linestyle="--")
-            score.annotate(
-                "random actions",
-                (1.0, floor_score),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                color=_GREY,
-            )
-        score.set_title("Adaptation score on held-out tasks")
-        score.set_ylim(bottom=min(0.0, score.get_ylim()[0]), top=max(1.1, score.get_ylim()[1]))
+        if scored:
+            _level(score, 1.0, "ceiling", colour=CEILING, ink=CEILING)
+            score.set_ylim(bottom=min(0.0, score.get_ylim()[0]), top=max(1.1, score.get_ylim()[1]))
+        if floor is not None:
+            _level(score, floor, "random actions", colour=FLOOR, ink=_GREY)
+        what = "Adaptation score" if scored else "Return of the first executor episode"
+        score.set_title(f"{what} on held-out tasks")
         _line(accuracy, metrics, "encoder/accuracy", EXPLORER)
         if chance is not None:
             accuracy.axhline(chance, color=FLOOR, linewidth=1, linestyle="--")
@@ -241,6 +235,12 @@ def _line(axes: Axes, metrics: Sequence[Mapping[str, Any]], name: str, colour: s
     points = [(line["env_steps"], line[name]) for line in metrics if line.get(name) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.5, **style)
+
+
+def _level(axes: Axes, value: float, label: str, *, colour: str, ink: str) -> None:
+    """Draw a dashed line with its name at the right end."""
+    axes.axhline(value, color=colour, linewidth=1, linestyle="--")
+    axes.annotate(label, (1.0, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=ink)
 
 
 def _losses(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:

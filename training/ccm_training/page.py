@@ -130,21 +130,23 @@ def _adaptation_section(report: Report) -> str:
 
 def _learning_section(report: Report) -> str:
     ceiling, floor = report.scores["ceiling"], report.scores["floor"]
-    known = ceiling is not None and floor is not None
+    base = 0.0 if floor is None else min(floor, 0.0)
     picture = figures.learning_curve(
         report.metrics,
-        floor_score=(floor - min(floor, 0.0)) / (ceiling - min(floor, 0.0)) if known else None,
+        scored=ceiling is not None,
+        floor=floor if ceiling is None or floor is None else (floor - base) / (ceiling - base),
         chance=1.0 / report.config["meta_batch"] if report.config.get("meta_batch") else None,
     )
+    what = "return of the first executor episode" + ("" if ceiling is None else " as a share of the ceiling")
     tried = [line["score"] for line in report.metrics if line.get("score") is not None]
-    last = f"; the last of {len(tried)} scores is {tried[-1]:.3f}" if tried else ""
+    last = f"; the last of {len(tried)} is {tried[-1]:.3f}" if tried else ""
     return _section(
         "Learning curve",
-        "The score while training: return of the first executor episode as a share of the ceiling.",
+        f"While training: {what}.",
         _figure(
             picture,
-            f"Adaptation score, encoder accuracy and losses over {report.metrics[-1]['env_steps']:,} environment steps"
-            f" and {report.metrics[-1]['updates']:,} updates{last}.",
+            f"{what.capitalize()}, encoder accuracy and losses over {report.metrics[-1]['env_steps']:,} environment "
+            f"steps and {report.metrics[-1]['updates']:,} updates{last}.",
             "Environment steps include the explorer's. Losses are on a logarithmic scale.",
         ),
     )

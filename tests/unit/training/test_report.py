@@ -123,6 +123,28 @@ def test_what_is_not_known_is_left_out():
     assert len(read(page).images) == 1
 
 
+def test_without_a_ceiling_the_learning_curve_is_one_of_returns():
+    metrics = [line | {"score": -100.0 * line["score"]} for line in report().metrics if "score" in line]
+    scores = report().scores | {"adaptation_score": None, "interval": None, "ceiling": None, "floor": -300.0}
+    told = render_page(report(scores=scores, metrics=metrics, goals=None))
+    assert "share of the ceiling" not in told
+    assert "While training: return of the first executor episode." in told
+    assert len(read(told).images) == 3
+
+
+@pytest.mark.parametrize(("scored", "floor", "values"), [(True, 0.1, (0.0, 1.1)), (False, -300.0, (-300.0, -10.0))])
+def test_the_learning_curve_shows_its_levels_and_points(monkeypatch, scored, floor, values):
+    seen = []
+    monkeypatch.setattr(figures, "_svg", lambda figure: seen.append(figure.axes[0].get_ylim()))
+    lines = [{"env_steps": step, "updates": step, "score": value} for step, value in enumerate([-10.0, -20.0], 1)]
+    if scored:
+        lines = [line | {"score": line["score"] / -20.0} for line in lines]
+    figures.learning_curve(lines, scored=scored, floor=floor, chance=None)
+    low, high = seen[0]
+    assert low <= values[0]
+    assert values[1] <= high <= max(values[1], 0.0) + 50.0
+
+
 def test_beliefs_that_never_change_are_not_drawn():
     trials = report().trials._replace(latents=np.zeros((12, EPISODES, 5), np.float32))
     assert "Beliefs" not in render_page(report(trials=trials))
@@ -137,7 +159,7 @@ def test_text_cannot_become_markup():
 
 def test_metrics_of_a_method_without_an_encoder_are_drawn():
     lines = [{"iteration": 1, "env_steps": 10, "updates": 0}]
-    ET.fromstring(figures.learning_curve(lines, floor_score=None, chance=None))  # noqa: S314
+    ET.fromstring(figures.learning_curve(lines, scored=True, floor=None, chance=None))  # noqa: S314
 
 
 def test_methods_are_compared_over_seeds():
