@@ -7,7 +7,7 @@ import torch
 from ccm_runtime.errors import FamilyUnknownError
 from ccm_training.envs.registry import get_family, list_families
 
-FAMILIES = {family.name: family for family in list_families()}
+FAMILIES = {family.name: family for family in list_families() if "point-robot" in family.name}
 HARD = [name for name in FAMILIES if name.startswith("hard")]
 
 

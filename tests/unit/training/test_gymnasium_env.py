@@ -26,17 +26,25 @@ def test_the_ids_are_what_the_documentation_says():
         "sparse-point-robot": "ccm/SparsePointRobot-v0",
         "hard-point-robot": "ccm/HardPointRobot-v0",
         "hard-point-robot-aligned": "ccm/HardPointRobotAligned-v0",
+        "cheetah-sparse": "ccm/CheetahSparse-v0",
+        "cheetah-mass": "ccm/CheetahMass-v0",
+        "cheetah-mass-ood": "ccm/CheetahMassOod-v0",
+        "cheetah-vel": "ccm/CheetahVel-v0",
+        "cheetah-vel-ood": "ccm/CheetahVelOod-v0",
+        "walker-sparse": "ccm/WalkerSparse-v0",
+        "ant-mass": "ccm/AntMass-v0",
+        "humanoid-dir": "ccm/HumanoidDir-v0",
     }
 
 
-# The robot's position is unbounded in the family's spec, which the checker remarks on.
+# What a robot sees is unbounded in the family's spec, which the checker remarks on.
 @pytest.mark.filterwarnings("ignore:.*Box observation space m[ai][nx]imum value is -?infinit.*:UserWarning")
 @pytest.mark.parametrize("name", IDS)
 def test_gymnasium_accepts_every_family(name):
     check_env(make(name))
 
 
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", [name for name in IDS if "point-robot" in name])
 def test_one_environment_gives_the_numbers_of_the_batched_simulation(name):
     family, rng = get_family(name), np.random.default_rng(1)
     tasks = family.sample_tasks("test", 25, seed=3)
