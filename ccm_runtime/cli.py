@@ -335,6 +335,32 @@ def _warn(message: Warning | str, category: type[Warning], *where: object, **mor
     del category, where, more
     typer.echo(f"ccm: warning: {' '.join(str(message).split())}", err=True)
 
+bench = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app.add_typer(bench, name="bench", help="Measure on this machine.", short_help="Measure on this machine.")
+
+
+@bench.command(name="serve", short_help="Measure serving against its floor.")
+def bench_serve(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
+    ] = None,
+    clients: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of clients at once.")] = "1,16,64,256",
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="How often everything is measured.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.01, metavar="S", help="Length of each measurement.")] = 1.0,
+    quick: Annotated[bool, typer.Option("--quick", help="A few clients and moments: to see that it works.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a step against an empty call of the same gRPC library and against the bare networks, in one run.
+
+    A server, an empty server and the clients are a process each. Every round measures everything, every second one in
+    the opposite order; ratios are of the same round, figures are medians over rounds.
+    """
+    with needs("serve"):
+        from ccm_runtime.commands.bench import QUICK, bench_serve, plan_of
+
+        bench_serve(bundle, QUICK if quick else plan_of(clients, rounds, seconds), as_json=as_json)
+
+
 
 def _of_a_file(error: Exception) -> ConfigError | None:
     """What is wrong with the file or folder that an error of the operating system names, if it names one."""

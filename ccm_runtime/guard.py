@@ -83,7 +83,7 @@ class Guard:
             rows = [action if before is None else before for action, before in zip(proposed, previous, strict=True)]
             start = np.clip(np.array(rows), low, high)
             low, high = np.maximum(low, start - self.max_rate), np.minimum(high, start + self.max_rate)
-        within = (proposed >= low) & (proposed <= high)  # false where not a number
+        within = np.isfinite(proposed) & (proposed >= low) & (proposed <= high)
         fine: list[bool] = np.logical_and.reduce(within, axis=1).tolist()
         return [
             Guarded(action, ()) if kept else self.check(action, before, safe)

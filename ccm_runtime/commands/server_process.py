@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,14 @@ from ccm_runtime.errors import DeadlineError, ServerUnreachableError
 
 _ANNOUNCEMENT = "listening on "
 _STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A process that accepts calls at `address`, `HOST:PORT`."""
+
+    address: str
+    pid: int
 
 
 @contextmanager
@@ -27,12 +36,20 @@ def server_process(bundle: Path | None, start_limit_s: float = 60.0) -> Iterator
         ServerUnreachableError: It ended before it accepted calls; the message holds its last words.
         DeadlineError: It did not accept calls in time.
     """
-    command = [sys.executable, "-m", "ccm_runtime", "serve", *([] if bundle is None else [str(bundle)]), "--port", "0"]
+    named = [] if bundle is None else [str(bundle)]
+    with listening_process("ccm_runtime", "serve", *named, "--port", "0", start_limit_s=start_limit_s) as server:
+        yield server.address
+
+
+@contextmanager
+def listening_process(module: str, *flags: str, start_limit_s: float = 60.0) -> Iterator[Listening]:
+    """Run a module that says `listening on HOST:PORT`; stops it afterwards. Raises as `server_process` does."""
+    command = [sys.executable, "-m", module, *flags]
     process = subprocess.Popen(  # noqa: S603  # our own interpreter and package
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        yield _address(process, start_limit_s)
+        yield Listening(_address(process, start_limit_s), process.pid)
     finally:
         _stop(process)
 

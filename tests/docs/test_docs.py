@@ -53,7 +53,11 @@ def test_every_command_and_option_exists(page):
         if len(words) < 2 or words[0] != "ccm" or words[1].startswith(("-", "<", "[")):
             continue
         assert words[1] in commands, f"{page.name}: {line}"
-        known = {option for parameter in commands[words[1]].params for option in parameter.opts}
+        command = commands[words[1]]
+        if hasattr(command, "commands"):
+            assert words[2] in command.commands, f"{page.name}: {line}"
+            command = command.commands[words[2]]
+        known = {option for parameter in command.params for option in parameter.opts}
         given = {word.strip("[]").partition("=")[0] for word in words if word.strip("[").startswith("--")}
         assert given <= known, f"{page.name}: {line}"
 

@@ -56,3 +56,16 @@ def test_what_the_guard_let_pass_passes_again(guard, wanted):
     again = guard.check(first, first, first)
     np.testing.assert_array_equal(first, again.action)
     assert () == again.interventions
+
+
+@given(
+    guard=guards(),
+    rows=st.lists(st.tuples(vectors(anything), st.none() | vectors(finite)), min_size=1, max_size=6),
+)
+def test_many_actions_at_once_are_judged_as_each_alone(guard, rows):
+    proposed, previous = zip(*rows, strict=True)
+    together = guard.check_rows(np.array(proposed), previous, previous)
+    for guarded, action, before in zip(together, proposed, previous, strict=True):
+        alone = guard.check(action, before, before)
+        np.testing.assert_array_equal(alone.action, guarded.action)
+        assert alone.interventions == guarded.interventions

@@ -16,8 +16,9 @@ from ccm_runtime.errors import CcmError, SpecError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
-    "quickstart", "train", "evaluate", "export", "verify", "serve", "adapt", "hash", "families", "new-family",
-    "check-family", "doctor", "version",
+    "quickstart", "train", "evaluate", "export", "verify", "serve", "adapt", "record", "hash", "families", "new-family",
+    "check-family", "doctor", "bench serve",
+    "version",
 )  # fmt: skip
 
 
@@ -29,14 +30,14 @@ def golden(name):
 def test_help_is_as_it_was_agreed(command, monkeypatch, capsys):
     """Rewrite the golden files with CCM_UPDATE_GOLDEN=1 and review the difference."""
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(sys, "argv", ["ccm", *([command] if command else []), "--help"])
+    monkeypatch.setattr(sys, "argv", ["ccm", *command.split(), "--help"])
     with pytest.raises(SystemExit) as ended:
         cli.app(prog_name="ccm")
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     if os.environ.get("CCM_UPDATE_GOLDEN"):
-        (GOLDEN / f"{command or 'ccm'}.txt").write_text(shown, encoding="utf-8")
-    assert shown == golden(command or "ccm")
+        (GOLDEN / f"{command.replace(' ', '-') or 'ccm'}.txt").write_text(shown, encoding="utf-8")
+    assert shown == golden(command.replace(" ", "-") or "ccm")
 
 
 def test_every_setting_of_a_server_is_a_flag():
