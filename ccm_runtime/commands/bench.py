@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ccm_runtime.bundle import Bundle, load_bundle
 from ccm_runtime.commands.bench_floor import SERVICE as FLOOR
 from ccm_runtime.commands.bench_load import Empty, Script, Trial, load
 from ccm_runtime.commands.bench_results import (
+    DURABLE_STREAM,
     EMPTY_STREAM,
     EMPTY_UNARY,
     STEP_STREAM,
@@ -44,7 +46,8 @@ from ccm_runtime.errors import ConfigError
 from ccm_runtime.inference import OnnxPolicy
 
 _PACKAGES = ("ccm", "grpcio", "protobuf", "numpy", "onnxruntime", "uvloop")
-_KINDS = (EMPTY_STREAM, EMPTY_UNARY, STEP_STREAM, STEP_UNARY)
+_KINDS = (EMPTY_STREAM, EMPTY_UNARY, STEP_STREAM, STEP_UNARY, DURABLE_STREAM)
+_STREAMS = (EMPTY_STREAM, STEP_STREAM, DURABLE_STREAM)
 _BARE_CALLS = 200
 
 
@@ -106,16 +109,25 @@ def bench_serve(bundle: Path | None, plan: Plan, *, as_json: bool) -> None:
 
 
 def measure(folder: Path, bundle: Bundle, plan: Plan) -> Findings:
-    """Start both servers, each a process of its own, and go through every round; this process is the clients."""
+    """Start the servers, each a process of its own, and go through every round; this process is the clients."""
     findings, policy = Findings(), OnnxPolicy(bundle)
     most = str(4 * max(plan.clients))
     flags = ("--port", "0", "--drain-s", "0", "--log-level", "error", "--max-sessions", most)
     with ExitStack() as servers:
         ours = servers.enter_context(listening_process("ccm_runtime", "serve", str(folder), *flags))
         floor = servers.enter_context(listening_process("ccm_runtime.commands.bench_floor"))
+        store = ("--store", str(Path(servers.enter_context(TemporaryDirectory()), "sessions.sqlite")))
+        durable = servers.enter_context(listening_process("ccm_runtime", "serve", str(folder), *flags, *store))
+        of_kind = {
+            EMPTY_STREAM: floor,
+            EMPTY_UNARY: floor,
+            STEP_STREAM: ours,
+            STEP_UNARY: ours,
+            DURABLE_STREAM: durable,
+        }
         for number in range(plan.rounds):
             for case in plan.cases(number):
-                _measure_case(findings, case, ours if case.kind in {STEP_STREAM, STEP_UNARY} else floor, plan, policy)
+                _measure_case(findings, case, of_kind[case.kind], plan, policy)
             for clients in plan.clients:
                 findings.bare_us[clients].append(_bare_us(policy, clients))
     return findings
@@ -123,7 +135,6 @@ def measure(folder: Path, bundle: Bundle, plan: Plan) -> Findings:
 
 def _measure_case(findings: Findings, case: Case, server: Listening, plan: Plan, policy: OnnxPolicy) -> None:
     timings: list[tuple[float, float]] = []
-    stream = case.kind in {EMPTY_STREAM, STEP_STREAM}
     cpu_before: list[float | None] = []
 
     def started() -> None:
@@ -133,7 +144,7 @@ def _measure_case(findings: Findings, case: Case, server: Listening, plan: Plan,
     measured = load(
         server.address,
         [_script(case, policy, timings) for _ in range(case.clients)],
-        stream=stream,
+        stream=case.kind in _STREAMS,
         warm_s=plan.warm_s,
         seconds=plan.seconds,
         started=started,
@@ -149,7 +160,7 @@ def _measure_case(findings: Findings, case: Case, server: Listening, plan: Plan,
 def _script(case: Case, policy: OnnxPolicy, timings: list[tuple[float, float]]) -> Script:
     if case.kind in {EMPTY_STREAM, EMPTY_UNARY}:
         return Empty(f"/{FLOOR}/{'Stream' if case.kind == EMPTY_STREAM else 'Unary'}")
-    return Trial([0.0] * policy.observation.size, case.kind == STEP_STREAM, timings)
+    return Trial([0.0] * policy.observation.size, case.kind in _STREAMS, timings)
 
 
 def _bare_us(policy: OnnxPolicy, rows: int) -> float:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 EMPTY_STREAM, EMPTY_UNARY, STEP_STREAM, STEP_UNARY = "empty stream", "empty unary", "step stream", "step unary"
+DURABLE_STREAM = "durable stream"
 
 
 class Case(NamedTuple):
@@ -108,6 +109,11 @@ def targets(rounds: Rounds, bare_us: Mapping[int, Sequence[float]]) -> list[Targ
             Target("steps/s over the empty call's", 64, ratio(rounds, "per_s", many, empty), 0.75, at_most=False),
             Target("p99 over p50", 64, tail, 3.0),
         ]
+    for clients in (1, 64):
+        durable, held = Case(DURABLE_STREAM, clients), Case(STEP_STREAM, clients)
+        if durable in rounds:
+            cost = ratio(rounds, "per_s", durable, held)
+            found.append(Target("durable steps/s over steps/s", clients, cost, 0.9, at_most=False))
     return found
 
 

@@ -96,9 +96,8 @@ def test_the_command_measures_a_server_against_its_floor(tiny_bundle):
     finished = ccm("bench", "serve", tiny_bundle, "--quick", "--json")
     assert 0 == finished.returncode, finished.stderr
     found = json.loads(finished.stdout)
-    assert {"empty stream", "empty unary", "step stream", "step unary"} == set(found["cases"])
+    assert {"empty stream", "empty unary", "step stream", "step unary", "durable stream"} == set(found["cases"])
     assert {str(clients) for clients in QUICK.clients} == set(found["cases"]["step stream"])
     assert 0 < found["cases"]["step stream"]["1"]["p50_us"]["median"]
-    assert ["p50 over the empty stream call's", "p50 over empty call + onnxruntime"] == [
-        target["name"] for target in found["targets"]
-    ]
+    wanted = ["p50 over the empty stream call's", "p50 over empty call + onnxruntime", "durable steps/s over steps/s"]
+    assert wanted == [target["name"] for target in found["targets"]]
