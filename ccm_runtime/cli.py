@@ -209,7 +209,11 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Holds the token that every call must bear.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the token that every call must bear, or lines of TENANT:TOKEN."),
+    ] = None,
+    max_tenant_sessions: Annotated[
+        int | None, typer.Option(metavar="N", help="Most sessions of one tenant at a time (no limit of its own).")
     ] = None,
     metrics_port: Annotated[int | None, typer.Option(metavar="N", help="Port of Prometheus metrics (none).")] = None,
     max_batch: Annotated[
@@ -264,6 +268,29 @@ def adapt(
         run(server, access=access, family=family, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
 
 
+@app.command(short_help="Write a video of one trial.")
+def record(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to: a name that ends in .mp4 or .gif.")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN_DIR|BUNDLE]", help="A training run or a bundle (default: the embedded one)."),
+    ] = None,
+    family: FamilyName = None,
+    tasks: TaskSplit = Tasks.TEST,
+    task: Annotated[
+        str | None, typer.Option(metavar="A,B", help="This task, with commas between its entries (default: by seed).")
+    ] = None,
+    seed: Seed = 0,
+    fps: Annotated[int, typer.Option(min=1, max=50, metavar="N", help="Environment steps a second.")] = 20,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+) -> None:
+    """Write a video of one trial, the exploration episodes and then execution, with return and certainty drawn in."""
+    with needs("video"):
+        from ccm_runtime.commands.record import record as run
+
+        run(path, out, family=family, tasks=tasks, task=task, seed=seed, fps=fps, overwrite=force)
+
+
 @app.command(name="hash", short_help="SHA-256 of a run's parameters.")
 def hash_(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")]) -> None:
     """Print the SHA-256 of the last checkpoint's parameters; equal seeds give equal hashes."""
@@ -312,29 +339,6 @@ def doctor(as_json: AsJson = False) -> None:
     run(as_json=as_json)
 
 
-@app.command(short_help="Print the version.")
-def version() -> None:
-    """Print the version."""
-    from ccm_runtime import __version__
-
-    typer.echo(__version__)
-
-
-def main() -> None:
-    """Entry point of `ccm`: one line on standard error and an exit code for whatever goes wrong."""
-    warnings.showwarning = _warn
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would tell standard error of what we tell in a line
-    try:
-        app(prog_name="ccm")
-    except Exception as error:  # CCM_DEBUG=1 shows where it came from
-        sys.exit(_complain(_of_a_file(error) or error))
-
-
-def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
-    """A warning as one line; where it came from helps nobody who only uses the command."""
-    del category, where, more
-    typer.echo(f"ccm: warning: {' '.join(str(message).split())}", err=True)
-
 bench = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(bench, name="bench", help="Measure on this machine.", short_help="Measure on this machine.")
 
@@ -360,6 +364,29 @@ def bench_serve(
 
         bench_serve(bundle, QUICK if quick else plan_of(clients, rounds, seconds), as_json=as_json)
 
+
+@app.command(short_help="Print the version.")
+def version() -> None:
+    """Print the version."""
+    from ccm_runtime import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point of `ccm`: one line on standard error and an exit code for whatever goes wrong."""
+    warnings.showwarning = _warn
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would tell standard error of what we tell in a line
+    try:
+        app(prog_name="ccm")
+    except Exception as error:  # CCM_DEBUG=1 shows where it came from
+        sys.exit(_complain(_of_a_file(error) or error))
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    """A warning as one line; where it came from helps nobody who only uses the command."""
+    del category, where, more
+    typer.echo(f"ccm: warning: {' '.join(str(message).split())}", err=True)
 
 
 def _of_a_file(error: Exception) -> ConfigError | None:

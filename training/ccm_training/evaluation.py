@@ -9,15 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.errors import CheckpointMissingError, ConfigError
 from ccm_training.checkpoint import FOLDER, load_agent
 from ccm_training.envs.family import Family, Split
-from ccm_training.envs.registry import get_family, get_listed_family
 from ccm_training.experiment import task_features
-from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy
+from ccm_training.filming import Actor
+from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy, TorchPolicy
 from ccm_training.rollout import BatchPolicy, Trials, run_trials
 from ccm_training.scores import Evaluation, evaluation_of
+from ccm_training.trained_on import check_trained_on, family_of_bundle
 
 
 class ReportTrials(NamedTuple):
@@ -140,6 +142,17 @@ def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
     )
 
 
+def actor_of_run(run_dir: Path, family: str | None = None) -> Actor:
+    """A run's agent as a server would run it; see `find_actor`."""
+    opened = _open(run_dir, family)
+
+    def adapter(task: NDArray[np.float32]) -> Adapter:
+        policy = opened.policy_for(torch.from_numpy(task[None]))
+        return Adapter.of(TorchPolicy(policy, opened.family))
+
+    return Actor(opened.family, opened.method, adapter)
+
+
 class _Opened(NamedTuple):
     """A run or a bundle: its policy, its family, what trained it, and its usual number of tasks and their seed."""
 
@@ -162,8 +175,7 @@ def _open(path: Path, family: str | None) -> _Opened:
 
         bundle = load_bundle(path)
         name, method = bundle.manifest.family, bundle.manifest.provenance.method
-        _check_trained_on(path, name, family)
-        known = get_listed_family(name, origin=f"the bundle {path}") if family is None else get_family(family)
+        known = family_of_bundle(path, name, family)
         return _Opened(NumpyPolicy(OnnxPolicy(bundle)), known, method, num_tasks=100, seed=0)
     if not (path / FOLDER).is_dir():
         raise CheckpointMissingError(
@@ -171,7 +183,7 @@ def _open(path: Path, family: str | None) -> _Opened:
             "give what `ccm train` or `ccm export` wrote"
         )
     run = load_agent(path)
-    _check_trained_on(path, run.family.name, family)
+    check_trained_on(path, run.family.name, family)
     tasks = run.config.tasks
     if run.config.method == "random":
         generator = torch.Generator().manual_seed(run.config.seed)
@@ -179,11 +191,6 @@ def _open(path: Path, family: str | None) -> _Opened:
         random = RandomPolicy(low, high, run.adaptation, generator)
         return _Opened(random, run.family, "random", tasks.num_test, tasks.seed)
     return _Opened(AgentPolicy(run.agent, run.adaptation), run.family, run.config.method, tasks.num_test, tasks.seed)
-
-
-def _check_trained_on(path: Path, trained_on: str, family: str | None) -> None:
-    if family not in {None, trained_on}:
-        raise ConfigError(f"{path} was trained on {trained_on}; it cannot be evaluated on --family {family}")
 
 
 def _best_return(oracle: _Opened, opened: _Opened, tasks: Tensor) -> float:

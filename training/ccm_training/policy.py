@@ -1,15 +1,21 @@
-"""A trained agent as a policy: in torch for rollouts, and (by `NumpyPolicy`) any runtime policy in their place."""
+"""A trained agent as a policy: in torch for rollouts, and (by `NumpyPolicy`) any runtime policy in their place.
 
+`TorchPolicy` leads the other way: what the runtime would do with an agent that is not exported.
+"""
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ccm_runtime import policy as runtime
-from ccm_runtime.belief import Transitions
-from ccm_runtime.manifest import Adaptation
+from ccm_runtime.belief import Array, Folded, Transitions
+from ccm_runtime.manifest import Adaptation, BeliefSpec
 from ccm_training import belief as beliefs
 from ccm_training.agent import Agent
 from ccm_training.belief import Latent
+from ccm_training.envs.family import Family
 from ccm_training.replay import Rows
+from ccm_training.rollout import BatchPolicy
 
 
 class AgentPolicy:
@@ -124,3 +130,52 @@ class NumpyPolicy:
         after = torch.from_numpy(folded.belief)
         self._last = (after, Latent(torch.from_numpy(folded.latent_mean), torch.from_numpy(folded.latent_std)))
         return self._last
+
+
+class TorchPolicy:
+    """A policy of the torch rollout driven by the runtime.
+
+    Args:
+        policy: On the CPU.
+        family: Whose observations and actions it knows.
+    """
+
+    def __init__(self, policy: BatchPolicy, family: Family) -> None:
+        self.observation, self.action = family.observation, family.action
+        self.adaptation = policy.adaptation
+        self._policy = policy
+        initial = policy.initial_belief(1)[0]
+        self.belief = BeliefSpec(
+            kind="torch",
+            additive=False,
+            size=len(initial),
+            latent_size=policy.read(initial[None]).mean.shape[1],
+            initial=tuple(initial.tolist()),
+        )
+
+    @torch.no_grad()
+    def explore(self, observation: Array, belief: Array, noise: Array) -> Array:
+        """Explorer's actions, `[n, act]`."""
+        return _array(self._policy.explore(*(torch.from_numpy(part) for part in (observation, belief, noise))))
+
+    @torch.no_grad()
+    def execute(self, observation: Array, latent: Array, noise: Array) -> Array:
+        """Executor's actions, `[n, act]`."""
+        return _array(self._policy.execute(*(torch.from_numpy(part) for part in (observation, latent, noise))))
+
+    @torch.no_grad()
+    def fold(self, belief: Array, transitions: Transitions) -> Folded:
+        """Belief after the transitions, and what it says of the task."""
+        after = torch.from_numpy(belief)
+        valid = torch.from_numpy(transitions.valid)
+        fields = (transitions.observation, transitions.action, transitions.reward, transitions.next_observation)
+        for step in range(valid.shape[1]):
+            seen, action, reward, then = (torch.from_numpy(field[:, step]) for field in fields)
+            now = valid[:, step]
+            after = self._policy.fold(after, Rows(seen, action, reward, then, torch.zeros_like(now), now))
+        latent = self._policy.read(after)
+        return Folded(_array(after), _array(latent.mean), _array(latent.std))
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    return np.asarray(tensor.numpy(), np.float32)
