@@ -35,5 +35,6 @@ def tiny_experiment(method: str = "ccm", **changes) -> Experiment:
         for parameter in (*agent.encoder.parameters(), *agent.executor.actor.parameters()):
             parameter.mul_(1.5)
     experiment.counters.iteration = 3
+    experiment.counters.updates = 3 * experiment.config.updates_per_iteration
     experiment.counters.env_steps = 1234
     return experiment
