@@ -3,6 +3,7 @@
 Nothing here imports mujoco before a model is asked for: a client that only reads specs needs none.
 """
 
+import ctypes
 import os
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ccm_runtime.errors import DependencyMissingError
+from ccm_runtime.errors import ConfigError, DependencyMissingError
 from ccm_runtime.specs import BoxSpec
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Robot:
 
         Raises:
             DependencyMissingError: MuJoCo is not installed, or is too old.
+            ConfigError: The OpenGL that MUJOCO_GL names is not there.
         """
         return _compile(self.name)
 
@@ -103,15 +105,34 @@ class Robot:
 
 @lru_cache
 def _compile(name: str) -> "mujoco.MjModel":
-    if sys.platform == "linux" and "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo reads it once, when it is imported
+    _choose_opengl()
     try:
         import mujoco.batch  # noqa: PLC0415  (clients may have none)
     except ImportError as error:
         raise DependencyMissingError(
             f"the {name} robot needs MuJoCo 3.17 or newer ({error}): pip install 'ccm[train]'"
         ) from error
+    except Exception as error:  # each OpenGL binding has errors of its own
+        raise ConfigError(
+            f"MuJoCo cannot use MUJOCO_GL={os.environ.get('MUJOCO_GL')} here ({error}); unset it, or set "
+            "MUJOCO_GL=disabled to go without pictures"
+        ) from error
     return mujoco.MjModel.from_xml_path(str(MODELS / f"{name}.xml"))
+
+
+def _choose_opengl() -> None:
+    """Let MuJoCo draw without a screen where it can, and do without where it cannot.
+
+    It reads the variable once, when it is imported, and cannot even be imported if the library that it names is not
+    there.
+    """
+    if sys.platform == "linux" and not {"DISPLAY", "MUJOCO_GL"} & set(os.environ):
+        try:
+            ctypes.CDLL("libEGL.so.1")
+        except OSError:
+            os.environ["MUJOCO_GL"] = "disabled"
+        else:
+            os.environ["MUJOCO_GL"] = "egl"
 
 
 _CHEETAH_JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
