@@ -75,13 +75,15 @@ def evaluate(
     )
 
 
-def trials_of(policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0) -> Trials:
-    """One deterministic trial on each task."""
+def trials_of(
+    policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0, *, episodes: int | None = None
+) -> Trials:
+    """One deterministic trial on each task; `episodes`: instead of as many as the policy's trials have."""
     generator = torch.Generator(tasks.device).manual_seed(seed)
     return run_trials(
         family.make(tasks, seed),
         policy,
-        episodes=policy.adaptation.episodes,
+        episodes=episodes or policy.adaptation.episodes,
         noise=None,
         generator=generator,
     )
@@ -194,10 +196,12 @@ def _open(path: Path, family: str | None) -> _Opened:
 
 
 def _best_return(oracle: _Opened, opened: _Opened, tasks: Tensor) -> float:
-    """Mean return of an oracle's first episode on these tasks."""
+    """Mean return of an oracle on these tasks, in the episode that is scored: it then begins where that one does."""
     if oracle.method != "oracle" or oracle.family.name != opened.family.name:
         raise ConfigError(
             f"--ceiling: expected a run of method oracle on {opened.family.name}, got one of method {oracle.method} on "
             f"{oracle.family.name}"
         )
-    return float(trials_of(oracle.policy_for(tasks), oracle.family, tasks, opened.seed).returns[:, 0].mean())
+    scored = min(opened.policy.adaptation.explore_episodes, opened.policy.adaptation.episodes - 1)
+    trials = trials_of(oracle.policy_for(tasks), oracle.family, tasks, opened.seed, episodes=scored + 1)
+    return float(trials.returns[:, scored].mean())

@@ -1,0 +1,150 @@
+import sys
+
+import pytest
+
+from ccm_runtime.errors import CcmError, FamilyError, FamilyUnknownError
+from ccm_training.envs.registry import get_family, get_listed_family, list_families
+
+GOOD = """
+from ccm_runtime.specs import BoxSpec
+from ccm_training.envs.point_robot import SparsePointRobot
+
+class Robots(SparsePointRobot):
+    pass
+
+class Longer(Robots):
+    def __init__(self, horizon):
+        super().__init__(horizon=horizon)
+
+longer = Longer(50)
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a module into the working directory; it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in {"", str(tmp_path)}])
+    before = set(sys.modules)
+
+    def module(text, name="robots_of_mine.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    yield module
+    for name in set(sys.modules) - before:
+        if "of_mine" in name:
+            del sys.modules[name]
+
+
+def refused(name, kind=FamilyError):
+    with pytest.raises(CcmError) as error:
+        get_family(name)
+    assert type(error.value) is kind
+    return str(error.value)
+
+
+def test_a_class_in_the_working_directory_is_a_family(write):
+    write(GOOD)
+    family = get_family("robots_of_mine:Robots")
+    assert (family.name, family.horizon) == ("robots_of_mine:Robots", 20)
+    assert family.sample_tasks("train", 3, 0).shape == (3, 1)
+    assert family.simulate(family.sample_tasks("train", 3, 0)).num_envs == 3
+
+
+def test_an_object_is_a_family_too_under_the_name_that_it_was_given(write):
+    write(GOOD, "package_of_mine/robots.py")
+    write("", "package_of_mine/__init__.py")
+    family = get_family("package_of_mine.robots:longer")
+    assert (family.name, family.horizon) == ("package_of_mine.robots:longer", 50)
+
+
+def test_families_of_ours_are_listed_and_those_of_users_are_not(write):
+    write(GOOD)
+    before = list_families()
+    get_family("robots_of_mine:Robots")
+    assert before == list_families()
+
+
+@pytest.mark.parametrize("name", [":Robots", "robots:", "a b:C", "a:b:c", "a..b:C", "../robots:Robots", "a.py:b-c"])
+def test_what_cannot_name_a_family_is_refused(write, name):
+    assert refused(name, FamilyUnknownError) == (
+        f"family {name!r}: expected package.module:Family, for instance pendulums:Pendulums"
+    )
+
+
+def test_a_missing_module_is_told_with_where_it_was_looked_for(write, tmp_path):
+    assert refused("lost_of_mine.robots:Robots", FamilyUnknownError) == (
+        f"family 'lost_of_mine.robots:Robots': no module 'lost_of_mine' in {tmp_path} or among the installed packages; "
+        "run the command in the folder that holds lost_of_mine.py, or install its package"
+    )
+
+
+def test_a_missing_attribute_is_told_with_the_nearest_name(write, tmp_path):
+    write(GOOD)
+    assert refused("robots_of_mine:Robot", FamilyUnknownError) == (
+        f"family 'robots_of_mine:Robot': {tmp_path / 'robots_of_mine.py'} has no 'Robot' (did you mean 'Robots'?)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("x = 1\ny = x / 0", "2: ZeroDivisionError: division by zero"),
+        ("import lost_of_mine", "1: ModuleNotFoundError: No module named 'lost_of_mine'"),
+        ("def (", "SyntaxError: "),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_with_the_cause(write, text, cause):
+    write(text)
+    told = refused("robots_of_mine:Robots")
+    assert told.startswith("family 'robots_of_mine:Robots': importing robots_of_mine failed")
+    assert cause in told
+
+
+def test_what_is_no_family_is_told_what_it_lacks(write):
+    write("class Robots:\n    horizon = 3\n    def simulate(self, tasks, seed=0): ...")
+    assert refused("robots_of_mine:Robots") == (
+        "family 'robots_of_mine:Robots': Robots is no family, it lacks task, observation, action, explore_episodes, "
+        "sample_tasks, task_features, make, ceiling; subclass ccm_training.envs.gymnasium_family.GymnasiumFamily, or "
+        "see ccm_training.envs.family.Family"
+    )
+
+
+def test_a_class_that_wants_arguments_is_refused(write):
+    write(GOOD)
+    assert "it must be made without arguments: " in refused("robots_of_mine:Longer")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("horizon = 'long'", "its horizon is 'long'; expected builtins.int"),
+        ("task = None", "its task is None; expected ccm_runtime.specs.BoxSpec"),
+        ("observation = property(lambda self: 1 / 0)", "its observation failed: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_attribute_of_the_wrong_kind_is_told(write, change, words):
+    write(f"{GOOD}\nclass Wrong(Robots):\n    {change}\n    def __init__(self): pass\n")
+    assert words in refused("robots_of_mine:Wrong")
+
+
+MARKED = "import pathlib\npathlib.Path('imported').touch()\n" + GOOD
+
+
+def test_nothing_is_imported_because_a_bundle_or_a_server_says_so(write, tmp_path):
+    write(MARKED)
+    with pytest.raises(FamilyUnknownError) as error:
+        get_listed_family("robots_of_mine:Robots", origin="the server")
+    assert str(error.value) == (
+        "the server names the family 'robots_of_mine:Robots', which is not part of ccm and is not imported unasked; "
+        "if you have it and trust it, add --family robots_of_mine:Robots"
+    )
+    assert not (tmp_path / "imported").exists()
+    get_family("robots_of_mine:Robots")
+    assert (tmp_path / "imported").exists()
+
+
+def test_ours_need_not_be_named():
+    assert get_listed_family("sparse-point-robot", origin="the server").name == "sparse-point-robot"
