@@ -35,7 +35,8 @@ class ServerConfig(BaseModel):
         drain_s: How long a shutdown waits for episodes to end.
         tls_cert: Certificate chain, PEM.
         tls_key: Its private key, PEM.
-        token_file: File with the token that every call must bear.
+        token_file: File with the token that every call must bear, or with one `TENANT:TOKEN` a line.
+        max_tenant_sessions: Most sessions of one tenant at a time; `None`: `max_sessions`.
         metrics_port: Port of the Prometheus metrics; `None`: none.
         log_level: What is logged, on standard error.
     """
@@ -62,6 +63,7 @@ class ServerConfig(BaseModel):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     token_file: Path | None = None
+    max_tenant_sessions: int | None = Field(default=None, ge=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

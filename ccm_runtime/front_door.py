@@ -1,6 +1,5 @@
 """What every call passes before it reaches its handler: the token, and a decoder that does not fall over."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -10,6 +9,7 @@ from google.protobuf.message import DecodeError
 from ccm_runtime import statuses
 from ccm_runtime.errors import UnauthenticatedError
 from ccm_runtime.service import Malformed
+from ccm_runtime.tenants import TENANT, Tokens
 
 _PROBES = "/grpc.health.v1.Health/"
 _OURS = "/ccm_runtime.v1."
@@ -18,10 +18,10 @@ Details = grpc.HandlerCallDetails
 
 
 class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Refuses calls without the server's token; health probes need none."""
+    """Refuses calls without a token of the server's, and notes whose call it is; health probes need none."""
 
-    def __init__(self, token: str | None) -> None:
-        self._expected = None if token is None else f"Bearer {token}".encode()
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = tokens
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], details: Details
@@ -35,11 +35,12 @@ class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         return _tolerant(handler) if details.method.startswith(_OURS) else handler
 
     def _admits(self, details: Details) -> bool:
-        if self._expected is None or details.method.startswith(_PROBES):
+        if self._tokens is None or details.method.startswith(_PROBES):
             return True
         given = dict(details.invocation_metadata or ()).get("authorization", "")
-        raw = given if isinstance(given, bytes) else str(given).encode()
-        return hmac.compare_digest(raw, self._expected)
+        tenant = self._tokens.tenant_of(given if isinstance(given, bytes) else str(given).encode())
+        TENANT.set(tenant or "")
+        return tenant is not None
 
 
 def _tolerant(handler: Any) -> Handler:

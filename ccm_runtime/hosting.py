@@ -108,8 +108,8 @@ class Hosting:
         except StoreUnavailableError as error:
             self.log.error("sessions not saved", why=str(error), num_sessions=len(self.table))  # noqa: TRY400
 
-    async def open(self, options: SessionOptions) -> Opened:
-        """Begin a trial, or return the one that was begun under the same idempotency key; durable once it returns.
+    async def open(self, options: SessionOptions, tenant: str = "") -> Opened:
+        """Begin a tenant's trial, or return the one begun under the same idempotency key; durable once it returns.
 
         Raises:
             ServerUnreachableError: The server is shutting down.
@@ -126,8 +126,8 @@ class Hosting:
         if len(options.idempotency_key) > MAX_KEY_LENGTH:
             raise SpecError(f"idempotency_key: expected at most {MAX_KEY_LENGTH} characters")
         self._check_expectations(options)
-        known = self.table.find_key(options.idempotency_key) if options.idempotency_key else None
-        session = self.table.keep(known) if known else self._begin(options)
+        known = self.table.find_key(options.idempotency_key, tenant) if options.idempotency_key else None
+        session = self.table.keep(known) if known else self._begin(options, tenant)
         await self._settle()
         return self._opened(session)
 
@@ -194,14 +194,14 @@ class Hosting:
             on_failure=config.store_failure,
         )
 
-    def _begin(self, options: SessionOptions) -> Session:
+    def _begin(self, options: SessionOptions, tenant: str) -> Session:
         memory = self.adapter.start(
             seed=options.seed,
             stochastic=options.stochastic,
             explore_episodes=options.explore_episodes,
             belief=None if options.context is None else self.own(options.context),
         )
-        session = self.table.open(memory, options.idempotency_key)
+        session = self.table.open(memory, options.idempotency_key, tenant)
         self.metrics.num_opened += 1
         self.log.info("session opened", session_id=session.session_id, num_sessions=len(self.table))
         return session

@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.config import ServerConfig, read_file, read_pem
+from ccm_runtime.config import ServerConfig, read_pem
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.event_loop import run as run_loop
 from ccm_runtime.front_door import FrontDoor
@@ -23,6 +23,7 @@ from ccm_runtime.log import logger
 from ccm_runtime.metrics import expose
 from ccm_runtime.service import Service
 from ccm_runtime.session import SessionTable
+from ccm_runtime.tenants import Tokens
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
 
@@ -44,11 +45,14 @@ class Server:
 
     def __init__(self, served: ServedAgent, config: ServerConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
-        self.hosting = Hosting(served, SessionTable(config.max_sessions, config.idle_limit_s, clock), config)
+        table = SessionTable(
+            config.max_sessions, config.idle_limit_s, clock, max_tenant_sessions=config.max_tenant_sessions
+        )
+        self.hosting = Hosting(served, table, config)
         self.port = 0
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
         self._server = grpc.aio.server(
-            interceptors=(FrontDoor(_token(config)),),
+            interceptors=(FrontDoor(None if config.token_file is None else Tokens.read(config.token_file)),),
             options=(
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),
@@ -187,13 +191,3 @@ async def _serve(served: ServedAgent, config: ServerConfig, device: str) -> None
     settled = await server.drain()
     await server.stop()
     log.info("stopped", drained=settled)
-
-
-def _token(config: ServerConfig) -> str | None:
-    """Return the token that calls must bear, if any."""
-    if config.token_file is None:
-        return None
-    token = read_file(config.token_file).decode(errors="replace").strip()
-    if len(token) < 16:
-        raise ConfigError(f"{config.token_file} holds a token of {len(token)} characters; expected 16 or more")
-    return token

@@ -15,6 +15,7 @@ from ccm_runtime.errors import SessionUnknownError, SpecError
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.messages import Opened
 from ccm_runtime.stateless import act, encode
+from ccm_runtime.tenants import TENANT
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationServicer
 
@@ -96,16 +97,18 @@ class Service(AdaptationServicer):
     @_answering
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Call) -> pb.OpenSessionResponse:
         """Begin a trial."""
-        return wire.opened_to_proto(await self._hosting.open(wire.options_from_proto(request)))
+        return wire.opened_to_proto(await self._hosting.open(wire.options_from_proto(request), TENANT.get()))
 
     @_answering
     async def Step(self, request: pb.StepRequest, context: Call) -> pb.StepResponse:
         """Take one event of a session."""
+        self._hosting.table.check_tenant(request.session_id, TENANT.get())
         return pb.StepResponse(answer=await self._step(request.session_id, request.token, request.event))
 
     @_answering
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Call) -> pb.CloseSessionResponse:
         """End a trial."""
+        self._hosting.table.check_tenant(request.session_id, TENANT.get())
         return wire.closed_to_proto(self._hosting.close(request.session_id, request.token))
 
     @_answering
@@ -154,8 +157,9 @@ class Service(AdaptationServicer):
         request = await self._read(context)
         kind = None if request is EOF else request.WhichOneof("kind")
         if kind == "open":
-            opened = await self._hosting.open(wire.options_from_proto(request.open))
+            opened = await self._hosting.open(wire.options_from_proto(request.open), TENANT.get())
         elif kind == "resume":
+            self._hosting.table.check_tenant(request.resume.session_id, TENANT.get())
             opened = self._hosting.resume(request.resume.session_id, request.resume.token)
         else:
             raise SpecError(f"a stream begins with open or resume, got {kind or 'nothing'}")

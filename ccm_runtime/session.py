@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,7 +70,7 @@ class Journal(Protocol):
 
 
 class SessionTable:
-    """All sessions of a server, at most `max_sessions`, each until it is idle for `idle_limit_s`.
+    """All sessions of a server, at most `max_sessions` (of a tenant, `max_tenant_sessions`), each until it is idle.
 
     A token is derived from the table's secret and the session's name, so no token is stored.
 
@@ -84,15 +84,18 @@ class SessionTable:
         idle_limit_s: float,
         clock: Callable[[], float] = time.monotonic,
         secret: bytes | None = None,
+        max_tenant_sessions: int | None = None,
     ) -> None:
         self.journal: Journal | None = None
         self.max_sessions = max_sessions
+        self.max_tenant_sessions = max_sessions if max_tenant_sessions is None else max_tenant_sessions
         self.idle_limit_s = idle_limit_s
         self._clock = clock
         self._secret = secrets.token_bytes(32) if secret is None else secret
         self._sessions: OrderedDict[str, Session] = OrderedDict()  # the longest idle one first
         self._last_used_s: dict[str, float] = {}
-        self._by_key: dict[str, str] = {}
+        self._by_key: dict[tuple[str, str], str] = {}
+        self._num_of: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -104,17 +107,17 @@ class SessionTable:
         """Return the token that proves the ownership of a session."""
         return hmac.new(self._secret, session_id.encode(), hashlib.sha256).hexdigest()
 
-    def find_key(self, idempotency_key: str) -> Session | None:
-        """Return the session that was opened under a key, if there still is one."""
+    def find_key(self, idempotency_key: str, tenant: str = "") -> Session | None:
+        """Return the session that a tenant opened under a key, if there still is one."""
         self.expire()
-        session_id = self._by_key.get(idempotency_key)
+        session_id = self._by_key.get((tenant, idempotency_key))
         return None if session_id is None else self._sessions[session_id]
 
-    def open(self, memory: Memory, idempotency_key: str = "") -> Session:
+    def open(self, memory: Memory, idempotency_key: str = "", tenant: str = "") -> Session:
         """Return a new session.
 
         Raises:
-            SessionLimitError: The table is full.
+            SessionLimitError: The table is full, or the tenant's share of it.
         """
         self.expire()
         if len(self._sessions) >= self.max_sessions:
@@ -122,10 +125,20 @@ class SessionTable:
                 f"the server already holds its maximum of {self.max_sessions} sessions; close one, "
                 "or raise --max-sessions"
             )
-        session = Session(secrets.token_hex(8), memory, idempotency_key=idempotency_key)
-        if idempotency_key:
-            self._by_key[idempotency_key] = session.session_id
+        if self._num_of[tenant] >= self.max_tenant_sessions:
+            raise SessionLimitError(
+                f"this tenant already holds its maximum of {self.max_tenant_sessions} sessions; close one, "
+                "or raise --max-tenant-sessions"
+            )
+        session = Session(secrets.token_hex(8), memory, idempotency_key=idempotency_key, tenant=tenant)
+        self._count(session)
         return self.keep(session)
+
+    def check_tenant(self, session_id: str, tenant: str) -> None:
+        """Refuse another tenant's session as if there were none (SessionUnknownError)."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.tenant != tenant:
+            raise self._unknown()
 
     def get(self, session_id: str, token: str) -> Session:
         """Return a session to its owner.
@@ -138,10 +151,7 @@ class SessionTable:
         # Compare in any case, so that the answer takes as long for a name that is not there.
         owns = hmac.compare_digest(self.token(session_id).encode(), token.encode())
         if session is None or not owns:
-            raise SessionUnknownError(
-                "no such session: it was closed, was idle for longer than "
-                f"{self.idle_limit_s:g} s, or the token is another session's; open a new one"
-            )
+            raise self._unknown()
         return session
 
     def keep(self, session: Session) -> Session:
@@ -159,8 +169,7 @@ class SessionTable:
         for session in sessions:
             self._sessions[session.session_id] = session
             self._last_used_s[session.session_id] = self._clock()
-            if session.idempotency_key:
-                self._by_key[session.idempotency_key] = session.session_id
+            self._count(session)
 
     def close(self, session_id: str, token: str) -> Session | None:
         """Remove a session and return it; `None` if it is gone already.
@@ -190,4 +199,18 @@ class SessionTable:
         if self.journal is not None:
             self.journal.removed(session.session_id)
         del self._sessions[session.session_id], self._last_used_s[session.session_id]
-        self._by_key.pop(session.idempotency_key, None)
+        self._by_key.pop((session.tenant, session.idempotency_key), None)
+        self._num_of[session.tenant] -= 1
+        if not self._num_of[session.tenant]:
+            del self._num_of[session.tenant]
+
+    def _count(self, session: Session) -> None:
+        self._num_of[session.tenant] += 1
+        if session.idempotency_key:
+            self._by_key[session.tenant, session.idempotency_key] = session.session_id
+
+    def _unknown(self) -> SessionUnknownError:
+        return SessionUnknownError(
+            "no such session: it was closed, was idle for longer than "
+            f"{self.idle_limit_s:g} s, or the token is another session's; open a new one"
+        )

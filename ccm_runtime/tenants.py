@@ -1,0 +1,53 @@
+"""Who may call: bearer tokens, and the tenant that each belongs to."""
+
+import hmac
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ccm_runtime.config import read_file
+from ccm_runtime.errors import ConfigError
+
+MIN_TOKEN_LENGTH = 16
+TENANT: ContextVar[str] = ContextVar("tenant", default="")
+"""Whose call this is; empty where the server knows one tenant."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Tokens:
+    """The tokens of a server, each with its tenant."""
+
+    entries: tuple[tuple[bytes, str], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file with a token, or with one `tenant:token` a line; a tenant may have several.
+
+        Raises:
+            ConfigError: It cannot be read, or holds no token, a short one, or one twice. No token is in the message.
+        """
+        lines = [line.strip() for line in read_file(path).decode(errors="replace").splitlines() if line.strip()]
+        entries = tuple(_entry(path, number, line) for number, line in enumerate(lines, 1))
+        if not entries:
+            raise ConfigError(f"{path} holds no token; expected one, or lines of TENANT:TOKEN")
+        if len(entries) > 1 and not all(tenant for _, tenant in entries):
+            raise ConfigError(f"{path} holds several tokens, and not all name their tenant; expected TENANT:TOKEN")
+        if len({token for token, _ in entries}) < len(entries):
+            raise ConfigError(f"{path} holds a token twice")
+        return cls(entries)
+
+    def tenant_of(self, authorization: bytes) -> str | None:
+        """Return whose `Bearer TOKEN` it is, or `None`; it takes as long for every token, right or wrong."""
+        found = None
+        for token, tenant in self.entries:
+            if hmac.compare_digest(b"Bearer " + token, authorization):
+                found = tenant
+        return found
+
+
+def _entry(path: Path, number: int, line: str) -> tuple[bytes, str]:
+    tenant, _, token = line.rpartition(":")
+    if len(token) < MIN_TOKEN_LENGTH:
+        raise ConfigError(f"{path}, token {number}, has {len(token)} characters; expected {MIN_TOKEN_LENGTH} or more")
+    return token.encode(), tenant

@@ -1,0 +1,124 @@
+"""Laws of tokens and tenants, over a real server."""
+
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+
+from ccm_runtime import statuses
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.errors import ConfigError
+from ccm_runtime.tenants import Tokens
+from ccm_runtime.testing import ScriptedPolicy, serving
+from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
+
+LIMIT_S = 20.0
+MINE, YOURS = "mine-is-a-long-secret", "yours-is-a-long-secret"
+FILE = f"me:{MINE}\n\nyou:{YOURS}\nyou:{YOURS}-2\n"
+
+
+def bearing(token):
+    return (("authorization", f"Bearer {token}"),)
+
+
+@asynccontextmanager
+async def stub_of(tmp_path, tokens=FILE, **settings):
+    (tmp_path / "tokens").write_text(tokens)
+    config = ServerConfig(port=0, log_level="error", token_file=tmp_path / "tokens", **settings)
+    async with serving(ScriptedPolicy(), config) as address, grpc.aio.insecure_channel(address) as channel:
+        yield AdaptationStub(channel)
+
+
+async def refused(call):
+    """Return the status and the kind of error of a refused call."""
+    with pytest.raises(grpc.RpcError) as error:
+        await call
+    rpc = error.value
+    back = statuses.error_from_rpc(rpc.code(), rpc.details(), list(rpc.trailing_metadata() or ()))
+    for secret in (MINE, YOURS):
+        assert secret not in rpc.details()
+    return rpc.code(), type(back).__name__
+
+
+def opening(stub, token, **options):
+    return stub.OpenSession(pb.OpenSessionRequest(**options), metadata=bearing(token), timeout=LIMIT_S)
+
+
+def begin(opened):
+    event = pb.Event(sequence=1, begin_episode=pb.BeginEpisode(observation=[0.5, 0.5]))
+    return pb.StepRequest(session_id=opened.session_id, token=opened.token, event=event)
+
+
+@pytest.mark.parametrize(
+    "given", [(), bearing("guess"), bearing(MINE[:-1]), bearing(MINE + "x"), bearing("me:" + MINE)]
+)
+async def test_without_one_of_the_tokens_every_call_is_refused(tmp_path, given):
+    async with stub_of(tmp_path) as stub:
+        call = stub.OpenSession(pb.OpenSessionRequest(), metadata=given, timeout=LIMIT_S)
+        assert (grpc.StatusCode.UNAUTHENTICATED, "UnauthenticatedError") == await refused(call)
+
+
+async def test_another_tenants_session_is_none_even_with_its_token(tmp_path):
+    async with stub_of(tmp_path) as stub:
+        opened = await opening(stub, MINE)
+        nothing = (grpc.StatusCode.NOT_FOUND, "SessionUnknownError")
+        assert nothing == await refused(stub.Step(begin(opened), metadata=bearing(YOURS), timeout=LIMIT_S))
+        close = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
+        assert nothing == await refused(stub.CloseSession(close, metadata=bearing(YOURS), timeout=LIMIT_S))
+        stream = stub.Session(metadata=bearing(YOURS), timeout=LIMIT_S)
+        resume = pb.ResumeSession(session_id=opened.session_id, token=opened.token)
+        await stream.write(pb.SessionRequest(resume=resume))
+        assert nothing == await refused(stream.read())
+        assert 1 == (await stub.Step(begin(opened), metadata=bearing(MINE), timeout=LIMIT_S)).answer.sequence
+
+
+async def test_every_token_of_a_tenant_reaches_its_sessions(tmp_path):
+    async with stub_of(tmp_path) as stub:
+        opened = await opening(stub, YOURS)
+        assert 1 == (await stub.Step(begin(opened), metadata=bearing(YOURS + "-2"), timeout=LIMIT_S)).answer.sequence
+
+
+async def test_one_key_is_one_session_for_each_tenant(tmp_path):
+    async with stub_of(tmp_path) as stub:
+        mine, again, yours = [await opening(stub, t, idempotency_key="k") for t in (MINE, MINE, YOURS)]
+    assert mine.session_id == again.session_id != yours.session_id
+
+
+async def test_a_tenants_sessions_are_bounded_and_leave_room_for_others(tmp_path):
+    async with stub_of(tmp_path, max_tenant_sessions=2) as stub:
+        first = await opening(stub, MINE)
+        await opening(stub, MINE)
+        assert (grpc.StatusCode.RESOURCE_EXHAUSTED, "SessionLimitError") == await refused(opening(stub, MINE))
+        await opening(stub, YOURS)
+        close = pb.CloseSessionRequest(session_id=first.session_id, token=first.token)
+        await stub.CloseSession(close, metadata=bearing(MINE), timeout=LIMIT_S)
+        await opening(stub, MINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no token"),
+        ("short", "token 1, has 5 characters"),
+        (f"{MINE}\nyou:{YOURS}", "not all name their tenant"),
+        (f"me:{MINE}\nyou:{MINE}", "a token twice"),
+    ],
+)
+def test_a_file_of_tokens_that_is_wrong_is_refused_without_a_token_in_the_message(tmp_path, text, message):
+    (tmp_path / "tokens").write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        Tokens.read(tmp_path / "tokens")
+    assert MINE not in str(error.value)
+
+
+def test_a_token_is_compared_with_every_entry_in_constant_time(tmp_path, monkeypatch):
+    (tmp_path / "tokens").write_text(FILE)
+    compared = []
+    monkeypatch.setattr("hmac.compare_digest", lambda ours, given: compared.append(ours) or ours == given)
+    tokens = Tokens.read(tmp_path / "tokens")
+    for given, tenant in ((MINE, "me"), (YOURS, "you"), ("guess", None)):
+        compared.clear()
+        assert tenant == tokens.tenant_of(f"Bearer {given}".encode())
+        assert 3 == len(compared)
+    assert MINE not in repr(tokens)
