@@ -208,6 +208,9 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Serve only clients with a certificate of these, PEM.")
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Holds the token that every call must bear, or lines of TENANT:TOKEN."),

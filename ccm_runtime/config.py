@@ -34,7 +34,8 @@ class ServerConfig(BaseModel):
         store_commit_ms: Changes are written in groups, at most this long after they were made.
         drain_s: How long a shutdown waits for episodes to end.
         tls_cert: Certificate chain, PEM.
-        tls_key: Its private key, PEM.
+        tls_key: Its private key, PEM; both are read again when they change.
+        tls_client_ca: Certificates, PEM; only clients that show one of theirs are served. `None`: any client.
         token_file: File with the token that every call must bear, or with one `TENANT:TOKEN` a line.
         max_tenant_sessions: Most sessions of one tenant at a time; `None`: `max_sessions`.
         metrics_port: Port of the Prometheus metrics; `None`: none.
@@ -62,6 +63,7 @@ class ServerConfig(BaseModel):
     drain_s: float = Field(default=10.0, ge=0)
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     token_file: Path | None = None
     max_tenant_sessions: int | None = Field(default=None, ge=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
@@ -71,6 +73,8 @@ class ServerConfig(BaseModel):
     def _safe_to_bind(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together; set both or neither")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
         if not is_loopback(self.host) and (self.tls_cert is None or self.token_file is None):
             raise ValueError(
                 f"host {self.host} can be reached from other machines; that needs --tls-cert, --tls-key and "

@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.config import ServerConfig, read_pem
+from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.event_loop import run as run_loop
 from ccm_runtime.front_door import FrontDoor
@@ -24,6 +24,7 @@ from ccm_runtime.metrics import expose
 from ccm_runtime.service import Service
 from ccm_runtime.session import SessionTable
 from ccm_runtime.tenants import Tokens
+from ccm_runtime.tls import server_credentials
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
 
@@ -117,10 +118,10 @@ class Server:
     def _bind(self) -> int:
         address = self._config.address(self._config.port)
         try:
-            if self._config.tls_cert is None or self._config.tls_key is None:
+            credentials = server_credentials(self._config, self.hosting.log)
+            if credentials is None:
                 return self._server.add_insecure_port(address)
-            pair = (read_pem(self._config.tls_key, "PRIVATE KEY"), read_pem(self._config.tls_cert, "CERTIFICATE"))
-            return self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            return self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             key = ", and do --tls-cert and --tls-key belong together" if self._config.tls_key else ""
             raise ConfigError(
