@@ -7,6 +7,7 @@ import torch
 
 from ccm_training.policy import AgentPolicy
 from ccm_training.replay import Rows
+from ccm_training.rollout import Noise
 
 CAPACITY = 20_000
 
@@ -17,12 +18,14 @@ class OneByOne:
     Args:
         env: One of Gymnasium's.
         policy: Who acts.
+        noise: Keeps trials different; as in batched collection, but for one simulation.
         episodes: Of a trial; the first with the explorer.
         horizon: Steps of an episode.
     """
 
-    def __init__(self, env: Any, policy: AgentPolicy, *, episodes: int, horizon: int) -> None:
-        self._env, self._policy, self._episodes, self._horizon = env, policy, episodes, horizon
+    def __init__(self, env: Any, policy: AgentPolicy, noise: Noise, *, episodes: int, horizon: int) -> None:
+        self._env, self._policy, self._noise = env, policy, noise
+        self._episodes, self._horizon = episodes, horizon
         observation, action = env.observation_space.shape[0], env.action_space.shape[0]
         self._store = Rows(*(np.zeros((CAPACITY, size)) for size in (observation, action, 1, observation, 1, 1)))
         self._written = 0
@@ -33,14 +36,15 @@ class OneByOne:
         belief = self._policy.initial_belief(1)
         for episode in range(self._episodes):
             seen, _ = self._env.reset()
+            self._noise.restart()
             for _ in range(self._horizon):
                 observation = torch.as_tensor(seen, dtype=torch.float32)[None]
-                noise = torch.randn(1, self._policy.action_size)
+                noise = self._noise.draw()
                 if episode == 0:
                     action = self._policy.explore(observation, belief, noise)
                 else:
                     action = self._policy.execute(observation, self._policy.read(belief).mean, noise)
-                control = action[0].numpy()
+                control = self._noise.disturb(action)[0].numpy()
                 after, reward, terminated, _, _ = self._env.step(control)
                 row = (seen, control, reward, after, float(terminated), 1.0)
                 for store, value in zip(self._store, row, strict=True):
