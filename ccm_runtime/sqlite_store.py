@@ -178,13 +178,14 @@ class SqliteStore:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second server on the same file is refused
         application_id = _first(connection, "PRAGMA application_id")
-        if application_id == 0 and _first(connection, "PRAGMA page_count") == 0:
+        blank = _first(connection, "SELECT count(*) FROM sqlite_master") == 0  # new, or we died while making it
+        if application_id not in {0, _APPLICATION_ID} or (application_id == 0 and not blank):
+            raise ConfigError(f"store: {self.path} is a database, but not one of sessions; name another file")
+        if blank:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        elif application_id != _APPLICATION_ID:
-            raise ConfigError(f"store: {self.path} is a database, but not one of sessions; name another file")
-        elif (version := _first(connection, "PRAGMA user_version")) != _SCHEMA_VERSION:
+        if (version := _first(connection, "PRAGMA user_version")) != _SCHEMA_VERSION:
             raise ConfigError(
                 f"store: the schema of {self.path} is {version}, expected {_SCHEMA_VERSION}; name another file"
             )

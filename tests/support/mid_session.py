@@ -1,0 +1,109 @@
+"""Kill a real server while clients are in mid-session, start it again, and compare with an unbroken run."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from durable import Model, event, image
+
+from ccm_runtime.adapt import Adapter
+from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.bundle import load_bundle
+from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.messages import BeginEpisode
+
+START_LIMIT_S = 60.0
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class KilledServer:
+    """`ccm serve` on one port and one store, that is killed and started again."""
+
+    def __init__(self, bundle, store, **flags):
+        self.port = free_port()
+        options = {"port": self.port, "store": store, "log-level": "error", **flags}
+        told = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        self._command = [sys.executable, "-m", "ccm_runtime", "serve", str(bundle), *told]
+        self.process = None
+
+    async def start(self):
+        """Start it and wait until it accepts calls."""
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = await asyncio.create_subprocess_exec(*self._command, stderr=subprocess.PIPE, env=env)
+        said = b""
+        async with asyncio.timeout(START_LIMIT_S):
+            while not said.startswith(b"listening on "):
+                said = await self.process.stderr.readline()
+                if not said:
+                    raise RuntimeError("the server ended before it listened")
+        return f"127.0.0.1:{self.port}"
+
+    async def kill(self):
+        """End it as a power cut would."""
+        self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+        self.process._transport.close()
+
+
+async def play(session, index, until):
+    """Tell the events of `durable.event` until `until` is set; what each was answered with."""
+    answers = []
+    while not until.is_set():
+        told = event(index, len(answers) + 1)
+        if session.episode_over != isinstance(told, BeginEpisode):
+            raise RuntimeError("the episode is not where the model's is")
+        if isinstance(told, BeginEpisode):
+            action = await session.begin_episode(told.observation)
+        else:
+            action = await session.act(told.observation, told.reward)
+        answers.append((action, session.phase, session.episode, session.certainty))
+    return answers
+
+
+def differing(answers, adapter, index):
+    """How many answers are not those of an unbroken run, bit for bit."""
+    model, count = Model(index, adapter), 0
+    for sequence, (action, phase, episode, certainty) in enumerate(answers, 1):
+        _, reaction = model.after(sequence)
+        same = image(action) == image(reaction.action) and phase is reaction.phase
+        count += not (same and episode == reaction.episode and np.float32(certainty) == np.float32(reaction.certainty))
+    return count
+
+
+async def campaign(bundle: Path, store: Path, kills: int, seed: int, num_sessions: int = 4, **flags):
+    """Kill the server `kills` times under `num_sessions` sessions; the counts, whose `differing` must be 0."""
+    rng, until = random.Random(seed), asyncio.Event()
+    server = KilledServer(bundle, store, **flags)
+    target = await server.start()
+    async with AsyncClient(target, timeout_s=START_LIMIT_S) as client:
+        sessions = [await client.open_session(seed=i, stochastic=True).open() for i in range(num_sessions)]
+        playing = [asyncio.create_task(play(session, index, until)) for index, session in enumerate(sessions)]
+        for _ in range(kills):
+            await asyncio.sleep(rng.uniform(0.05, 0.6))
+            await server.kill()
+            await server.start()
+        await asyncio.sleep(0.3)
+        until.set()
+        answers = await asyncio.gather(*playing)
+        closed = [await session.close() for session in sessions]
+    await server.kill()
+    adapter = Adapter.of(OnnxPolicy(loaded := load_bundle(bundle)), loaded.manifest.safety, loaded.manifest.novelty)
+    beliefs = [Model(index, adapter).after(len(told))[0].belief for index, told in enumerate(answers)]
+    return {
+        "kills": kills,
+        "answers": sum(map(len, answers)),
+        "differing": sum(differing(told, adapter, index) for index, told in enumerate(answers)),
+        "beliefs_differing": sum(image(c.context.belief) != image(b) for c, b in zip(closed, beliefs, strict=True)),
+    }

@@ -1,0 +1,171 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from durable import DIGEST, model, sessions_of
+
+from ccm_runtime.errors import StoreUnavailableError
+from ccm_runtime.group_commit import GroupCommit
+from ccm_runtime.store import MemoryStore
+
+
+class Disk(MemoryStore):
+    """A store that fails while `broken`, waits while held, and counts its groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.broken = False
+        self.groups = []
+
+    def commit(self, saved, removed):
+        saved, removed = list(saved), list(removed)
+        self.groups.append((len(saved), len(removed)))
+        if self.broken:
+            raise StoreUnavailableError("no space left")
+        super().commit(saved, removed)
+
+
+@asynccontextmanager
+async def committing(live=(), **options):
+    disk = Disk()
+    writer = GroupCommit(disk, DIGEST, **{"interval_s": 60.0, **options})  # only a flush writes, unless a test says so
+    writer.watch(lambda: live, ())
+    yield writer, disk
+    disk.broken = False
+    await writer.close()
+
+
+async def test_nothing_is_durable_before_it_is_written_and_all_of_it_after():
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(4))
+        assert [0, 0] == [writer.durable_sequence("session-0"), len(disk.groups)]
+        await writer.flush()
+        assert 4 == writer.durable_sequence("session-0")
+        assert model(0).holds(sessions_of(disk)[0])
+
+
+async def test_a_group_holds_the_last_value_of_each_session():
+    async with committing() as (writer, disk):
+        for sequence in range(1, 30):
+            for index in range(5):
+                writer.changed(model(index).session(sequence))
+        await writer.flush()
+        assert [(5, 0)] == disk.groups
+        assert [29] * 5 == [session.next_sequence - 1 for session in sessions_of(disk).values()]
+
+
+async def test_what_changes_is_written_without_being_asked_for():
+    async with committing(interval_s=0.0) as (writer, _):
+        writer.changed(model(0).session(1))
+        async with asyncio.timeout(10):
+            while writer.durable_sequence("session-0") != 1:
+                await asyncio.sleep(0)
+
+
+async def test_flushes_that_come_together_share_a_group():
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(1))
+        first = asyncio.create_task(writer.flush())
+        await asyncio.sleep(0)
+        waiting = []
+        for index in range(1, 9):
+            writer.changed(model(index).session(1))
+            waiting.append(asyncio.create_task(writer.flush()))
+        await asyncio.gather(first, *waiting)
+        assert [(1, 0), (8, 0)] == disk.groups
+
+
+async def test_a_flush_with_nothing_to_write_returns():
+    async with committing() as (writer, disk):
+        await writer.flush()
+        assert [] == disk.groups
+
+
+async def test_a_session_that_is_gone_leaves_the_store():
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(1))
+        await writer.flush()
+        writer.removed("session-0")
+        await writer.flush()
+        assert {} == sessions_of(disk)
+        assert 0 == writer.durable_sequence("session-0")
+
+
+async def test_closing_writes_what_is_left():
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(7))
+    assert [7] == [session.next_sequence - 1 for session in sessions_of(disk).values()]
+
+
+async def test_a_group_that_failed_is_never_taken_for_written():
+    told = []
+    async with committing() as (writer, disk):
+        writer.on_change = lambda well, why: told.append((well, why))
+        writer.changed(model(0).session(3))
+        disk.broken = True
+        with pytest.raises(StoreUnavailableError, match="no space left"):
+            await writer.flush()
+        assert [0, False, 1] == [writer.durable_sequence("session-0"), writer.well, writer.counts.num_failures]
+        assert [(False, "no space left")] == told
+
+
+async def test_after_a_failure_every_live_session_is_written_again_and_the_store_is_well():
+    told, live = [], [model(index).session(6) for index in range(4)]
+    async with committing(live) as (writer, disk):
+        writer.on_change = lambda well, _: told.append(well)
+        for session in live[:3]:
+            writer.changed(session)
+        await writer.flush()
+        disk._records.clear()  # the disk had not kept what it said it had
+        disk.broken = True
+        writer.changed(live[3])
+        with pytest.raises(StoreUnavailableError):
+            await writer.flush()
+        disk.broken = False
+        async with asyncio.timeout(10):
+            while not writer.well:
+                await asyncio.sleep(0.01)  # the writer itself tries again, after its first wait
+        assert set(range(4)) == set(sessions_of(disk))
+        assert [False, True] == told
+        assert [6] * 4 == [writer.durable_sequence(session.session_id) for session in live]
+
+
+async def test_a_removal_is_not_forgotten_over_a_failure():
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(3))
+        await writer.flush()
+        disk.broken = True
+        writer.removed("session-0")
+        with pytest.raises(StoreUnavailableError):
+            await writer.flush()
+    assert {} == sessions_of(disk)
+
+
+@pytest.mark.parametrize(("policy", "goes_on"), [("degrade", True), ("refuse", False)])
+async def test_the_policy_says_whether_sessions_go_on_without_a_store(policy, goes_on):
+    async with committing(on_failure=policy) as (writer, disk):
+        writer.check()
+        disk.broken = True
+        writer.changed(model(0).session(1))
+        with pytest.raises(StoreUnavailableError):
+            await writer.flush()
+        if goes_on:
+            writer.check()
+        else:
+            with pytest.raises(StoreUnavailableError, match="durable sessions only"):
+                writer.check()
+
+
+async def test_closing_with_a_broken_disk_says_so_and_ends():
+    disk = Disk()
+    writer = GroupCommit(disk, DIGEST, interval_s=60.0)
+    writer.changed(model(0).session(1))
+    disk.broken = True
+    with pytest.raises(StoreUnavailableError):
+        await writer.close()
+
+
+async def test_a_writer_that_wrote_nothing_leaves_no_thread():
+    writer = GroupCommit(Disk(), DIGEST)
+    await writer.close()
+    assert writer._thread is None
