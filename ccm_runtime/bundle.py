@@ -13,6 +13,7 @@ from pathlib import Path
 from ccm_runtime.errors import BundleCorruptError, BundleMissingError, BundleSchemaError
 from ccm_runtime.manifest import GRAPHS, MODEL_CARD, Manifest, from_bytes
 from ccm_runtime.onnx_scan import has_external_data
+from ccm_runtime.signing import SIGNATURE, SIGNATURE_BYTES, check_signature
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -36,13 +37,18 @@ class Bundle:
     graphs: dict[str, bytes] = field(repr=False)
 
 
-def load_bundle(path: Path | str) -> Bundle:
+def load_bundle(path: Path | str, public_key: Path | None = None) -> Bundle:
     """Return the bundle in folder `path`, after checking its schema, its file set, and every size and digest.
+
+    Args:
+        path: The folder.
+        public_key: Check the signature too, by this key (Ed25519, PEM).
 
     Raises:
         BundleMissingError: No bundle is there.
         BundleCorruptError: A file is missing, extra, a link, or not the one that the manifest describes.
         BundleSchemaError: The manifest does not follow the schema, or a graph refers to data outside of it.
+        BundleSignatureError: It is not signed by that key.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -52,6 +58,9 @@ def load_bundle(path: Path | str) -> Bundle:
     if not (folder / MANIFEST).exists():
         raise BundleMissingError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with `ccm export`")
     text = _read(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    if public_key is not None:
+        signed = (folder / SIGNATURE).exists()
+        check_signature(text, _read(folder, SIGNATURE, SIGNATURE_BYTES) if signed else None, public_key)
     manifest = from_bytes(text)
     _check_names(folder, manifest)
     graphs = {name: _read_checked(folder, name, manifest) for name in sorted(manifest.files)}
@@ -76,7 +85,7 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
     expected = listed | {MANIFEST}
     if missing := expected - present:
         raise BundleCorruptError(f"{folder} lacks {sorted(missing)}, which its manifest lists; export it again")
-    if extra := present - expected:
+    if extra := present - expected - {SIGNATURE}:
         raise BundleCorruptError(f"{folder} holds {sorted(extra)[:3]}, which its manifest does not list; remove them")
 
 

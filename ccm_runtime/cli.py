@@ -71,6 +71,9 @@ FamilyName = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Everything random is a function of it.")]
+PublicKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Refuse a bundle that this key has not signed (Ed25519, PEM).")
+]
 TaskSplit = Annotated[
     Tasks, typer.Option(metavar="train|test|ood", help="Which tasks of the family; test tasks were never trained on.")
 ]
@@ -162,12 +165,29 @@ def export(
 
 
 @app.command(short_help="Check a bundle's digests, schema and graphs.")
-def verify(bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]) -> None:
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    public_key: PublicKey = None,
+) -> None:
     """Check a bundle: schema, digests, graphs against manifest, actions within bounds."""
     with needs("serve"):
         from ccm_runtime.commands.verify import verify as run
 
-        run(bundle)
+        run(bundle, public_key)
+
+
+@app.command(short_help="Sign a bundle.")
+def sign(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    key: Annotated[Path, typer.Option(metavar="FILE", help="Private key, Ed25519, PEM.")],
+) -> None:
+    """Check a bundle and sign it, for `ccm serve --public-key`; the signature is manifest.sig in its folder.
+
+    A pair of keys: openssl genpkey -algorithm ed25519 -out key.pem; openssl pkey -in key.pem -pubout -out public.pem
+    """
+    from ccm_runtime.commands.sign import sign_bundle as run
+
+    run(bundle, key)
 
 
 @app.command(short_help="Serve a bundle over gRPC.")
@@ -175,6 +195,7 @@ def serve(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
     ] = None,
+    public_key: PublicKey = None,
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one (7070).")] = None,
     device: Annotated[

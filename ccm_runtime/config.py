@@ -17,6 +17,7 @@ class ServerConfig(BaseModel):
 
     Attributes:
         bundle: Folder of the bundle.
+        public_key: Serve only a bundle that this key has signed (Ed25519, PEM); `None`: any.
         host: Address to listen on; beyond loopback only with TLS and a token.
         port: Port to listen on; 0 takes a free one.
         device: Where networks run; `cuda` refuses to start unless CUDA is truly active.
@@ -45,6 +46,7 @@ class ServerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: Path | None = None
+    public_key: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=7070, ge=0, le=65535)
     device: Literal["auto", "cpu", "cuda"] = "cpu"
@@ -128,7 +130,7 @@ def read_file(path: Path) -> bytes:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
-def read_pem(path: Path, kind: Literal["CERTIFICATE", "PRIVATE KEY"]) -> bytes:
+def read_pem(path: Path, kind: Literal["CERTIFICATE", "PRIVATE KEY", "PUBLIC KEY"]) -> bytes:
     """Return a PEM file that a setting names.
 
     Raises:

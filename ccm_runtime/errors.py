@@ -10,6 +10,7 @@
     │   ├── BundleMissingError        no bundle at that path                                    exit 5
     │   ├── BundleCorruptError        a digest, size or file set is wrong                       exit 6
     │   ├── BundleSchemaError         the manifest does not follow the schema                   exit 6
+    │   ├── BundleSignatureError      no signature, or not the one that is asked for            exit 6
     │   └── ParityError               onnxruntime and torch disagree                            exit 7
     ├── RunError
     │   ├── CheckpointMissingError    no checkpoint in that run directory                       exit 5
@@ -88,6 +89,10 @@ class BundleCorruptError(BundleError):
 
 class BundleSchemaError(BundleError):
     """The manifest does not follow the schema, or a graph does not follow the manifest."""
+
+
+class BundleSignatureError(BundleError):
+    """The bundle is not signed by the key that is asked for."""
 
 
 class ParityError(BundleError):

@@ -172,7 +172,7 @@ def run(config: ServerConfig) -> None:
     """
     if config.bundle is None:
         raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
-    bundle = load_bundle(config.bundle)
+    bundle = load_bundle(config.bundle, config.public_key)
     policy = OnnxPolicy(bundle, config.device)
     run_loop(_serve(ServedAgent(policy, bundle.manifest, bundle.digest), config, policy.device))
 

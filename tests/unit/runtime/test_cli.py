@@ -16,7 +16,7 @@ from ccm_runtime.errors import CcmError, SpecError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
-    "quickstart", "train", "evaluate", "export", "verify", "serve", "adapt", "record", "hash", "families", "new-family",
+    "quickstart", "train", "evaluate", "export", "verify", "sign", "serve", "adapt", "record", "hash", "families", "new-family",
     "check-family", "doctor", "bench serve",
     "version",
 )  # fmt: skip
