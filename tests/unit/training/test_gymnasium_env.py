@@ -5,6 +5,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from drawing import has_opengl, needs_opengl
 from gymnasium.utils.env_checker import check_env
 
 import ccm_training
@@ -41,7 +42,7 @@ def test_the_ids_are_what_the_documentation_says():
 @pytest.mark.filterwarnings("ignore:.*Box observation space m[ai][nx]imum value is -?infinit.*:UserWarning")
 @pytest.mark.parametrize("name", IDS)
 def test_gymnasium_accepts_every_family(name):
-    check_env(make(name))
+    check_env(make(name), skip_render_check="point-robot" not in name and not has_opengl())
 
 
 @pytest.mark.parametrize("name", [name for name in IDS if "point-robot" in name])
@@ -82,6 +83,58 @@ def test_info_names_the_task_at_every_step():
     assert env.step(np.zeros(2, np.float32))[4]["task"].tolist() == [1.25]
 
 
+@pytest.mark.parametrize("name", IDS)
+def test_every_family_takes_a_task_and_keeps_it_until_another_is_given(name):
+    task = get_family(name).sample_tasks("train", 1, 9)[0]
+    env = gymnasium.make(IDS[name])
+    assert np.array_equal(task, env.reset(seed=1, options={"task": task})[1]["task"])
+    assert np.array_equal(task, env.step(env.action_space.sample())[4]["task"])
+    assert np.array_equal(task, env.reset()[1]["task"])
+    assert not np.array_equal(task, env.reset(seed=2)[1]["task"])
+
+
+def trial(env, seed: int) -> np.ndarray:
+    """First observations of three episodes, with a few steps in each."""
+    begun = []
+    for episode in range(3):
+        begun.append(env.reset(seed=seed if episode == 0 else None)[0])
+        for _ in range(3):
+            env.step(env.action_space.high)
+    return np.stack(begun)
+
+
+@pytest.mark.parametrize("name", [name for name in IDS if "point-robot" not in name])
+def test_a_seed_decides_on_a_trial_whose_episodes_begin_differently(name):
+    env = gymnasium.make(IDS[name])
+    first, again, other = (trial(env, seed) for seed in (4, 4, 5))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_two_environments_step_side_by_side_as_each_does_alone(name):
+    both = gymnasium.make_vec(IDS[name], num_envs=2, vectorization_mode="sync")
+    alone = [gymnasium.make(IDS[name]) for _ in range(2)]
+    observations, infos = both.reset(seed=[7, 8])
+    expected = [env.reset(seed=seed) for env, seed in zip(alone, (7, 8), strict=True)]
+    assert np.array_equal(observations, np.stack([observation for observation, _ in expected]))
+    assert np.array_equal(infos["task"], np.stack([info["task"] for _, info in expected]))
+    horizon = get_family(name).horizon
+    under_way = np.ones(2, bool)
+    for step in range(horizon):
+        action = np.stack([env.action_space.low * 0.1 * (step % 3) for env in alone])
+        observations, rewards, terminated, truncated, _ = both.step(action)
+        for i in np.flatnonzero(under_way):
+            observation, reward, *ended, _ = alone[i].step(action[i])
+            assert np.array_equal(observations[i], observation)
+            assert rewards[i] == pytest.approx(reward)
+            assert [terminated[i], truncated[i]] == ended
+        under_way &= ~(terminated | truncated)
+    assert not under_way.any()
+    both.close()
+
+
 @pytest.mark.parametrize("task", [[0.1], [0.1, 0.2, 0.3], [[0.1, 0.2]], [0.1, float("nan")], "north", [None, 1.0]])
 def test_a_task_that_does_not_fit_is_refused(task):
     with pytest.raises(SpecError, match="task: hard-point-robot expects 2 finite numbers"):
@@ -99,6 +152,21 @@ def test_rendering_draws_goals_and_path():
     assert after.dtype == np.uint8
     assert (before != after).any()
     assert make("hard-point-robot").render() is None
+
+
+@needs_opengl
+@pytest.mark.parametrize("name", [name for name in IDS if "point-robot" not in name])
+def test_robots_are_seen_to_move(name):
+    env = gymnasium.make(IDS[name], render_mode="rgb_array")
+    env.reset(seed=0)
+    before = env.render()
+    for _ in range(5):
+        env.step(env.action_space.high)
+    after = env.render()
+    assert (after.shape, after.dtype) == ((360, 480, 3), np.uint8)
+    assert (before != after).any()
+    assert np.ptp(after) > 100
+    env.close()
 
 
 def test_a_render_mode_that_there_is_not_is_refused():

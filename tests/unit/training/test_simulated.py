@@ -31,6 +31,14 @@ def test_one_task_pays_what_the_batch_pays_on_random_scripts(name):
     assert total > 0.0
 
 
+def test_its_episodes_begin_as_those_of_the_batch():
+    family = get_family("walker-sparse")
+    task = family.sample_tasks("test", 1, 0)
+    one, batch = SimulatedTask(family, task[0], seed=5), family.simulate(task, 5)
+    for _ in range(3):
+        assert np.array_equal(one.reset()[0], batch.reset()[0])
+
+
 def test_a_reset_may_change_the_task():
     env = SimulatedTask(get_family("sparse-point-robot"), [0.0])
     env.reset(options={"task": [np.pi / 2]})

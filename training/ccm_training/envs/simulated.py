@@ -19,8 +19,9 @@ class SimulatedTask:
 
     def __init__(self, family: Family, task: ArrayLike, seed: int = 0) -> None:
         self.action_space = SimpleNamespace(shape=(family.action.size,))
-        self._family = family
-        self.reset(seed=seed, options={"task": task})
+        self._family, self._seed, self._task = family, seed, np.asarray(task, np.float32)
+        self._env = family.simulate(self._task[None], seed)  # its first episode is the first reset's
+        self._num_steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Begin an episode; after a task or a seed, what is random in its episodes is a function of the seed."""

@@ -105,7 +105,7 @@ class Robot:
 
 @lru_cache
 def _compile(name: str) -> "mujoco.MjModel":
-    _choose_opengl()
+    choose_opengl()
     try:
         import mujoco.batch  # noqa: PLC0415  (clients may have none)
     except ImportError as error:
@@ -120,7 +120,7 @@ def _compile(name: str) -> "mujoco.MjModel":
     return mujoco.MjModel.from_xml_path(str(MODELS / f"{name}.xml"))
 
 
-def _choose_opengl() -> None:
+def choose_opengl() -> None:
     """Let MuJoCo draw without a screen where it can, and do without where it cannot.
 
     It reads the variable once, when it is imported, and cannot even be imported if the library that it names is not

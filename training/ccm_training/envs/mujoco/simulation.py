@@ -1,5 +1,6 @@
 """Many MuJoCo simulations that step together, each on its own task, in one `mujoco.batch.Batch`."""
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 PICTURE_SIZE = (360, 480)
 """Height and width, in pixels."""
+_NO_OPENGL = {"0", "disable", "disabled", "false", "no", "off"}  # MuJoCo's words for it
 
 
 class State(NamedTuple):
@@ -141,8 +143,10 @@ class MujocoEnv:
         try:
             return mujoco.Renderer(self._robot.model, *PICTURE_SIZE)
         except Exception as error:  # each OpenGL binding has errors of its own
+            chosen = os.environ.get("MUJOCO_GL", "").lower()
+            why = f"MUJOCO_GL={chosen}" if chosen in _NO_OPENGL else error
             raise RenderingError(
-                f"cannot draw the {self._robot.name}: no OpenGL without a screen here ({error}); install libegl1 and "
+                f"cannot draw the {self._robot.name}: no OpenGL without a screen here ({why}); install libegl1 and "
                 "set MUJOCO_GL=egl, or libosmesa6 and MUJOCO_GL=osmesa"
             ) from error
 
