@@ -1,13 +1,17 @@
-"""Checkpoints: safetensors and JSON, written whole or not at all; the last two are kept. No pickle.
+"""Checkpoints: safetensors and JSON, written whole or not at all; the last few are kept. No pickle.
 
 RUN_DIR/config.yaml
-RUN_DIR/checkpoints/000120/tensors.safetensors    networks, targets, optimizers, replay, random streams
-RUN_DIR/checkpoints/000120/state.json             counters, settings, SHA-256 of the tensors
+RUN_DIR/checkpoints/000120/tensors.safetensors    networks, targets, optimizers, replay, random streams, tally
+RUN_DIR/checkpoints/000120/state.json             counters, settings, SHA-256 of these and of the tensors
+RUN_DIR/checkpoints/000120-000007                 the same, stopped in the middle of an iteration
+RUN_DIR/checkpoints/damaged-000120                what could not be read when the run was resumed
+
+Simulations are not in it: every collection begins new ones, seeded by how far the run has come.
 """
 
 import hashlib
 import json
-import os
+import re
 import shutil
 import warnings
 from dataclasses import asdict, dataclass
@@ -21,19 +25,23 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError
 from ccm_runtime.manifest import Adaptation
 from ccm_training.agent import Agent
 from ccm_training.config import Config, parse_config
+from ccm_training.durable import sync_folder, write_synced, write_whole
 from ccm_training.envs.family import Family
 from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Counters, Experiment, adaptation_of, build_agent, counters_of
 
 FOLDER = "checkpoints"
-KEPT = 2
+CONFIG = "config.yaml"
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
-_FORMAT = 1
-_FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "threads")
+_DAMAGED, _PARTIAL = "damaged-", ".partial"
+_NAME = re.compile(r"\d+(-\d+)?")
+_FORMAT = 2
+_FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "checkpoints_kept", "threads")
 
 
 @dataclass(frozen=True)
@@ -51,52 +59,104 @@ class LoadedRun:
 def save_checkpoint(experiment: Experiment, run_dir: Path) -> Path:
     """Write the run as it stands; the folder appears only once it is whole and on disk."""
     root = run_dir / FOLDER
-    name = f"{experiment.counters.iteration:06d}"
-    final, partial = root / name, root / f".{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    final = root / checkpoint_name(experiment)
+    partial = root / f".{final.name}{_PARTIAL}"
+    _remove_partial(root)
     partial.mkdir(parents=True)
+    reach("checkpoint.begun")
     content = save_tensors(_gather(experiment))
     state = {
         "format": _FORMAT,
-        "sha256": hashlib.sha256(content).hexdigest(),
         "counters": asdict(experiment.counters),
         "config": experiment.config.model_dump(mode="json"),
     }
-    _write(partial / _TENSORS, content)
-    _write(partial / _STATE, json.dumps(state, indent=2).encode())
+    state["digest"] = _digest(state, content)
+    write_synced(partial / _TENSORS, content)
+    reach("checkpoint.tensors-written")
+    write_synced(partial / _STATE, json.dumps(state, indent=2).encode())
+    sync_folder(partial)
+    reach("checkpoint.state-written")
     if final.exists():
-        shutil.rmtree(final)
+        _discard(final)
     partial.rename(final)
-    _sync_folder(root)
-    for old in _stored(run_dir)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    reach("checkpoint.renamed")
+    sync_folder(root)
+    reach("checkpoint.on-disk")
+    for old in _stored(run_dir)[experiment.config.checkpoints_kept :]:
+        _discard(old)
+    reach("checkpoint.discarded")
+    _remove_partial(root)
     return final
 
 
-def restore(experiment: Experiment, run_dir: Path) -> None:
-    """Put an experiment back to the run's last checkpoint, in place.
+def checkpoint_name(experiment: Experiment) -> str:
+    """Name of a checkpoint of the run as it stands; later ones sort behind earlier ones."""
+    counters = experiment.counters
+    name = f"{counters.iteration:06d}"
+    if counters.iteration == 0:
+        within = counters.warmup_trials + counters.pretrain_updates + counters.updates
+    else:
+        within = experiment.updates_done
+    return f"{name}-{within:06d}" if within else name
+
+
+def is_begun(run_dir: Path) -> bool:
+    """Whether a run was begun in this folder, be it that it never came to a checkpoint."""
+    return (run_dir / CONFIG).is_file() or (run_dir / FOLDER).is_dir()
+
+
+def restore(experiment: Experiment, run_dir: Path) -> Path | None:
+    """Put an experiment back to the run's last checkpoint, in place; a damaged newer one is set aside.
+
+    Returns:
+        That checkpoint; `None` if the run was killed before its first: it begins again.
 
     Raises:
-        CheckpointMissingError: There is none.
-        CheckpointCorruptError: None of them is whole.
+        CheckpointMissingError: There is no run.
+        CheckpointCorruptError: None of its checkpoints is whole.
         ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`).
     """
-    state, tensors = _last(run_dir)
-    before = _settings(parse_config(state["config"], where=f"{run_dir}: checkpoint"))
-    changed = [
-        f"{name} was {before[name]}, is {value}"
-        for name, value in _settings(experiment.config).items()
-        if value != before[name] and not name.startswith(_FREE)
-    ]
-    if changed:
-        raise ConfigError(f"{run_dir} was begun with other settings: {'; '.join(changed)}; resume with those it has")
-    experiment.counters = counters_of(state["counters"])
+    if not _stored(run_dir) and (run_dir / CONFIG).is_file():
+        begun_with = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
+        _check_settings(experiment.config, parse_config(begun_with, where=str(run_dir / CONFIG)), run_dir)
+        warnings.warn(f"{run_dir}: stopped before its first checkpoint; the run begins again", stacklevel=2)
+        return None
+    path, state, tensors = _last(run_dir, set_aside=True)
+    _check_settings(experiment.config, parse_config(state["config"], where=f"{run_dir}: checkpoint"), run_dir)
+    experiment.counters = _counters(state)
     for name, target in _named_tensors(experiment).items():
         target.copy_(tensors[name])
     for name, stream in experiment.streams.named().items():
         stream.set_state(tensors[f"stream.{name}"])
     for name, optimizer in _optimizers(experiment).items():
         _restore_optimizer(optimizer, f"optimizer.{name}", tensors)
+    experiment.tally.take(
+        {
+            name.removeprefix("tally."): values.to(experiment.device)
+            for name, values in tensors.items()
+            if name.startswith("tally.")
+        }
+    )
+    return path
+
+
+def _check_settings(config: Config, begun_with: Config, run_dir: Path) -> None:
+    before = _settings(begun_with)
+    changed = [
+        f"{name} was {before[name]}, is {value}"
+        for name, value in _settings(config).items()
+        if value != before[name] and not name.startswith(_FREE)
+    ]
+    if changed:
+        raise ConfigError(f"{run_dir} was begun with other settings: {'; '.join(changed)}; resume with those it has")
+
+
+def _counters(state: dict[str, Any]) -> Counters:
+    """Counters of a checkpoint; one of format 1 was never written before training proper."""
+    tree = dict(state["counters"])
+    if state["format"] == 1 and tree["env_steps"] > 0:
+        tree |= {"warmup_trials": state["config"]["collect"]["warmup_trials"], "pretrained": True}
+    return counters_of(tree)
 
 
 def load_agent(run_dir: Path) -> LoadedRun:
@@ -106,7 +166,7 @@ def load_agent(run_dir: Path) -> LoadedRun:
         CheckpointMissingError: There is none.
         CheckpointCorruptError: None of them is whole.
     """
-    state, tensors = _last(run_dir)
+    _, state, tensors = _last(run_dir)
     config = parse_config(state["config"], where=f"{run_dir}: checkpoint")
     family = get_family(config.family)
     agent = build_agent(config, family, torch.device("cpu"))
@@ -117,14 +177,14 @@ def load_agent(run_dir: Path) -> LoadedRun:
         family=family,
         adaptation=adaptation_of(config, family),
         agent=agent,
-        counters=counters_of(state["counters"]),
+        counters=_counters(state),
         scores=json.loads(scores.read_text(encoding="utf-8")) if scores.is_file() else None,
     )
 
 
 def parameter_hash(run_dir: Path) -> str:
     """SHA-256 over the last checkpoint's parameters and buffers, by name; equal for equal runs."""
-    _, tensors = _last(run_dir)
+    _, _, tensors = _last(run_dir)
     digest = hashlib.sha256()
     for name in sorted(tensors):
         if name.startswith("agent."):
@@ -134,10 +194,10 @@ def parameter_hash(run_dir: Path) -> str:
 
 
 def write_config(config: Config, run_dir: Path) -> None:
-    """Save the resolved settings as `config.yaml`."""
+    """Save the resolved settings as `config.yaml`; from then on the folder holds a run."""
     run_dir.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    (run_dir / "config.yaml").write_text(text, encoding="utf-8")
+    write_whole(run_dir / CONFIG, text)
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -167,6 +227,8 @@ def _gather(experiment: Experiment) -> dict[str, Tensor]:
         for index, moments in optimizer.state_dict()["state"].items():
             for moment, value in moments.items():
                 tensors[f"optimizer.{name}.{index}.{moment}"] = value.detach().cpu().contiguous()
+    for name, values in experiment.tally.series().items():
+        tensors[f"tally.{name}"] = values.cpu()
     return tensors
 
 
@@ -183,46 +245,69 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: d
 def _stored(run_dir: Path) -> list[Path]:
     """Checkpoints, newest first."""
     folder = run_dir / FOLDER
-    found = [path for path in folder.glob("[0-9]*") if path.is_dir()] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name), reverse=True)
+    found = [path for path in folder.glob("[0-9]*") if path.is_dir() and _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-")], reverse=True)
 
 
-def _last(run_dir: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The newest whole checkpoint; a damaged one is passed over with a warning."""
+def _last(run_dir: Path, *, set_aside: bool = False) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:
+    """The newest whole checkpoint; a damaged one is passed over with a warning, and set aside if asked."""
     stored = _stored(run_dir)
     if not stored:
         raise CheckpointMissingError(
             f"{run_dir}: no checkpoint there; expected {run_dir / FOLDER}/NUMBER, as `ccm train` writes"
         )
-    damage = ""
+    damage, damaged = "", []
     for path in stored:
         try:
-            return _read(path)
+            found = (path, *_read(path))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             damage = f"{path}: {error}"
-            warnings.warn(f"damaged checkpoint passed over: {damage}", stacklevel=3)
+            damaged.append(path)
+            what = "set aside" if set_aside else "passed over"
+            warnings.warn(f"damaged checkpoint {what}: {damage}", stacklevel=3)
+        else:
+            if set_aside:
+                _set_aside(damaged)
+            return found
     raise CheckpointCorruptError(f"{run_dir}: no checkpoint is whole; the last said: {damage}")
+
+
+def _set_aside(damaged: list[Path]) -> None:
+    """Rename checkpoints so that they count no more; of those that were set aside, only the latest are kept."""
+    if damaged:
+        for path in damaged[0].parent.glob(f"{_DAMAGED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in damaged:
+        path.rename(path.with_name(_DAMAGED + path.name))
+
+
+def _discard(path: Path) -> None:
+    """Take a checkpoint out at once, by its name: to remove its files takes time, in which a crash may fall."""
+    path.rename(path.with_name(f".{path.name}.old{_PARTIAL}"))
+
+
+def _remove_partial(root: Path) -> None:
+    """Remove what was discarded, and what a crash left half written."""
+    for path in root.glob(f".*{_PARTIAL}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     state = json.loads((path / _STATE).read_text(encoding="utf-8"))
     content = (path / _TENSORS).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != state["sha256"]:
-        raise ValueError(f"{_TENSORS} has SHA-256 {digest[:12]}..., expected {state['sha256'][:12]}...")
+    if state["format"] not in {1, _FORMAT}:
+        raise ValueError(f"it is of format {state['format']}; this version of ccm knows {_FORMAT} and before")
+    if state["format"] == 1:
+        expected, found = state["sha256"], hashlib.sha256(content).hexdigest()
+    else:
+        expected, found = state.pop("digest"), _digest(state, content)
+    if found != expected:
+        raise ValueError(f"SHA-256 is {found[:12]}..., expected {expected[:12]}...")
     return state, load_tensors(content)
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _digest(state: dict[str, Any], tensors: bytes) -> str:
+    """SHA-256 of everything that a checkpoint says."""
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
+    digest.update(tensors)
+    return digest.hexdigest()

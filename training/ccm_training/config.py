@@ -160,6 +160,7 @@ class Config(_Frozen):
         decay_from: Share of the iterations after which all learning rates fall linearly, to a tenth at the end.
         threads: Of the processor.
         checkpoint_every: In iterations; 0: only at the end.
+        checkpoints_kept: The newest so many.
         tasks: How many tasks.
         trial: Shape of a trial.
         networks: Sizes.
@@ -177,6 +178,7 @@ class Config(_Frozen):
     decay_from: Share = 0.6
     threads: Positive = 2
     checkpoint_every: int = Field(default=20, ge=0)
+    checkpoints_kept: Positive = 2
     tasks: TaskConfig = TaskConfig()
     trial: TrialConfig = TrialConfig()
     networks: NetworkConfig = NetworkConfig()

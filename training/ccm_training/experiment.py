@@ -15,16 +15,33 @@ from ccm_training.envs.registry import get_family
 from ccm_training.policy import AgentPolicy
 from ccm_training.replay import Replay
 from ccm_training.rollout import Wanderer
+from ccm_training.tally import Tally
 from ccm_training.updates import Learner
 
 
 @dataclass
 class Counters:
-    """How far a run has come."""
+    """How far a run has come.
+
+    Attributes:
+        iteration: Rounds of collecting and updating that were finished.
+        env_steps: Of training; evaluations do not count.
+        warmup_trials: Of each training task.
+        pretrain_updates: Updates of the encoder alone.
+        pretrain_best: Best accuracy of these so far.
+        pretrain_best_at: After how many of them.
+        pretrained: Whether they are over.
+        updates: Of the whole method; some of them may belong to an iteration that is not finished yet.
+        time_s: Wall-clock time, over all attempts.
+    """
 
     iteration: int = 0
     env_steps: int = 0
+    warmup_trials: int = 0
     pretrain_updates: int = 0
+    pretrain_best: float = 0.0
+    pretrain_best_at: int = 0
+    pretrained: bool = False
     updates: int = 0
     time_s: float = 0.0
 
@@ -61,6 +78,12 @@ class Experiment:
     replay: Replay
     streams: Streams
     counters: Counters = field(default_factory=Counters)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def updates_done(self) -> int:
+        """Updates of the iteration that is under way; 0 before it has collected."""
+        return self.counters.updates - self.counters.iteration * self.config.updates_per_iteration
 
     @property
     def policy(self) -> AgentPolicy:

@@ -1,39 +1,38 @@
 """What a run says while it works: JSON lines, TensorBoard and a progress display."""
 
 import json
+import os
 import time
-from collections import defaultdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from ccm_runtime.crash_points import reach
+from ccm_training.durable import write_whole
 from ccm_training.experiment import Counters
 
 METRICS = "metrics.jsonl"
 
 
 class RunLog:
-    """Collects metrics on the device and writes them once a report.
+    """Writes what there is to say of each iteration.
 
     Args:
         run_dir: Where `metrics.jsonl` and the TensorBoard files go.
+        start: How far the run had come; later lines of an earlier attempt are dropped.
         total: Iterations of the whole run.
-        start: Iteration that the run goes on from; later lines of an earlier attempt are dropped.
         progress: Whether to draw the progress display (on standard error).
     """
 
-    def __init__(self, run_dir: Path, *, total: int, start: int, progress: bool) -> None:
+    def __init__(self, run_dir: Path, start: Counters, *, total: int, progress: bool) -> None:
         self._path = run_dir / METRICS
-        _keep_until(self._path, start)
+        _keep_until(self._path, start.iteration)
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start)
-        self._sums: dict[str, list[Tensor]] = defaultdict(list)
+        self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start.env_steps + 1)
         self._console = Console(stderr=True)
         self._display = Progress(
             TextColumn("{task.description}"),
@@ -46,9 +45,9 @@ class RunLog:
             console=self._console,
             disable=not progress,
         )
-        self._bar = self._display.add_task("warm up", total=total, completed=start, note="")
+        self._bar = self._display.add_task("warm up", total=total, completed=start.iteration, note="")
         self._score = "-"
-        self._mark = (time.perf_counter(), 0, 0)
+        self._mark = (time.perf_counter(), start.env_steps, start.updates)
 
     def __enter__(self) -> Self:
         self._display.start()
@@ -61,20 +60,13 @@ class RunLog:
         self._board.close()
         self._file.close()
 
-    def collect(self, metrics: dict[str, Tensor]) -> None:
-        """Keep one update's metrics (on their device) for the next report."""
-        for name, value in metrics.items():
-            self._sums[name].append(value)
-
     def say(self, what: str, **fields: float) -> None:
         """Name the stage that the run is in."""
         note = "  ".join(f"{name} {value:.3g}" for name, value in fields.items())
         self._display.update(self._bar, description=what, note=note)
 
-    def report(self, counters: Counters, scores: dict[str, Any] | None) -> dict[str, float]:
-        """Write one line: means of the collected metrics, counters and, if there are any, scores."""
-        means = {name: float(torch.stack(values).mean()) for name, values in self._sums.items()}
-        self._sums.clear()
+    def report(self, counters: Counters, means: dict[str, float], scores: dict[str, Any] | None) -> None:
+        """Write one line: counters, means of the metrics and, if there are any, scores."""
         now = time.perf_counter()
         seconds = max(now - self._mark[0], 1e-9)
         rates = {
@@ -106,7 +98,11 @@ class RunLog:
                 f"{rates['rate/env_steps_per_s']:,.0f} env steps/s  {rates['rate/updates_per_s']:.0f} updates/s"
             ),
         )
-        return means
+
+    def sync(self) -> None:
+        """Wait until all lines are on disk: a checkpoint that follows counts on them."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 def _keep_until(path: Path, iteration: int) -> None:
@@ -120,4 +116,6 @@ def _keep_until(path: Path, iteration: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue  # a line that was cut off when the run was killed
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    reach("metrics.read")
+    write_whole(path, "".join(f"{line}\n" for line in kept))
+    reach("metrics.kept")

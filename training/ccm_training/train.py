@@ -1,26 +1,29 @@
 """Meta-training, top to bottom: warm up, teach the encoder, then collect and update."""
 
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ccm_runtime.errors import DivergenceError, RunError
-from ccm_training.checkpoint import FOLDER, restore, save_checkpoint, write_config
+from ccm_runtime.errors import RunError
+from ccm_training.checkpoint import FOLDER, checkpoint_name, restore, save_checkpoint, write_config
 from ccm_training.config import Config
+from ccm_training.divergence import check_finite
+from ccm_training.durable import write_whole
 from ccm_training.evaluation import evaluate, evaluate_path
 from ccm_training.experiment import Experiment, build, resolve_device
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, run_trials, wander
 from ccm_training.runlog import RunLog
 from ccm_training.scores import Evaluation
+from ccm_training.stopping import Stop, StopAskedError, drawn_again_if_stopped, stop_on_signals
 from ccm_training.updates import sample_batch
+from ccm_training.watched import watched
+
+_PRETRAIN_BLOCK = 50
 
 
 @dataclass(frozen=True)
@@ -53,102 +56,125 @@ def train(
     Raises:
         RunError: `run_dir` holds a run already and `resume` was not asked for.
         DivergenceError: A loss or a parameter stopped being finite.
+        SimulationError: A simulation failed.
     """
     if (run_dir / FOLDER).is_dir() and not resume:
         raise RunError(f"{run_dir} holds a run already; go on with --resume, or choose another --run-dir")
     torch.set_num_threads(config.threads)
     run = build(config, resolve_device(device))
-    if resume:
-        restore(run, run_dir)
+    saved = restore(run, run_dir) if resume else None
     write_config(config, run_dir)
-    clock = time.perf_counter() - run.counters.time_s
+    counters = run.counters
+    clock = time.perf_counter() - counters.time_s
     with (
-        RunLog(run_dir, total=config.collect.iterations, start=run.counters.iteration, progress=progress) as log,
-        _stop_signals() as stop,
+        RunLog(run_dir, counters, total=config.collect.iterations, progress=progress) as log,
+        stop_on_signals() as stop,
     ):
-        if run.counters.env_steps == 0:
+        run.family = watched(run.family, stop)
+        try:
             warm_up(run)
-            pretrain(run, log)
-        while run.counters.iteration < config.collect.iterations and not stop and config.method != "random":
-            collect(run)
-            run.learner.anneal(run.counters.iteration / config.collect.iterations)
-            for _ in range(config.updates_per_iteration):
-                log.collect(run.learner.update(sample_batch(run.replay, run.features, config, run.streams.learn)))
-            run.counters.updates += config.updates_per_iteration
-            run.counters.iteration += 1
-            run.counters.time_s = time.perf_counter() - clock
-            means = log.report(run.counters, _scores(run) if _due(run, config.evaluation.every) else None)
-            _check_finite(run, means)
-            if _due(run, config.checkpoint_every):
-                save_checkpoint(run, run_dir)
-        save_checkpoint(run, run_dir)
-    if stop:
-        return TrainResult(run_dir, None, stop[0])
+            pretrain(run, run_dir, log, stop)
+            while counters.iteration < config.collect.iterations and config.method != "random":
+                if run.updates_done == 0:
+                    collect(run)
+                run.learner.anneal(counters.iteration / config.collect.iterations)
+                while run.updates_done < config.updates_per_iteration:
+                    mark = run.streams.learn.get_state()
+                    batch = sample_batch(run.replay, run.features, config, run.streams.learn)
+                    run.tally.note(run.learner.update(batch), mark)
+                    counters.updates += 1
+                    stop.check()
+                check_finite(run, run_dir)
+                scores = _scores(run) if _due(run, config.evaluation.every) else None
+                save = _due(run, config.checkpoint_every)
+                counters.iteration += 1
+                counters.time_s = time.perf_counter() - clock
+                log.report(counters, run.tally.means(), scores)
+                run.tally.clear()
+                if save:
+                    log.sync()
+                    saved = save_checkpoint(run, run_dir)
+        except StopAskedError:
+            check_finite(run, run_dir)
+            counters.time_s = time.perf_counter() - clock
+        if saved is None or saved.name != checkpoint_name(run):
+            log.sync()
+            save_checkpoint(run, run_dir)
+    if stop.asked_by is not None:
+        return TrainResult(run_dir, None, stop.asked_by)
     evaluation = evaluate_path(run_dir, tasks="test")
-    (run_dir / "evaluation.json").write_text(evaluation.model_dump_json(indent=2), encoding="utf-8")
+    write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
     return TrainResult(run_dir, evaluation)
 
 
 def warm_up(run: Experiment) -> None:
     """Fill the replay with trials under held directions, and fix the scales of the networks' inputs."""
-    config, family = run.config, run.family
+    config, family, counters = run.config, run.family, run.counters
     everyone = torch.arange(len(run.tasks), device=run.device)
-    for _ in range(config.collect.warmup_trials):
-        rows = wander(
-            family.make(run.tasks, run.env_seed),
-            run.wanderer,
-            episodes=run.adaptation.episodes,
-            horizon=family.horizon,
-            observe_reward=config.trial.observe_reward,
-        )
+    while counters.warmup_trials < config.collect.warmup_trials:
+        with drawn_again_if_stopped(run.streams.collect):
+            rows = wander(
+                family.make(run.tasks, run.env_seed),
+                run.wanderer,
+                episodes=run.adaptation.episodes,
+                horizon=family.horizon,
+                observe_reward=config.trial.observe_reward,
+            )
         run.replay.add(everyone, rows)
-        run.counters.env_steps += int(rows.valid.sum())
-    stored = Rows(*(field[:, : config.collect.warmup_trials].flatten(0, 3) for field in run.replay.rows))
-    whole = stored.valid[:, 0] > 0.0
-    run.agent.fit_normalizers(Rows(*(field[whole] for field in stored)))
+        counters.env_steps += int(rows.valid.sum())
+        counters.warmup_trials += 1
+        if counters.warmup_trials == config.collect.warmup_trials:
+            stored = Rows(*(field[:, : counters.warmup_trials].flatten(0, 3) for field in run.replay.rows))
+            whole = stored.valid[:, 0] > 0.0
+            run.agent.fit_normalizers(Rows(*(field[whole] for field in stored)))
 
 
-def pretrain(run: Experiment, log: RunLog) -> None:
+def pretrain(run: Experiment, run_dir: Path, log: RunLog, stop: Stop) -> None:
     """Teach the encoder alone, until its accuracy saturates or the budget is spent."""
-    settings = run.config.encoder
-    if run.config.method != "ccm" or settings.contrastive_weight == 0.0:
+    settings, counters = run.config.encoder, run.counters
+    if run.config.method != "ccm" or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:
         return
-    best, best_at, block = 0.0, 0, 50
-    while run.counters.pretrain_updates < settings.pretrain_updates:
-        found = [
-            run.learner.pretrain(sample_batch(run.replay, run.features, run.config, run.streams.learn))
-            for _ in range(block)
-        ]
-        run.counters.pretrain_updates += block
-        accuracy = float(torch.stack([metrics["encoder/accuracy"] for metrics in found]).mean())
-        log.say("teach the encoder", accuracy=accuracy, updates=run.counters.pretrain_updates)
-        if accuracy > best:
-            best, best_at = accuracy, run.counters.pretrain_updates
-        if run.counters.pretrain_updates - best_at >= settings.pretrain_patience:
-            return
+    while not counters.pretrained:
+        mark = run.streams.learn.get_state()
+        batch = sample_batch(run.replay, run.features, run.config, run.streams.learn)
+        run.tally.note(run.learner.pretrain(batch), mark)
+        counters.pretrain_updates += 1
+        if counters.pretrain_updates % _PRETRAIN_BLOCK == 0:
+            check_finite(run, run_dir)
+            accuracy = run.tally.means()["encoder/accuracy"]
+            run.tally.clear()
+            log.say("teach the encoder", accuracy=accuracy, updates=counters.pretrain_updates)
+            if accuracy > counters.pretrain_best:
+                counters.pretrain_best, counters.pretrain_best_at = accuracy, counters.pretrain_updates
+            in_vain = counters.pretrain_updates - counters.pretrain_best_at
+            counters.pretrained = (
+                counters.pretrain_updates >= settings.pretrain_updates or in_vain >= settings.pretrain_patience
+            )
+        stop.check()
 
 
 def collect(run: Experiment) -> None:
     """One trial on each of some training tasks: K episodes of the explorer, then the executor."""
     config, stream = run.config, run.streams.collect
     num = min(config.collect.tasks, len(run.tasks))
-    chosen = torch.randperm(len(run.tasks), generator=stream, device=run.device)[:num]
-    tasks = run.tasks[chosen]
-    noise = Noise(
-        num,
-        run.wanderer,
-        size=run.family.action.size,
-        correlation=config.collect.noise_correlation,
-        stroll_probability=config.collect.stroll_probability,
-        generator=stream,
-    )
-    trials = run_trials(
-        run.family.make(tasks, run.env_seed),
-        run.policy_for(tasks),
-        episodes=run.adaptation.episodes,
-        noise=noise,
-        generator=stream,
-    )
+    with drawn_again_if_stopped(stream):
+        chosen = torch.randperm(len(run.tasks), generator=stream, device=run.device)[:num]
+        tasks = run.tasks[chosen]
+        noise = Noise(
+            num,
+            run.wanderer,
+            size=run.family.action.size,
+            correlation=config.collect.noise_correlation,
+            stroll_probability=config.collect.stroll_probability,
+            generator=stream,
+        )
+        trials = run_trials(
+            run.family.make(tasks, run.env_seed),
+            run.policy_for(tasks),
+            episodes=run.adaptation.episodes,
+            noise=noise,
+            generator=stream,
+        )
     run.replay.add(chosen, trials.rows)
     run.counters.env_steps += int(trials.rows.valid.sum())
 
@@ -163,36 +189,6 @@ def _scores(run: Experiment) -> dict[str, Any]:
 
 
 def _due(run: Experiment, every: int) -> bool:
-    return every > 0 and (
-        run.counters.iteration % every == 0 or run.counters.iteration == run.config.collect.iterations
-    )
-
-
-def _check_finite(run: Experiment, means: dict[str, float]) -> None:
-    bad = [name for name, value in means.items() if not torch.isfinite(torch.tensor(value))]
-    if bad:
-        raise DivergenceError(
-            f"iteration {run.counters.iteration}: {', '.join(bad)} stopped being finite; "
-            "the last checkpoint is from before. Lower policy.learning_rate or encoder.learning_rate"
-        )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[signal.Signals]]:
-    """A list that SIGINT or SIGTERM writes itself into; a second one interrupts at once."""
-    received: list[signal.Signals] = []
-
-    def remember(number: int, _frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(signal.Signals(number))
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    """Whether the iteration under way ends with what is done every so many."""
+    number = run.counters.iteration + 1
+    return every > 0 and (number % every == 0 or number == run.config.collect.iterations)

@@ -1,17 +1,22 @@
 import json
 import signal
+from dataclasses import asdict
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+import typer
 import yaml
 from tiny_run import tiny_config
 
-from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, DivergenceError, RunError
+from ccm_runtime.commands import train as command
+from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
 from ccm_training import train as training
-from ccm_training.checkpoint import FOLDER, KEPT, load_agent, parameter_hash
+from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
 from ccm_training.config import parse_config
 from ccm_training.evaluation import evaluate_path
+from ccm_training.updates import Learner
 
 ITERATIONS = 4
 
@@ -61,9 +66,11 @@ def test_a_run_leaves_settings_metrics_scores_and_a_checkpoint(finished):
     assert load_agent(run_dir).counters.updates == 2 * ITERATIONS
 
 
-def test_only_the_last_checkpoints_are_kept(finished):
-    kept = sorted(path.name for path in (finished.run_dir / FOLDER).iterdir())
-    assert kept == [f"{number:06d}" for number in range(ITERATIONS - KEPT + 1, ITERATIONS + 1)]
+@pytest.mark.parametrize("num", [1, 3])
+def test_so_many_checkpoints_are_kept_as_asked(tmp_path, num):
+    run(tmp_path, config(checkpoints_kept=num))
+    kept = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
+    assert kept == [f"{number:06d}" for number in range(ITERATIONS - num + 1, ITERATIONS + 1)]
 
 
 def test_env_steps_count_every_transition(finished):
@@ -95,31 +102,90 @@ def test_another_seed_gives_other_parameters(finished, tmp_path):
     assert parameter_hash(finished.run_dir) != parameter_hash(tmp_path / "other")
 
 
-def stop_after(monkeypatch, iterations, number):
-    """Send ourselves a signal while an iteration collects."""
-    collect = training.collect
+def stop_in(monkeypatch, module, name, *, call=1, number=signal.SIGTERM):
+    """Send ourselves a signal as a function is called for the so-manieth time."""
+    function, calls = getattr(module, name), 0
 
-    def interrupted(experiment):
-        collect(experiment)
-        if experiment.counters.iteration == iterations - 1:
+    def interrupted(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == call:
             signal.raise_signal(number)
+        return function(*arguments, **options)
 
-    monkeypatch.setattr(training, "collect", interrupted)
+    monkeypatch.setattr(module, name, interrupted)
+    return lambda: calls
+
+
+class Interruption(NamedTuple):
+    """A signal as `owner.name` is called for the so-manieth time, and where the run then stands."""
+
+    owner: object
+    name: str
+    call: int
+    iteration: int
+    counted: dict
+
+
+INTERRUPTIONS = [
+    Interruption(training, "wander", 1, 0, {"warmup_trials": 0, "env_steps": 0}),
+    Interruption(Learner, "pretrain", 7, 0, {"warmup_trials": 1, "pretrain_updates": 7, "pretrained": False}),
+    Interruption(training, "run_trials", 2, 1, {"iteration": 1, "updates": 2}),
+    Interruption(Learner, "update", 3, 1, {"iteration": 1, "updates": 3}),
+    Interruption(training, "evaluate", 1, 1, {"iteration": 1, "updates": 4}),
+    Interruption(training, "save_checkpoint", 3, 3, {"iteration": 3, "updates": 6}),
+]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_and_resumed_run_is_the_unbroken_one(finished, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize("at", INTERRUPTIONS, ids=lambda at: at.name)
+def test_a_signal_stops_whatever_is_under_way_and_the_resumed_run_is_the_unbroken_one(
+    finished, tmp_path, monkeypatch, number, at
+):
     with monkeypatch.context() as patch:
-        stop_after(patch, 2, number)
+        calls = stop_in(patch, at.owner, at.name, call=at.call, number=number)
         stopped = run(tmp_path / "run")
-    assert stopped.stopped_by is number
-    assert stopped.evaluation is None
-    assert load_agent(tmp_path / "run").counters.iteration == 2
+    assert calls() == at.call
+    assert (number, None) == (stopped.stopped_by, stopped.evaluation)
+    counters = asdict(load_agent(tmp_path / "run").counters)
+    assert at.counted == {name: counters[name] for name in at.counted}
+    assert list(range(1, at.iteration + 1)) == [line["iteration"] for line in metrics(tmp_path / "run")]
     resumed = run(tmp_path / "run", resume=True)
     assert resumed.stopped_by is None
     assert parameter_hash(finished.run_dir) == parameter_hash(tmp_path / "run")
     assert resumed.evaluation.returns == finished.evaluation.returns
     assert list(range(1, ITERATIONS + 1)) == [line["iteration"] for line in metrics(tmp_path / "run")]
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_command_ends_with_the_documented_code(tmp_path, monkeypatch, capsys, number, exit_code):
+    stop_in(monkeypatch, training, "run_trials", number=number)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config().model_dump(mode="json")))
+    with pytest.raises(typer.Exit) as ended:
+        command.train(
+            str(tmp_path / "config.yaml"),
+            [],
+            method=None,
+            seed=None,
+            device="cpu",
+            run_dir=tmp_path / "run",
+            resume=False,
+        )
+    assert exit_code == ended.value.exit_code
+    assert f"stopped by {number.name}; go on with the same command and --resume" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(finished, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "pretrain", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    with pytest.warns(UserWarning, match="stopped before its first checkpoint; the run begins again"):
+        run(tmp_path, resume=True)
+    assert parameter_hash(finished.run_dir) == parameter_hash(tmp_path)
 
 
 def test_a_run_goes_on_with_its_own_settings_alone(copied):
@@ -138,7 +204,7 @@ def test_a_finished_run_may_go_on_for_longer(copied):
 
 def test_signals_are_handled_as_before_after_a_run(tmp_path, monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    stop_after(monkeypatch, 1, signal.SIGTERM)
+    stop_in(monkeypatch, training, "run_trials")
     assert run(tmp_path / "run").stopped_by is signal.SIGTERM
     assert before == {number: signal.getsignal(number) for number in before}
 
@@ -173,6 +239,28 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copied):
         assert load_agent(copied).counters.iteration == 1
 
 
+def test_a_damaged_checkpoint_is_set_aside_when_the_run_goes_on(copied):
+    whole = parameter_hash(copied)
+    damage(copied / FOLDER / "000002")
+    shorter = config(collect={"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 6})
+    with pytest.warns(UserWarning, match="damaged checkpoint set aside: .*000002: SHA-256 is .*, expected "):
+        run(copied, shorter, resume=True)
+    assert ["000001", "000002", "damaged-000002"] == sorted(path.name for path in (copied / FOLDER).iterdir())
+    assert whole == parameter_hash(copied)
+
+
+@pytest.mark.parametrize("file", ["state.json", "tensors.safetensors"])
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_seen(copied, file):
+    path, rng = copied / FOLDER / "000002" / file, np.random.default_rng(0)
+    content = path.read_bytes()
+    for place, bit in zip(rng.integers(0, len(content), 40), rng.integers(0, 8, 40), strict=True):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match="damaged checkpoint passed over: .*000002"):
+            assert load_agent(copied).counters.iteration == 1
+
+
 def test_a_run_without_a_whole_checkpoint_is_refused(copied):
     for name in ("000001", "000002"):
         damage(copied / FOLDER / name)
@@ -181,20 +269,6 @@ def test_a_run_without_a_whole_checkpoint_is_refused(copied):
         pytest.raises(CheckpointCorruptError, match="no checkpoint is whole"),
     ):
         load_agent(copied)
-
-
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
-    build = training.build
-
-    def poisoned(*arguments):
-        experiment = build(*arguments)
-        with torch.no_grad():
-            experiment.agent.bilinear.fill_(float("nan"))
-        return experiment
-
-    monkeypatch.setattr(training, "build", poisoned)
-    with pytest.raises(DivergenceError, match=r"iteration 1: .* stopped being finite"):
-        run(tmp_path / "run", config(encoder={"pretrain_updates": 0}))
 
 
 @pytest.mark.parametrize("method", ["pearl", "oracle", "random"])

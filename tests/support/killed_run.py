@@ -1,0 +1,72 @@
+"""Training in a process of its own that a signal ends at a chosen moment, counted in calls and not in seconds."""
+
+import importlib
+import multiprocessing
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch._dynamo  # noqa: F401  (the optimizers load it when they are made: seconds, in every process)
+from tiny_run import tiny_config
+
+from ccm_runtime import crash_points
+from ccm_training.checkpoint import is_begun
+from ccm_training.train import train
+
+ITERATIONS = 3
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["killed_run", "pytest"])
+
+
+def config():
+    """A run through every stage, with a checkpoint and an evaluation in each iteration."""
+    return tiny_config(
+        tasks={"num_train": 4, "num_test": 2},
+        trial={"explore_episodes": 1, "execute_episodes": 1},
+        networks={"latent": 2, "hidden": [4], "encoder_hidden": [4]},
+        collect={"capacity": 2, "warmup_trials": 2, "iterations": ITERATIONS, "tasks": 3},
+        meta_batch=2,
+        updates_per_iteration=4,
+        encoder={"pretrain_updates": 50},
+        evaluation={"every": 1, "tasks": 2},
+        checkpoint_every=1,
+        threads=1,
+    )
+
+
+def go_on(run_dir: Path, *, signal: int = 0, at_call: int = 0, crash_at: str = "") -> tuple[int, int]:
+    """Begin or resume the run until it ends or is killed: the exit code (as `Process.exitcode`), and calls made.
+
+    Args:
+        run_dir: Where it lives.
+        signal: What the process sends itself,
+        at_call: at this call of a function, counted from the beginning of this attempt; 0: never.
+        crash_at: As `CCM_CRASH_AT`.
+    """
+    calls = _PROCESSES.Value("q", 0)
+    process = _PROCESSES.Process(target=_train, args=(run_dir, signal, at_call, crash_at, calls))
+    process.start()
+    process.join()
+    return process.exitcode, calls.value
+
+
+def _train(run_dir: Path, signal: int, at_call: int, crash_at: str, calls) -> None:
+    warnings.simplefilter("ignore")
+    os.environ[crash_points.VARIABLE] = crash_at
+    importlib.reload(crash_points)
+    made = 0
+
+    def count(frame, event, argument) -> None:
+        nonlocal made
+        if event.endswith("call"):
+            made += 1
+            if made == at_call:
+                os.kill(os.getpid(), signal)
+
+    resume = is_begun(run_dir)
+    sys.setprofile(count)
+    result = train(config(), run_dir, device="cpu", resume=resume, progress=False)
+    sys.setprofile(None)
+    calls.value = made
+    sys.exit(0 if result.stopped_by is None else 128 + result.stopped_by)
