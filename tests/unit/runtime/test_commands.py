@@ -36,6 +36,11 @@ def test_without_a_ceiling_the_score_is_unknown_and_the_best_return_is_a_whole_b
     assert "█" * 30 in text
 
 
+def test_the_best_of_negative_returns_is_a_whole_bar_without_a_ceiling():
+    lines = shown([-300.0, -150.0, -100.0], floor=-500.0).splitlines()
+    assert [len(line.split()[-1]) for line in lines if "e" in line and "█" in line] == [15, 26, 30]
+
+
 def test_waits_grow_jitter_and_stay_bounded():
     waits = list(itertools.islice(backoff(random.Random(0), first_s=0.1, most_s=1.0), 50))
     for attempt, wait in enumerate(waits):
