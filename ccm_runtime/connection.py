@@ -11,7 +11,13 @@ import grpc.aio
 
 from ccm_runtime import __version__
 from ccm_runtime.config import is_loopback
-from ccm_runtime.errors import CcmError, DeadlineError, ServerUnreachableError, StoreUnavailableError
+from ccm_runtime.errors import (
+    CcmError,
+    DeadlineError,
+    ServerBusyError,
+    ServerUnreachableError,
+    StoreUnavailableError,
+)
 from ccm_runtime.statuses import DETAILS_KEY, error_from_rpc
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
@@ -92,27 +98,32 @@ class Connection:
         return SessionStream(self._stub.Session(metadata=self._metadata))
 
     async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return what `attempt` returns, trying again until the time is up after each lost connection or failing store.
+        """Return what `attempt` returns, trying again in time where a connection is lost or a server is busy or unwell.
 
         Raises:
             ServerUnreachableError: The connection was lost and did not come back in time.
+            ServerBusyError: The server was busy all the time.
             StoreUnavailableError: The server's store failed and was not well again in time.
             DeadlineError: A server took the request and did not answer in time.
         """
         await self.open()
-        lost: ServerUnreachableError | StoreUnavailableError | None = None
+        lost: ServerUnreachableError | StoreUnavailableError | ServerBusyError | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                for wait_s in backoff(self._rng):
+                for planned_s in backoff(self._rng):
                     try:
                         return await attempt()
                     except (ServerUnreachableError, StoreUnavailableError) as error:
-                        lost = error
+                        lost, wait_s = error, planned_s
+                    except ServerBusyError as error:
+                        if error.retry_after_s is None:
+                            raise
+                        lost, wait_s = error, error.retry_after_s * self._rng.uniform(0.5, 1.5)
                     await asyncio.sleep(wait_s)
         except TimeoutError:
             if lost is None:
                 raise DeadlineError(f"no answer from {self.target} within {self._timeout_s:g} s") from None
-        if isinstance(lost, StoreUnavailableError):
+        if isinstance(lost, (StoreUnavailableError, ServerBusyError)):
             raise lost
         raise ServerUnreachableError(
             f"lost {self.target} and could not return within {self._timeout_s:g} s: {lost}"

@@ -198,7 +198,15 @@ class UnauthenticatedError(ServerError):
 
 
 class ServerBusyError(ServerError):
-    """A bound of the server is reached; the same call may succeed later."""
+    """A bound of the server is reached; the same call may succeed later.
+
+    Attributes:
+        retry_after_s: When to try again; `None`: the server did not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class StoreUnavailableError(ServerError):

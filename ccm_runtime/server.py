@@ -63,7 +63,8 @@ class Server:
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ),
-            maximum_concurrent_rpcs=config.max_calls,
+            # Beyond `max_calls` the service itself refuses, and says when to try again; probes are still answered.
+            maximum_concurrent_rpcs=2 * config.max_calls,
         )
         self._telling: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -83,7 +84,7 @@ class Server:
 
     async def _start(self) -> int:
         self.hosting.recover()
-        add_AdaptationServicer_to_server(Service(self.hosting), self._server)
+        add_AdaptationServicer_to_server(Service(self.hosting, self._config.max_calls), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
         self.port = self._bind()

@@ -1,7 +1,8 @@
 """The RPCs: read a message, let the core work, write the answer. What goes wrong becomes a status, never a trace."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar
@@ -11,7 +12,7 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 from ccm_runtime import statuses, wire
 from ccm_runtime.belief import Array
-from ccm_runtime.errors import SessionUnknownError, SpecError
+from ccm_runtime.errors import ServerBusyError, SessionUnknownError, SpecError
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.messages import Opened
 from ccm_runtime.stateless import act, encode
@@ -75,7 +76,8 @@ def _answering(
     async def answer(self: "Service", request: Request, context: Call) -> Response:
         try:
             check_message(request)
-            return await handler(self, request, context)
+            with self.admitted():
+                return await handler(self, request, context)
         except Exception as error:
             refused = error
         return await self.refuse(context, refused)
@@ -86,8 +88,21 @@ def _answering(
 class Service(AdaptationServicer):
     """`ccm_runtime.v1.Adaptation` over one agent."""
 
-    def __init__(self, hosting: Hosting) -> None:
+    def __init__(self, hosting: Hosting, max_calls: int) -> None:
         self._hosting = hosting
+        self._max_calls = max_calls
+        self._num_calls = 0
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a call while it is under way, or refuse it (ServerBusyError)."""
+        if self._num_calls >= self._max_calls:
+            raise ServerBusyError(f"the server has {self._max_calls} calls under way, its maximum; try again later")
+        self._num_calls += 1
+        try:
+            yield
+        finally:
+            self._num_calls -= 1
 
     @_answering
     async def DescribeAgent(self, request: pb.DescribeAgentRequest, context: Call) -> pb.DescribeAgentResponse:
@@ -126,11 +141,12 @@ class Service(AdaptationServicer):
     async def Session(self, requests: object, context: Call) -> None:
         """Serve a session over one stream, until its client closes it, leaves or is silent for too long."""
         try:
-            async with Attention(self._hosting.idle_limit_s) as attention:
-                opened = await self._attach(context)
-                attention.heard()
-                while await self._exchange(opened, context):
+            with self.admitted():
+                async with Attention(self._hosting.idle_limit_s) as attention:
+                    opened = await self._attach(context)
                     attention.heard()
+                    while await self._exchange(opened, context):
+                        attention.heard()
         except TimeoutError:
             refused: Exception = SessionUnknownError(f"the stream was silent for {self._hosting.idle_limit_s:g} s")
         except Exception as error:

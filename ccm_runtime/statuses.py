@@ -1,14 +1,14 @@
 """The one table of errors <-> gRPC statuses, for both ends of the wire. Nothing internal passes through it.
 
 A refused call carries a message for a person, a `google.rpc.ErrorInfo` whose reason names the kind of error, and,
-where a sequence number was skipped, the expected one.
+where a sequence number was skipped, the expected one, and where a bound is reached, a `google.rpc.RetryInfo`.
 """
 
 from collections.abc import Sequence
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from ccm_runtime import errors
@@ -18,6 +18,8 @@ DOMAIN = "ccm"
 INTERNAL = "INTERNAL"
 INTERNAL_MESSAGE = "the server met a fault of its own; its log says which"
 EXPECTED_SEQUENCE_KEY = "ccm-expected-sequence"
+RETRY_AFTER_KEY = "ccm-retry-after-ms"
+RETRY_AFTER_MS = 1_000
 DETAILS_KEY = "grpc-status-details-bin"
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -56,16 +58,21 @@ def classify(error: BaseException) -> tuple[str, grpc.StatusCode, str]:
 
 
 def trailing_metadata(error: BaseException) -> Metadata:
-    """Return the details of `error` as trailing metadata: the ErrorInfo and, for a gap, the expected number."""
+    """Return the details of `error` as trailing metadata: what it is, what number is expected, when to try again."""
     reason, code, message = classify(error)
     info = ErrorInfo(reason=reason, domain=DOMAIN)
-    expected: Metadata = ()
+    more: Metadata = ()
     if isinstance(error, errors.StepGapError):
         info.metadata["expected_sequence"] = str(error.expected)
-        expected = ((EXPECTED_SEQUENCE_KEY, str(error.expected)),)
+        more = ((EXPECTED_SEQUENCE_KEY, str(error.expected)),)
     status = Status(code=code.value[0], message=message)
     status.details.add().Pack(info)
-    return (*expected, (DETAILS_KEY, status.SerializeToString()))
+    if isinstance(error, (errors.SessionLimitError, errors.ServerBusyError)):
+        more = ((RETRY_AFTER_KEY, str(RETRY_AFTER_MS)),)
+        retry = RetryInfo()
+        retry.retry_delay.FromMilliseconds(RETRY_AFTER_MS)
+        status.details.add().Pack(retry)
+    return (*more, (DETAILS_KEY, status.SerializeToString()))
 
 
 def event_error(sequence: int, error: BaseException) -> pb.EventError:
@@ -95,7 +102,11 @@ def error_from_rpc(
     pairs = dict(metadata or ())
     info = _error_info(pairs.get(DETAILS_KEY))
     expected = str(pairs.get(EXPECTED_SEQUENCE_KEY) or info.metadata.get("expected_sequence") or "")
-    return restore(code, message, info.reason, int(expected) if expected.isdecimal() else 0)
+    error = restore(code, message, info.reason, int(expected) if expected.isdecimal() else 0)
+    retry_after_ms = str(pairs.get(RETRY_AFTER_KEY, ""))
+    if isinstance(error, errors.ServerBusyError) and retry_after_ms.isdecimal():
+        error.retry_after_s = int(retry_after_ms) / 1000
+    return error
 
 
 def restore(code: grpc.StatusCode | None, message: str, reason: str, expected: int) -> errors.CcmError:

@@ -1,5 +1,7 @@
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from ccm_runtime import errors, statuses
 from ccm_runtime.errors import CcmError, ServerBusyError, ServerError, SessionLimitError, StepGapError
@@ -67,3 +69,21 @@ def test_reasons_and_errors_appear_once_each():
     assert len(set(reasons)) == len(reasons)
     assert len(set(kinds)) == len(kinds)
     assert SessionLimitError in kinds
+
+
+@pytest.mark.parametrize("error", [SessionLimitError("full"), ServerBusyError("busy")])
+def test_a_bound_that_is_reached_says_when_to_try_again(error):
+    metadata = dict(statuses.trailing_metadata(error))
+    assert "1000" == metadata[statuses.RETRY_AFTER_KEY]
+    info, retry = Status.FromString(metadata[statuses.DETAILS_KEY]).details
+    told = RetryInfo()
+    assert retry.Unpack(told)
+    assert 1 == told.retry_delay.seconds
+    assert info.Is(ErrorInfo.DESCRIPTOR)
+
+
+def test_only_a_busy_server_that_says_when_is_to_be_tried_again():
+    _, code, _ = statuses.classify(ServerBusyError("busy"))
+    told = statuses.error_from_rpc(code, "busy", statuses.trailing_metadata(ServerBusyError("busy")))
+    assert 1.0 == told.retry_after_s
+    assert statuses.error_from_rpc(code, "too large a message", ()).retry_after_s is None
