@@ -51,12 +51,14 @@ class Scripted(AdaptationServicer):
             lost), `silence` (no answer at all).
         durable: Events up to this number survive `crash`; `None`: sessions are not durable.
         received: Sequence numbers in the order in which they came.
+        applied: First entry of the applied action of each transition, in the same order; `None`: it was not told.
     """
 
     def __init__(self) -> None:
         self.breaks: dict[int, str] = {}
         self.durable: int | None = None
         self.received: list[int] = []
+        self.applied: list[float | None] = []
         self.keys: list[str] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self._held: dict[str, _Held] = {}
@@ -104,6 +106,8 @@ class Scripted(AdaptationServicer):
             if fault == "before":
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "cut before the event")
             self.received.append(sequence)
+            applied = getattr(event, "applied_action", None)
+            self.applied.append(None if applied is None else float(applied[0]))
             response = self._answer(held, sequence, event)
             if fault == "after":
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "cut after the event")

@@ -79,6 +79,42 @@ async def test_what_a_crash_lost_is_told_again():
         assert server.received == [1, 2, 3, 4, 3, 4, 5, 6]
 
 
+async def test_after_a_crash_the_server_is_told_what_was_truly_applied():
+    """It may give another action the second time; the robot has done the first."""
+    async with scripted() as (server, client), client.open_session() as session:
+        server.durable = 1
+        await play(session, 3)
+        assert server.applied == [None, None, None]
+        server.crash()
+        server.breaks = {4: "before"}
+        await play(session, 1)
+        assert server.received[3:] == [2, 3, 4]
+        assert server.applied[3:] == [1.0, 2.0, 3.0]
+        await session.begin_episode(ORIGIN) if session.episode_over else await session.act(ORIGIN, 1.0)
+        assert server.applied[-1] is None
+
+
+async def test_what_is_durable_is_not_kept():
+    async with scripted() as (server, client), client.open_session() as session:
+        server.durable = 0
+        await play(session, 4)
+        assert len(session._kept) == 4
+        server.durable = 3
+        await play(session, 2)
+        assert [sequence for sequence, _ in session._kept] == [4, 5, 6]
+
+
+async def test_closing_after_a_crash_tells_the_server_first_what_it_lost():
+    async with scripted() as (server, client):
+        session = await client.open_session().open()
+        server.durable = 1
+        await play(session, 3)
+        server.crash()
+        session._drop()
+        assert (await session.close()).returns == (1.0,)
+        assert server.received == [1, 2, 3, 2, 3]
+
+
 async def test_a_session_that_the_server_lost_ends_with_session_unknown():
     async with scripted() as (server, client), client.open_session() as session:
         await play(session, 2)
