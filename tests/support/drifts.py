@@ -5,7 +5,8 @@ import numpy as np
 from gymnasium import spaces
 
 from ccm_runtime.specs import BoxSpec
-from ccm_training.envs.gymnasium_family import GymnasiumEnvs, GymnasiumFamily
+from ccm_training.envs.gymnasium_envs import GymnasiumEnvs
+from ccm_training.envs.gymnasium_family import GymnasiumFamily
 
 
 class Drift(gymnasium.Env):

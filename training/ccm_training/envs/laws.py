@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccm_runtime.errors import FamilyError
 from ccm_training.envs.family import SPLITS, Family
 from ccm_training.envs.finite import check_finite
+from ccm_training.envs.scripted import Episodes, InNumpy, run_episode, script_of
 
-Array = NDArray[np.float32]
 _NUM = 4
 _SHORT = 50  # steps, where a whole episode would not tell more
 _SCRIPTS, _TASKS = 32, 8  # where the task must show: a sparse reward is seldom met
@@ -35,27 +34,6 @@ class Verdict(NamedTuple):
     law: str
     holds: bool
     found: str
-
-
-class Episodes(NamedTuple):
-    """One episode of each of `n` simulations; what came after a simulation's end is zero.
-
-    Attributes:
-        observations: `[steps + 1, n, obs]`.
-        rewards: `[steps, n]`.
-        terminated: `[steps, n]`.
-        lived: `[steps + 1, n]`: whether the episode was under way until that observation.
-    """
-
-    observations: Array
-    rewards: Array
-    terminated: NDArray[np.bool_]
-    lived: NDArray[np.bool_]
-
-    def only(self, row: int) -> "Episodes":
-        """The episode of one simulation."""
-        chosen = np.s_[:, row : row + 1]
-        return Episodes(self.observations[chosen], self.rewards[chosen], self.terminated[chosen], self.lived[chosen])
 
 
 @dataclass(frozen=True)
@@ -105,7 +83,7 @@ def specs_fit(family: Family) -> None:
     env = family.simulate(tasks, 0)
     _require(env.num_envs == _NUM, f"num_envs is {env.num_envs} for {_NUM} tasks")
     _shaped("reset()", env.reset(), (_NUM, family.observation.size))
-    after = env.step(_script(family, _NUM, 1)[0])
+    after = env.step(script_of(family, _NUM, 1)[0])
     _shaped("an observation", after.observation, (_NUM, family.observation.size))
     _shaped("a reward", after.reward, (_NUM,))
     _shaped("terminated", after.terminated, (_NUM,), np.bool_)
@@ -116,7 +94,7 @@ def bounds_hold(family: Family) -> None:
     low, high = family.observation.low_array, family.observation.high_array
     for split in SPLITS:
         tasks = family.sample_tasks(split, _NUM, 0)
-        seen = _episode(family.simulate(tasks, 0), _script(family, _NUM, family.horizon))
+        seen = run_episode(family.simulate(tasks, 0), script_of(family, _NUM, family.horizon))
         within = (seen.observations >= low - _BEYOND) & (seen.observations <= high + _BEYOND)
         within |= ~seen.lived[..., None]
         if not within.all():
@@ -133,7 +111,7 @@ def stays_finite(family: Family) -> None:
     env = family.simulate(tasks, 0)
     check_finite(family.name, tasks, 0, observation=env.reset())
     over = np.zeros(_NUM, bool)
-    for step, action in enumerate(_script(family, _NUM, family.horizon), start=1):
+    for step, action in enumerate(script_of(family, _NUM, family.horizon), start=1):
         after = env.step(action)
         alive = ~over
         check_finite(family.name, tasks[alive], step, observation=after.observation[alive], reward=after.reward[alive])
@@ -143,9 +121,9 @@ def stays_finite(family: Family) -> None:
 def episodes_end_and_begin(family: Family) -> None:
     """An episode lasts to the horizon unless the task ends it, and a reset begins one more."""
     env = family.simulate(family.sample_tasks("train", _NUM, 0), 0)
-    script = _script(family, _NUM, family.horizon)
+    script = script_of(family, _NUM, family.horizon)
     for episode in (1, 2, 3):
-        ended = _episode(env, script).terminated
+        ended = run_episode(env, script).terminated
         _require(
             not ended[0].all() or family.horizon == 1,
             f"in episode {episode}, every simulation was over after one of {family.horizon} steps",
@@ -154,19 +132,19 @@ def episodes_end_and_begin(family: Family) -> None:
 
 def seeds_decide(family: Family) -> None:
     """Equal seeds give equal numbers, in every episode."""
-    tasks, script = family.sample_tasks("train", _NUM, 0), _script(family, _NUM, min(family.horizon, _SHORT))
+    tasks, script = family.sample_tasks("train", _NUM, 0), script_of(family, _NUM, min(family.horizon, _SHORT))
     first, second = family.simulate(tasks, 3), family.simulate(tasks, 3)
     for episode in (1, 2):
-        one, other = _episode(first, script), _episode(second, script)
+        one, other = run_episode(first, script), run_episode(second, script)
         _same(one, other, f"two simulations with seed 3, episode {episode}")
 
 
 def rows_are_alone(family: Family) -> None:
     """A simulation's numbers do not depend on the others beside it."""
-    tasks, script = family.sample_tasks("train", _NUM, 0), _script(family, _NUM, min(family.horizon, _SHORT))
-    together = _episode(family.simulate(tasks, 5), script)
+    tasks, script = family.sample_tasks("train", _NUM, 0), script_of(family, _NUM, min(family.horizon, _SHORT))
+    together = run_episode(family.simulate(tasks, 5), script)
     for row in range(_NUM):
-        alone = _episode(family.simulate(tasks[row : row + 1], 5 + row), script[:, row : row + 1])
+        alone = run_episode(family.simulate(tasks[row : row + 1], 5 + row), script[:, row : row + 1])
         _same(
             together.only(row),
             alone,
@@ -177,9 +155,9 @@ def rows_are_alone(family: Family) -> None:
 def masks_are_obeyed(family: Family) -> None:
     """`reset(mask)` begins the masked episodes, and leaves the others as they are."""
     tasks, steps = family.sample_tasks("train", _NUM, 0), max(min(family.horizon, _SHORT) // 2, 1)
-    script, mask = _script(family, _NUM, 2 * steps), np.arange(_NUM) % 2 == 0
+    script, mask = script_of(family, _NUM, 2 * steps), np.arange(_NUM) % 2 == 0
     some, all_, none = (family.simulate(tasks, 7) for _ in range(3))
-    before = [_episode(env, script[:steps]) for env in (some, all_, none)]
+    before = [run_episode(env, script[:steps]) for env in (some, all_, none)]
     over = before[0].terminated.any(0)
     last = np.array(none.step(script[steps]).observation)
     some.reset(mask)
@@ -205,7 +183,7 @@ def tasks_matter(family: Family) -> None:
     if not np.array_equal(env.reset(), twin.reset()):
         return
     over = np.zeros(_SCRIPTS * _TASKS, bool)
-    for action in _script(family, len(over), family.horizon, hold=0.95):
+    for action in script_of(family, len(over), family.horizon, hold=0.95):
         one, two = env.step(action), twin.step(action)
         alive = ~over
         if any(not np.array_equal(part[alive], same[alive]) for part, same in zip(one, two, strict=True)):
@@ -240,9 +218,9 @@ def torch_agrees(family: Family) -> None:
     """The simulations in torch give the numbers of those in numpy."""
     import torch  # noqa: PLC0415  (the other laws need none)
 
-    tasks, script = family.sample_tasks("train", _NUM, 0), _script(family, _NUM, min(family.horizon, _SHORT))
-    numpy = _episode(family.simulate(tasks, 13), script)
-    tensors = _episode(_InNumpy(family.make(torch.from_numpy(tasks), 13)), script)
+    tasks, script = family.sample_tasks("train", _NUM, 0), script_of(family, _NUM, min(family.horizon, _SHORT))
+    numpy = run_episode(family.simulate(tasks, 13), script)
+    tensors = run_episode(InNumpy(family.make(torch.from_numpy(tasks), 13)), script)
     _same(numpy, tensors, "simulate and make", tolerance=1e-5)
 
 
@@ -253,7 +231,7 @@ def ceilings_hold(family: Family) -> None:
     if ceiling is None:
         return
     _shaped("ceiling", ceiling, (_NUM,))
-    returns = _episode(family.simulate(tasks, 0), _script(family, _NUM, family.horizon)).rewards.sum(0)
+    returns = run_episode(family.simulate(tasks, 0), script_of(family, _NUM, family.horizon)).rewards.sum(0)
     _require(
         bool((returns <= ceiling + 1e-3 * np.abs(ceiling)).all()),
         f"random actions earned {np.round(returns, 2).tolist()}, above the ceilings {np.round(ceiling, 2).tolist()}",
@@ -273,56 +251,6 @@ LAWS = (
     Law("numpy and torch simulations agree", torch_agrees),
     Law("no random episode passes the ceiling", ceilings_hold),
 )
-
-
-class _InNumpy:
-    """A `BatchedEnv` of tensors as one of numpy arrays."""
-
-    def __init__(self, env: Any) -> None:
-        self._env = env
-
-    def reset(self) -> Array:
-        observation: Array = self._env.reset().cpu().numpy()
-        return observation
-
-    def step(self, action: Array) -> Any:
-        import torch  # noqa: PLC0415
-
-        after = self._env.step(torch.from_numpy(action))
-        return after._replace(**{name: part.cpu().numpy() for name, part in after._asdict().items()})
-
-
-def _script(family: Family, num: int, steps: int, hold: float = 0.8) -> Array:
-    """Actions that are held for a while, half of them at the edge of the bounds, `[steps, num, act]`."""
-    rng = np.random.default_rng(0)
-    low, high = family.action.low_array, family.action.high_array
-    shape = (num, family.action.size)
-    script, action = np.empty((steps, *shape), np.float32), np.zeros(shape)
-    for step in range(steps):
-        inside = rng.uniform(-1.0, 1.0, shape)
-        edge = inside / np.abs(inside).max(-1, keepdims=True)
-        turned = np.where(rng.random((num, 1)) < 0.5, edge, inside)
-        action = np.where((rng.random((num, 1)) < hold) & (step > 0), action, turned)
-        script[step] = (high + low) / 2 + (high - low) / 2 * action
-    return np.clip(script, low, high)
-
-
-def _episode(env: Any, script: Array) -> Episodes:
-    """Run the script from a reset."""
-    steps, num, _ = script.shape
-    first = np.array(env.reset())
-    observations = np.zeros((steps + 1, *first.shape), np.float32)
-    rewards, terminated = np.zeros((steps, num), np.float32), np.zeros((steps, num), bool)
-    lived = np.ones((steps + 1, num), bool)
-    observations[0], over = first, np.zeros(num, bool)
-    for step, action in enumerate(script):
-        after = env.step(action)
-        lived[step + 1] = ~over
-        observations[step + 1][~over] = after.observation[~over]
-        rewards[step][~over] = after.reward[~over]
-        over |= after.terminated
-        terminated[step] = over
-    return Episodes(observations, rewards, terminated, lived)
 
 
 def _same(one: Episodes, other: Episodes, what: str, tolerance: float = 0.0) -> None:
