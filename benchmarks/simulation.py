@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 from collection_one_by_one import OneByOne
 from point_robot_one_by_one import PlainPointRobot
-from point_robots import how
+from provenance import how
 
 from ccm_runtime.manifest import Adaptation
 from ccm_training.agent import Agent
@@ -328,7 +327,7 @@ def targets_of(record: dict[str, Any]) -> list[str]:
     before, after = made["load"]
     made_by = (
         f"Made by `{made['command']}` on {made['date']}, {made['machine']} (load: {before} before, "
-        f"{after} after); {made['rounds']} rounds; {versions}."
+        f"{after} after; priority: {made['priority']}); {made['rounds']} rounds; {versions}."
     )
     rows = [
         f"| {row['what']} | `{row['family']}` | {row['target']:g} | {_spread(row['measured'])} "
@@ -396,8 +395,13 @@ def main() -> None:
         os.chdir(folder)  # MuJoCo writes its warnings to a file where it runs
         results = measure(rounds, slice_s)
         os.chdir(home)
-    made = how() | {"rounds": rounds, "slice_s": slice_s, "load": [before, round(os.getloadavg()[0], 2)]}
-    made["versions"] |= {name: version(name) for name in ("mujoco", "gymnasium")}
+    made = how("mujoco", "gymnasium", "torch", "numpy") | {
+        "rounds": rounds,
+        "slice_s": slice_s,
+        "load": [before, round(os.getloadavg()[0], 2)],
+    }
+    real_time = {os.SCHED_FIFO, os.SCHED_RR}
+    made["priority"] = "real-time" if os.sched_getscheduler(0) in real_time else f"nice {os.nice(0)}"
     record = {"made": made, "targets": reached(results), "results": results}
     (options.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (options.out / "table.md").write_text(page(record), encoding="utf-8")
