@@ -35,8 +35,8 @@ ORACLE_ITERATIONS = {"sparse-point-robot": 120, "hard-point-robot": 120}  # it n
 TASKS = 100
 NOTES = """\
 The score is the first execution episode's return over the ceiling, on held-out tasks, with deterministic policies; IQM
-is the interquartile mean over seeds and tasks, the interval a bootstrap over seeds and tasks within them. The ceiling is
-the best return on a point robot, and what nobody reaches for MuJoCo's robots: 2 a step. All methods see the sparse
+is the interquartile mean over seeds and tasks, the interval a bootstrap over seeds and tasks within them. The ceiling
+is the best return on a point robot, and what nobody reaches for MuJoCo's robots: 2 a step. All methods see the sparse
 reward only, and all observe the previous reward. The oracle is told the task; it needs no exploration, hence fewer
 steps. Curves: mean over seeds, band from the worst to the best seed, 40 tasks a point.
 """
