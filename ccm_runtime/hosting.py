@@ -84,7 +84,9 @@ class Hosting:
             action_deadline_ms=config.action_deadline_ms,
             group_commit=self.group_commit,
         )
-        self.metrics = Metrics(table, self.stepper, self.group_commit)
+        self.metrics = Metrics(
+            table, self.stepper, self.group_commit, self.agent, device=getattr(served.policy, "device", "none")
+        )
 
     def recover(self) -> None:
         """Go on with the sessions of the store, if there is one; call it once, before the first event.
@@ -142,7 +144,7 @@ class Hosting:
     async def step(self, session_id: str, token: str, sequence: int, event: Event) -> Answer:
         """Take one event of a session; raises what `Stepper.step` raises."""
         answer = await self.stepper.step(session_id, token, sequence, event)
-        self.metrics.stepped(answer.total_ms)
+        self.metrics.stepped(answer)
         return answer
 
     def close(self, session_id: str, token: str) -> SessionClosed:

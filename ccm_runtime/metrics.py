@@ -1,78 +1,186 @@
 """Metrics of a server, for Prometheus. Counting costs an addition; everything else happens when someone looks."""
 
+import threading
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ccm_runtime.batching import Stepper
-from ccm_runtime.errors import ConfigError, DependencyMissingError
+from ccm_runtime.errors import ConfigError, DependencyMissingError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
-from ccm_runtime.session import SessionTable
+from ccm_runtime.messages import Agent, Answer, Intervention
+from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.trial import Phase
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-_STEP_BOUNDS_MS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, float("inf"))
+_BOUNDS_MS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 
 
-class Metrics:
-    """Counts of a server's life, and a collector of them."""
+class Histogram:
+    """Counts of durations by size."""
 
-    def __init__(self, table: SessionTable, stepper: Stepper, group_commit: GroupCommit | None = None) -> None:
-        self._group_commit = group_commit
-        self._table = table
-        self._stepper = stepper
-        self._step_ms = [0] * len(_STEP_BOUNDS_MS)
-        self._total_step_ms = 0.0
-        self.num_opened = 0
-        self.refused: Counter[str] = Counter()
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BOUNDS_MS) + 1)
+        self.sum_ms = 0.0
 
-    def stepped(self, total_ms: float) -> None:
-        """Count an answer that took `total_ms`."""
-        bucket = next(i for i, bound in enumerate(_STEP_BOUNDS_MS) if total_ms <= bound)
-        self._step_ms[bucket] += 1
-        self._total_step_ms += total_ms
+    def add(self, ms: float) -> None:
+        """Count a duration."""
+        self._counts[bisect_left(_BOUNDS_MS, ms)] += 1
+        self.sum_ms += ms
 
-    def collect(self) -> Iterator["Metric"]:
-        """Yield every metric, as Prometheus asks for them."""
-        from prometheus_client.core import (  # noqa: PLC0415 (only when someone looks)
-            CounterMetricFamily,
-            GaugeMetricFamily,
-            HistogramMetricFamily,
-        )
-
-        yield GaugeMetricFamily("ccm_sessions", "Sessions that are held.", value=len(self._table))
-        yield CounterMetricFamily("ccm_sessions_opened", "Sessions that were opened.", value=self.num_opened)
-        yield CounterMetricFamily("ccm_steps", "Events that were answered.", value=self._stepper.num_steps)
-        yield CounterMetricFamily("ccm_batches", "Runs over one or more sessions.", value=self._stepper.num_batches)
-        refused = CounterMetricFamily("ccm_refused", "Calls and events that were refused.", labels=["reason"])
-        for reason, count in self.refused.items():
-            refused.add_metric([reason], count)
-        yield refused
-        if self._group_commit is not None:
-            counts = self._group_commit.counts
-            well, unsaved = float(self._group_commit.well), self._group_commit.num_unsaved
-            yield GaugeMetricFamily("ccm_store_well", "1: sessions are made durable; 0: the store fails.", value=well)
-            yield GaugeMetricFamily("ccm_store_unsaved", "Sessions that wait to be written.", value=unsaved)
-            yield CounterMetricFamily("ccm_store_commits", "Groups that were written.", value=counts.num_commits)
-            yield CounterMetricFamily("ccm_store_records", "Sessions in those groups.", value=counts.num_records)
-            yield CounterMetricFamily("ccm_store_failures", "Groups that failed.", value=counts.num_failures)
-        histogram = HistogramMetricFamily("ccm_step_ms", "Milliseconds from an event's arrival to its answer.")
-        histogram.add_metric([], self._buckets(), self._total_step_ms)
-        yield histogram
-
-    def _buckets(self) -> list[tuple[str, float]]:
-        """Return the cumulative histogram."""
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return upper bounds and how many are within them."""
         total, buckets = 0, []
-        for bound, count in zip(_STEP_BOUNDS_MS, self._step_ms, strict=True):
+        for bound, count in zip((*map(str, _BOUNDS_MS), "+Inf"), self._counts, strict=True):
             total += count
-            buckets.append(("+Inf" if bound == float("inf") else str(bound), float(total)))
+            buckets.append((bound, float(total)))
         return buckets
 
 
+class Metrics:
+    """Counts of a server's life, and a collector of them; docs/reference/metrics.md tells what each one means.
+
+    Args:
+        table: The sessions.
+        stepper: What steps them.
+        group_commit: What makes them durable, if anything does.
+        agent: What is served.
+        device: Where its networks truly run.
+    """
+
+    def __init__(
+        self,
+        table: SessionTable,
+        stepper: Stepper,
+        group_commit: GroupCommit | None = None,
+        agent: Agent | None = None,
+        device: str = "",
+    ) -> None:
+        self._group_commit = group_commit
+        self._table = table
+        self._stepper = stepper
+        self._agent = agent
+        self._device = device
+        self._step_ms, self._infer_ms = Histogram(), Histogram()
+        self._interventions = dict.fromkeys(Intervention, 0)
+        self.num_opened = 0
+        self.refused: Counter[str] = Counter()
+
+    def stepped(self, answer: Answer) -> None:
+        """Count an answer."""
+        self._step_ms.add(answer.total_ms)
+        self._infer_ms.add(answer.infer_ms)
+        for intervention in answer.reaction.interventions:
+            self._interventions[intervention] += 1
+
+    def collect(self) -> Iterator["Metric"]:
+        """Yield every metric, as Prometheus asks for them."""
+        yield from self._sessions()
+        yield _counter("ccm_sessions_opened", "Sessions that were opened.", self.num_opened)
+        yield _counter("ccm_steps", "Events that were answered.", self._stepper.num_steps)
+        yield _counter("ccm_batches", "Runs over one or more sessions.", self._stepper.num_batches)
+        yield _histogram("ccm_step_ms", "Milliseconds from an event's arrival to its answer.", self._step_ms)
+        yield _histogram("ccm_infer_ms", "Milliseconds of that inside the networks.", self._infer_ms)
+        interventions = {kind.value: count for kind, count in self._interventions.items()}
+        yield _counters("ccm_interventions", "What the guard had to mend in actions.", "kind", interventions)
+        yield _counters("ccm_refused", "Calls and events that were refused.", "reason", dict(self.refused))
+        yield from self._store()
+        yield _gauge("ccm_draining", "1: the server is shutting down.", float(self._stepper.draining))
+        if self._agent is not None:
+            told = {"agent_id": self._agent.agent_id, "bundle": self._agent.bundle_digest, "device": self._device}
+            yield _info("ccm_agent_info", "What is served, and where its networks truly run; always 1.", told)
+
+    def ready(self) -> bool:
+        """Return whether new sessions are served."""
+        try:
+            if self._group_commit is not None:
+                self._group_commit.check()
+        except StoreUnavailableError:
+            return False
+        return not self._stepper.draining
+
+    def _sessions(self) -> Iterator["Metric"]:
+        """Yield what is known of the sessions that are held."""
+        sessions = list(self._table)
+        held = {
+            phase: [s for s in sessions if s.memory.trial.phase is phase] for phase in (Phase.EXPLORE, Phase.EXECUTE)
+        }
+        counts = {phase.value: float(len(of)) for phase, of in held.items()}
+        yield _gauges("ccm_sessions", "Sessions that are held.", "phase", counts)
+        certainties = {phase.value: _mean_certainty(of) for phase, of in held.items()}
+        yield _gauges("ccm_certainty", "Mean certainty of the sessions' beliefs, 0 to 1.", "phase", certainties)
+        novel = sum(s.last_answer is not None and s.last_answer.reaction.novelty > 1.0 for s in sessions)
+        yield _gauge("ccm_sessions_novel", "Sessions whose task is farther off than 99 % of the training tasks.", novel)
+
+    def _store(self) -> Iterator["Metric"]:
+        if self._group_commit is None:
+            return
+        counts = self._group_commit.counts
+        well = float(self._group_commit.well)
+        yield _gauge("ccm_store_well", "1: sessions are made durable; 0: the store fails.", well)
+        yield _gauge("ccm_store_unsaved", "Sessions that wait to be written.", self._group_commit.num_unsaved)
+        yield _counter("ccm_store_commits", "Groups that were written.", counts.num_commits)
+        yield _counter("ccm_store_records", "Sessions in those groups.", counts.num_records)
+        yield _counter("ccm_store_failures", "Groups that failed.", counts.num_failures)
+
+
+def _mean_certainty(sessions: list[Session]) -> float:
+    known = [session.last_answer.reaction.certainty for session in sessions if session.last_answer is not None]
+    return sum(known) / len(known) if known else 0.0
+
+
+def _gauge(name: str, text: str, value: float) -> "Metric":
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 (only when someone looks)
+
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _gauges(name: str, text: str, label: str, values: dict[str, float]) -> "Metric":
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _info(name: str, text: str, labels: dict[str, str]) -> "Metric":
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+
+    family = GaugeMetricFamily(name, text, labels=list(labels))
+    family.add_metric(list(labels.values()), 1.0)
+    return family
+
+
+def _counter(name: str, text: str, value: float) -> "Metric":
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415
+
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: dict[str, int]) -> "Metric":
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415
+
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> "Metric":
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415
+
+    return HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.sum_ms)
+
+
 def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
-    """Serve the metrics at `http://host:port/metrics` from a thread; return what stops it.
+    """Serve `/metrics`, and `/live` and `/ready` for probes, over plain HTTP from a thread; return what stops it.
 
     Raises:
         ConfigError: The address cannot be listened on.
@@ -84,12 +192,24 @@ def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
         raise DependencyMissingError("--metrics-port needs prometheus-client: pip install 'ccm[serve]'") from None
     registry = prometheus.CollectorRegistry()
     registry.register(metrics)
+    show = prometheus.make_wsgi_app(registry)
+
+    def answer(request: dict[str, Any], start: Any) -> Any:
+        path = request["PATH_INFO"]
+        if path == "/metrics":
+            return show(request, start)
+        status = {"/live": "200 OK", "/ready": "200 OK" if metrics.ready() else "503 Service Unavailable"}
+        start(status.get(path, "404 Not Found"), [("Content-Type", "text/plain")])
+        return [b""]
+
     try:
-        server, thread = prometheus.start_http_server(port, addr=host, registry=registry)
+        server = make_server(host, port, answer, server_class=_Server, handler_class=_Silent)
     except OSError as error:
         raise ConfigError(
             f"cannot serve metrics at {host}:{port}: {error.strerror}; choose another --metrics-port"
         ) from None
+    thread = threading.Thread(target=server.serve_forever, name="ccm-metrics", daemon=True)
+    thread.start()
 
     def stop() -> None:
         server.shutdown()
@@ -97,3 +217,12 @@ def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
         thread.join()
 
     return stop
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the library's)
+        """Log nothing."""

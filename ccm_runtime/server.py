@@ -60,7 +60,10 @@ class Server:
                 ("grpc.max_concurrent_streams", config.max_streams),
                 ("grpc.max_metadata_size", 16 << 10),
                 ("grpc.so_reuseport", 0),
+                # Who says nothing for a minute is asked whether it is there; who pings without need is sent away.
                 ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.server_handshake_timeout_ms", 10_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ),
             # Beyond `max_calls` the service itself refuses, and says when to try again; probes are still answered.

@@ -1,29 +1,110 @@
+"""Every metric tells what happened, is documented, and is what the dashboard shows."""
+
+import json
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ccm_runtime.adapt import Adapter
-from ccm_runtime.batching import Stepper
-from ccm_runtime.metrics import Metrics
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.hosting import Hosting
+from ccm_runtime.messages import Answer, Intervention, Reaction
+from ccm_runtime.metrics import expose
 from ccm_runtime.session import SessionTable
-from ccm_runtime.testing import ScriptedPolicy
+from ccm_runtime.testing import ScriptedPolicy, served
+from ccm_runtime.trial import Phase
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+
+
+def hosted(**settings):
+    return Hosting(served(ScriptedPolicy()), SessionTable(10, 60.0), ServerConfig(log_level="error", **settings))
+
+
+def exported(metrics):
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    return generate_latest(registry).decode()
+
+
+def answer(total_ms, *interventions, certainty=0.0, novelty=0.0):
+    reaction = Reaction(None, Phase.EXECUTE, 0, 0, False, certainty, novelty, interventions)
+    return Answer(1, reaction, total_ms=total_ms, infer_ms=total_ms / 2)
 
 
 def test_metrics_tell_what_happened():
-    adapter, table = Adapter.of(ScriptedPolicy()), SessionTable(10, 60.0)
-    metrics = Metrics(table, Stepper(adapter, table))
-    table.open(adapter.start())
-    metrics.num_opened += 1
+    hosting = hosted()
+    metrics, table = hosting.metrics, hosting.table
+    for explore_episodes, certainty, novelty in ((2, 0.25, 0.5), (0, 0.5, 2.0), (0, 1.0, 0.0)):
+        session = table.open(hosting.adapter.start(explore_episodes=explore_episodes))
+        table.keep(session.answered(session.memory, answer(1.0, certainty=certainty, novelty=novelty)))
+    metrics.num_opened += 3
     metrics.refused["SPEC"] += 2
-    for total_ms in (0.2, 3.0, 1e6):
-        metrics.stepped(total_ms)
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    text = generate_latest(registry).decode()
+    for told in (answer(0.25), answer(3.0, Intervention.BOUND, Intervention.RATE), answer(1e6, Intervention.RATE)):
+        metrics.stepped(told)
+    text = exported(metrics)
     for line in (
-        "ccm_sessions 1.0",
-        "ccm_sessions_opened_total 1.0",
+        'ccm_sessions{phase="explore"} 1.0',
+        'ccm_sessions{phase="execute"} 2.0',
+        'ccm_certainty{phase="explore"} 0.25',
+        'ccm_certainty{phase="execute"} 0.75',
+        "ccm_sessions_novel 1.0",
+        "ccm_sessions_opened_total 3.0",
         'ccm_refused_total{reason="SPEC"} 2.0',
+        'ccm_interventions_total{kind="bound"} 1.0',
+        'ccm_interventions_total{kind="rate"} 2.0',
+        'ccm_interventions_total{kind="late"} 0.0',
         'ccm_step_ms_bucket{le="0.25"} 1.0',
         'ccm_step_ms_bucket{le="5.0"} 2.0',
         "ccm_step_ms_count 3.0",
+        'ccm_infer_ms_bucket{le="0.25"} 1.0',
+        "ccm_draining 0.0",
+        'agent_id="scripted-0"',
+        'device="none"',
     ):
         assert line in text
+
+
+def names(tmp_path):
+    return {family.name for family in hosted(store=tmp_path / "sessions.sqlite").metrics.collect()}
+
+
+async def test_every_metric_is_documented_and_no_other(tmp_path):
+    documented = set(re.findall(r"^\| `(ccm_[a-z_]+?)(?:_total)?`", PAGE, re.MULTILINE))
+    assert names(tmp_path) == documented
+
+
+async def test_the_dashboard_shows_metrics_that_exist(tmp_path):
+    known = names(tmp_path)
+    dashboard = json.loads((ROOT / "deploy/grafana/ccm.json").read_text(encoding="utf-8"))
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    assert len(queries) >= 8
+    for query in queries:
+        for name in re.findall(r"\bccm_[a-z_]+", query):
+            assert re.sub(r"_(total|bucket|count|sum)$", "", name) in known, f"{name} in {query}"
+    assert {"ccm_step_ms", "ccm_sessions", "ccm_interventions"} <= {
+        re.sub(r"_(total|bucket)$", "", name) for query in queries for name in re.findall(r"\bccm_[a-z_]+", query)
+    }
+
+
+def status(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20.0) as page:
+            return page.status
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+def test_probes_are_answered_beside_the_metrics(unused_tcp_port):
+    hosting = hosted()
+    stop = expose(hosting.metrics, "127.0.0.1", unused_tcp_port)
+    try:
+        assert [200, 200, 200, 404] == [status(unused_tcp_port, p) for p in ("/metrics", "/live", "/ready", "/else")]
+        hosting.stepper.draining = True
+        assert [200, 503] == [status(unused_tcp_port, path) for path in ("/live", "/ready")]
+    finally:
+        stop()
