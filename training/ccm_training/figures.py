@@ -14,6 +14,9 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import EngFormatter, MultipleLocator
 from numpy.typing import NDArray
 
+from ccm_runtime.trial import Phase
+from ccm_training.filming import Strip
+
 Array = NDArray[np.float32]
 
 EXPLORER, EXECUTOR, CEILING, FLOOR = "#d97706", "#2563eb", "#047857", "#9ca3af"
@@ -182,6 +185,28 @@ def trajectory_map(
         return _svg(figure)
 
 
+def film_strip(strips: Sequence[Strip]) -> str:
+    """Draw the pictures of a trial, an episode in a row.
+
+    Args:
+        strips: At least one, with a picture at least.
+    """
+    columns = max(len(strip.pictures) for strip in strips)
+    height, width = strips[0].pictures[0].shape[:2]
+    with mpl.rc_context(_STYLE | {"axes.grid": False, "axes.titlesize": 8}):
+        figure = Figure(figsize=(9.2, len(strips) * (9.0 / columns * height / width + 0.3)), layout="constrained")
+        grid = figure.subplots(len(strips), columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for row, strip in zip(grid, strips, strict=True):
+            colour = EXPLORER if strip.phase is Phase.EXPLORE else EXECUTOR
+            for axes, step, picture in zip(row, strip.steps, strip.pictures, strict=False):
+                axes.imshow(picture, interpolation="lanczos")
+                axes.set_title(f"step {step}", color=_GREY)
+            row[0].set_title(f"{strip.phase.value}, return {strip.total:.1f}", color=colour)
+        return _svg(figure, dots_per_inch=160)
+
+
 def belief_map(latents: Array, tasks: Array, parameters: Sequence[str]) -> str:
     """Draw where the beliefs go in the course of a trial, on their two principal axes.
 
@@ -300,7 +325,7 @@ def _extent(paths: Array, goals: Array) -> tuple[Array, Array]:
     return low - margin, high + margin
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure, dots_per_inch: int = 100) -> str:
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(text, format="svg", dpi=dots_per_inch, metadata={"Date": None, "Creator": None})
     return text.getvalue()

@@ -11,7 +11,7 @@ from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.messages import BeginEpisode, Event, Transition
 from ccm_runtime.trial import Phase
-from ccm_training.envs.family import Family
+from ccm_training.envs.family import Family, Picture
 from ccm_training.envs.simulated import SimulatedTask
 from ccm_training.trained_on import family_of_bundle
 
@@ -99,6 +99,45 @@ def moments(adapter: Adapter, env: SimulatedTask, *, seed: int = 0) -> Iterator[
             event = Transition(observation, reward, terminated, truncated)
             step, total = step + 1, total + reward
         finished = (*finished, total)
+
+
+class Strip(NamedTuple):
+    """Pictures of one episode.
+
+    Attributes:
+        phase: Who acted.
+        episode: Its number, from 0.
+        total: Its return.
+        steps: When each picture was taken.
+        pictures: `[height, width, 3]` of bytes each.
+    """
+
+    phase: Phase
+    episode: int
+    total: float
+    steps: tuple[int, ...]
+    pictures: tuple[Picture, ...]
+
+
+def film_strips(adapter: Adapter, env: SimulatedTask, *, num_pictures: int = 6) -> list[Strip]:
+    """Pictures of the first episode of each phase: evenly spread over the horizon, and of its end.
+
+    Raises:
+        RenderingError: The family cannot be drawn here.
+    """
+    horizon = adapter.policy.adaptation.horizon
+    wanted = set(np.linspace(0, horizon, num_pictures).round().astype(int).tolist())
+    strips: dict[Phase, Strip] = {}
+    for moment in moments(adapter, env):
+        strip = strips.get(moment.phase, Strip(moment.phase, moment.episode, 0.0, (), ()))
+        if strip.episode != moment.episode:
+            continue
+        if moment.step in wanted or moment.episode_over:
+            strip = strip._replace(steps=(*strip.steps, moment.step), pictures=(*strip.pictures, env.frame()))
+        strips[moment.phase] = strip._replace(total=moment.returns[-1])
+        if moment.phase is Phase.EXECUTE and moment.episode_over:
+            break
+    return list(strips.values())
 
 
 def task_in_words(family: Family, task: Task) -> str:

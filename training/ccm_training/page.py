@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ccm_runtime import __version__
 from ccm_training import figures
 from ccm_training.evaluation import ReportTrials
+from ccm_training.filming import Strip
 
 NUM_MAPS = 6
 
@@ -34,6 +35,8 @@ class Report:
         trials: Trials on held-out tasks; `None`: no pictures of them.
         goals: Goals of these tasks on the plane, `[tasks, goals, (x, y, radius)]`; `None` where there are none.
         parameters: Name of each entry of a task.
+        strips: Pictures of one of the trials; none where there is a map, or nothing can be drawn.
+        filmed_task: The task of that trial, in words.
     """
 
     scores: Mapping[str, Any]
@@ -45,6 +48,8 @@ class Report:
     trials: ReportTrials | None = None
     goals: NDArray[np.float32] | None = None
     parameters: Sequence[str] = ()
+    strips: Sequence[Strip] = ()
+    filmed_task: str = ""
 
 
 def render_page(report: Report) -> str:
@@ -71,9 +76,11 @@ def _cards(report: Report) -> Iterable[str]:
     scores = report.scores
     score, interval = scores["adaptation_score"], scores.get("interval")
     between = "" if interval is None else f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
-    yield _card("Adaptation score", "unknown" if score is None else f"{score:.3f}", between, kind="main")
+    if score is not None:
+        yield _card("Adaptation score", f"{score:.3f}", between, kind="main")
     episode = min(scores["explore_episodes"], len(scores["returns"]) - 1)
-    yield _card("First executor episode", f"{scores['returns'][episode]:.1f}", "mean return over tasks")
+    first, kind = f"{scores['returns'][episode]:.1f}", "main" if score is None else ""
+    yield _card("First executor episode", first, "mean return over tasks", kind=kind)
     ceiling, floor = scores["ceiling"], scores["floor"]
     yield _card("Ceiling", "unknown" if ceiling is None else f"{ceiling:.1f}", "best policy that knows the task")
     yield _card("Floor", "unknown" if floor is None else f"{floor:.1f}", "random actions")
@@ -92,6 +99,8 @@ def _sections(report: Report) -> Iterable[str]:
     if report.trials is not None:
         if report.goals is not None:
             yield _paths_section(report, report.trials, report.goals)
+        elif report.strips:
+            yield _strips_section(report)
         if np.ptp(report.trials.latents) > 0.0:
             yield _beliefs_section(report, report.trials)
     yield _provenance_section(report)
@@ -166,6 +175,21 @@ def _paths_section(report: Report, trials: ReportTrials, goals: NDArray[np.float
             f"Paths on {len(chosen)} tasks from the origin: {explore} episodes of the explorer and the first of the "
             "executor, over the goals with the radius within which they pay.",
             "Orange: the explorer, darker with each episode. Blue: the first executor episode, with its return.",
+        ),
+    )
+
+
+def _strips_section(report: Report) -> str:
+    told = ", ".join(
+        f"episode {strip.episode + 1} ({strip.phase.value}, return {strip.total:.1f})" for strip in report.strips
+    )
+    return _section(
+        "A trial in pictures",
+        f"One trial on a held-out task: {report.filmed_task}.",
+        _figure(
+            figures.film_strip(report.strips),
+            f"Pictures from one trial on the task {report.filmed_task}: {told}.",
+            "A row is an episode, from its first step to its last. `ccm record` makes a video of such a trial.",
         ),
     )
 

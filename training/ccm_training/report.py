@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from ccm_runtime import __version__
+from ccm_runtime.errors import RenderingError
 from ccm_training.checkpoint import load_agent, parameter_hash
 from ccm_training.envs.family import Family
 from ccm_training.envs.point_robot import HardPointRobot, SparsePointRobot
+from ccm_training.envs.simulated import SimulatedTask
 from ccm_training.evaluation import ReportTrials, evaluate_path, trials_for_report
+from ccm_training.filming import Strip, film_strips, find_actor, task_in_words
 from ccm_training.page import Report, render_page
 from ccm_training.runlog import METRICS
 
@@ -56,6 +59,8 @@ def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetim
     if scores is None:  # the run was stopped before its end
         scores = evaluate_path(run_dir).model_dump()
     trials = None if run.config.method == "random" else trials_for_report(run_dir, NUM_TASKS)
+    goals = None if trials is None else _goals(run.family, trials)
+    filmed = None if trials is None or goals is not None else trials.tasks[0]
     return Report(
         scores=scores,
         served=adaptation is not None,
@@ -71,12 +76,23 @@ def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetim
         },
         written_at=written_at,
         trials=trials,
-        goals=None if trials is None else _goals(run.family, trials),
+        goals=goals,
         parameters=[
             name if unit == "1" else f"{name} ({unit})"
             for name, unit in zip(run.family.task.labels, run.family.task.units, strict=True)
         ],
+        strips=[] if filmed is None else _strips(run_dir, filmed),
+        filmed_task="" if filmed is None else task_in_words(run.family, filmed),
     )
+
+
+def _strips(run_dir: Path, task: NDArray[np.float32]) -> list[Strip]:
+    """Pictures of a trial on a task; none where they cannot be drawn."""
+    actor = find_actor(run_dir)
+    try:
+        return film_strips(actor.adapter(task), SimulatedTask(actor.family, task))
+    except RenderingError:
+        return []
 
 
 def _goals(family: Family, trials: ReportTrials) -> NDArray[np.float32] | None:

@@ -4,18 +4,23 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from tiny_run import tiny_experiment
 
-from ccm_runtime.errors import CheckpointMissingError
+from ccm_runtime.errors import CheckpointMissingError, RenderingError
+from ccm_runtime.trial import Phase
 from ccm_training import figures
+from ccm_training.checkpoint import save_checkpoint
 from ccm_training.config import load_config
 from ccm_training.envs.registry import get_family
 from ccm_training.evaluation import ReportTrials
+from ccm_training.filming import Strip
 from ccm_training.page import Report, render_page, spread
-from ccm_training.report import write_report
+from ccm_training.report import read_report, write_report
 from ccm_training.train import train
 
 EPISODES, EXPLORE = 6, 4
@@ -143,6 +148,42 @@ def test_the_learning_curve_shows_its_levels_and_points(monkeypatch, scored, flo
     low, high = seen[0]
     assert low <= values[0]
     assert values[1] <= high <= max(values[1], 0.0) + 50.0
+
+
+def test_a_return_without_a_ceiling_is_what_the_page_shows_first():
+    scores = report().scores | {"adaptation_score": None, "interval": None, "ceiling": None}
+    page = render_page(report(scores=scores, metrics=[], trials=None, goals=None))
+    first = re.search(r'<div class="card main"><dt>(.*?)</dt><dd>(.*?)<', page)
+    assert first.groups() == ("First executor episode", "120.0")
+
+
+def strips(num=6):
+    picture = np.zeros((36, 48, 3), np.uint8)
+    steps = tuple(range(0, 5 * num, 5))
+    phases = (Phase.EXPLORE, Phase.EXECUTE)
+    return [Strip(phase, row, 12.5 + row, steps, (picture,) * num) for row, phase in enumerate(phases)]
+
+
+def test_a_family_that_is_not_on_the_plane_is_shown_in_pictures():
+    page = render_page(report(goals=None, metrics=[], strips=strips(), filmed_task="target velocity 1.5 m/s"))
+    assert "One trial on a held-out task: target velocity 1.5 m/s." in page
+    assert "episode 1 (explore, return 12.5), episode 2 (execute, return 13.5)" in page
+    drawn = [base64.b64decode(image["src"].partition(",")[2]).count(b"<image") for image in read(page).images]
+    assert 12 in drawn
+
+
+def test_where_nothing_can_be_drawn_there_are_no_pictures(tmp_path, monkeypatch):
+    save_checkpoint(tiny_experiment(), tmp_path)
+    monkeypatch.setattr("ccm_training.report._goals", lambda *_: None)
+    asked = {"adaptation": SimpleNamespace(model_dump=lambda: report().scores), "written_at": datetime(2026, 1, 2)}
+    shown = read_report(tmp_path, **asked).strips
+    assert [(Phase.EXPLORE, 0, 6), (Phase.EXECUTE, 2, 6)] == [(s.phase, s.episode, len(s.pictures)) for s in shown]
+
+    def blind(_):
+        raise RenderingError("no OpenGL")
+
+    monkeypatch.setattr("ccm_training.envs.simulated.SimulatedTask.frame", blind)
+    assert read_report(tmp_path, **asked).strips == []
 
 
 def test_beliefs_that_never_change_are_not_drawn():
