@@ -331,7 +331,7 @@ def targets_of(record: dict[str, Any]) -> list[str]:
     )
     rows = [
         f"| {row['what']} | `{row['family']}` | {row['target']:g} | {_spread(row['measured'])} "
-        f"| {_spread(row['undisturbed'])} | {row['rounds_undisturbed']} |"
+        f"| {_spread(row['undisturbed'])} | {row['rounds_undisturbed'] if row['undisturbed'] else '-'} |"
         for row in record["targets"]
     ]
     return [
