@@ -23,7 +23,7 @@ FailurePolicy = Literal["degrade", "refuse"]
 Group = dict[str, Session | None]  # by name; `None`: it is gone
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
-_STALLED_S = 10.0  # a disk that takes longer than this for one group counts as failing
+_STALLED_S = 5.0  # a disk that takes longer than this for one group counts as failing
 _TIDY_EVERY_S = 60.0
 _MAX_GROUP = 1_000  # as many sessions change before the interval is over: write them now
 
@@ -226,17 +226,14 @@ class GroupCommit:
         riding, self._riding = self._riding, []
         if error is None:
             self._acknowledge(group)
+            _release(riding)
         else:
             self._keep(group, error)
-        for waiter in riding:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(StoreUnavailableError(str(error)))
-        if self._changed or self._waiting:
-            self._begin() if self._waiting and self._well else self._schedule()
+            _refuse(riding, str(error))
+        if self._waiting and self._well:
+            self._begin()
+        elif self._changed:
+            self._schedule()
 
     def _acknowledge(self, group: Group) -> None:
         for session_id, session in group.items():
@@ -255,14 +252,19 @@ class GroupCommit:
         self._changed = {**group, **live, **self._changed}
         self.counts.num_failures += 1
         self._retry_s = min(self._retry_s * 2, _LAST_RETRY_S)
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(StoreUnavailableError(str(error)))
-        self._waiting = []
+        self._refuse_waiting(str(error))
         self._turn(well=False, why=str(error))
 
     def _stall(self) -> None:
-        self._turn(well=False, why=f"the disk has not taken a group of sessions for {_STALLED_S:g} s")
+        why = f"the disk has not taken a group of sessions for {_STALLED_S:g} s"
+        riding, self._riding = self._riding, []
+        _refuse(riding, why)
+        self._refuse_waiting(why)
+        self._turn(well=False, why=why)
+
+    def _refuse_waiting(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, []
+        _refuse(waiting, why)
 
     def _quieten(self) -> None:
         if self._alarm is not None:
@@ -273,6 +275,18 @@ class GroupCommit:
         if well != self._well:
             self._well = well
             self.on_change(well, why)
+
+
+def _release(waiters: "list[asyncio.Future[None]]") -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+def _refuse(waiters: "list[asyncio.Future[None]]", why: str) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(StoreUnavailableError(why))
 
 
 def _work(jobs: "queue.SimpleQueue[Callable[[], None] | None]") -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,10 +17,13 @@ class Disk(MemoryStore):
         super().__init__()
         self.broken = False
         self.groups = []
+        self.goes_on = threading.Event()
+        self.goes_on.set()
 
     def commit(self, saved, removed):
         saved, removed = list(saved), list(removed)
         self.groups.append((len(saved), len(removed)))
+        assert self.goes_on.wait(10)
         if self.broken:
             raise StoreUnavailableError("no space left")
         super().commit(saved, removed)
@@ -154,6 +158,41 @@ async def test_the_policy_says_whether_sessions_go_on_without_a_store(policy, go
         else:
             with pytest.raises(StoreUnavailableError, match="durable sessions only"):
                 writer.check()
+
+
+async def test_a_disk_that_hangs_is_a_failing_one_until_it_goes_on():
+    told = []
+    async with committing() as (writer, disk):
+        writer.on_change = lambda well, _: told.append(well)
+        writer.changed(model(0).session(1))
+        disk.goes_on.clear()
+        flushed = asyncio.create_task(writer.flush())
+        await asyncio.sleep(0)
+        writer.changed(model(1).session(1))
+        waiting = asyncio.create_task(writer.flush())
+        await asyncio.sleep(0)
+        writer._stall()  # what its timer does after seconds
+        for flush in (flushed, waiting):
+            with pytest.raises(StoreUnavailableError, match="has not taken a group"):
+                await flush
+        assert [False, 0] == [writer.well, writer.durable_sequence("session-0")]
+        disk.goes_on.set()
+        async with asyncio.timeout(10):
+            while not writer.well:
+                await asyncio.sleep(0.01)
+        assert 1 == writer.durable_sequence("session-0")
+        assert [False, True] == told
+
+
+async def test_so_many_changes_that_a_group_is_full_are_written_before_the_interval_is_over(monkeypatch):
+    monkeypatch.setattr("ccm_runtime.group_commit._MAX_GROUP", 3)
+    async with committing() as (writer, disk):
+        for index in range(3):
+            writer.changed(model(index).session(1))
+        async with asyncio.timeout(10):
+            while writer.durable_sequence("session-2") != 1:
+                await asyncio.sleep(0.01)
+        assert [(3, 0)] == disk.groups
 
 
 async def test_closing_with_a_broken_disk_says_so_and_ends():

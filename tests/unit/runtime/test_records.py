@@ -1,9 +1,11 @@
+import contextlib
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
 from durable import DIGEST, image, model
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccm_runtime.adapt import Memory
@@ -36,6 +38,7 @@ SESSIONS = st.builds(Session, st.text(), MEMORIES, st.none() | ANSWERS, st.text(
 STORED = st.builds(Stored, SESSIONS, st.text(), st.builds(Moment, FLOATS, st.text(), FLOATS))
 
 
+@settings(deadline=None)
 @given(STORED)
 def test_a_session_is_read_as_it_was_written_bit_for_bit(stored):
     assert image(stored) == image(from_bytes(to_bytes(stored)))
@@ -80,6 +83,25 @@ def test_a_record_of_a_later_version_is_not_guessed_at():
     data = to_bytes(Stored(model(0).session(8), DIGEST, Moment.now()))
     with pytest.raises(RecordCorruptError, match="another version wrote it"):
         from_bytes(b"CCM2" + data[4:])
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_whatever_bytes_come_they_are_a_session_or_refused(payload, whole):
+    data = b"CCM1" + hashlib.blake2b(payload, digest_size=16).digest() + payload if whole else payload
+    with contextlib.suppress(RecordCorruptError):
+        assert isinstance(from_bytes(data), Stored)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_record_spliced_of_two_is_a_session_or_refused(data):
+    """With a right digest, as only a fault of ours could write it."""
+    one, other = (to_bytes(Stored(model(index).session(9), DIGEST, Moment.now()))[20:] for index in range(2))
+    place, count = data.draw(st.integers(0, len(one))), data.draw(st.integers(0, 40))
+    payload = one[:place] + other[place : place + count] + one[place:]
+    with contextlib.suppress(RecordCorruptError):
+        assert isinstance(from_bytes(b"CCM1" + hashlib.blake2b(payload, digest_size=16).digest() + payload), Stored)
 
 
 def test_what_is_read_may_be_written_to():
