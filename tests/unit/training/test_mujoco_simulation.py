@@ -147,11 +147,11 @@ def test_one_task_alone_in_either_shell_gives_the_numbers_of_the_batch(name):
     family = FAMILIES[name]
     task, actions = family.sample_tasks("test", 1, 0), script(family, 1)
     env = gymnasium.make(gymnasium_id(name), disable_env_checker=True).unwrapped
-    env.reset(seed=2, options={"task": task[0]})
     chance = int(np.random.default_rng(2).integers(2**31))  # what the shell draws from its seed
-    single = SimulatedTask(family, task[0], seed=chance)
-    expected = family.simulate(task, seed=chance)
-    expected.reset()
+    single, expected = SimulatedTask(family, task[0], seed=chance), family.simulate(task, seed=chance)
+    first = expected.reset()[0]
+    assert np.array_equal(first, env.reset(seed=2, options={"task": task[0]})[0])
+    assert np.array_equal(first, single.reset()[0])
     for action in actions:
         step = expected.step(action)
         for shell in (env, single):
