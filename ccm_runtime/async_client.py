@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ccm_runtime import wire
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
-from ccm_runtime.errors import CcmError, SessionError, SessionUnknownError, SpecError
+from ccm_runtime.errors import CcmError, SessionError, SpecError
 from ccm_runtime.messages import (
     Acted,
     Agent,
@@ -224,9 +224,7 @@ class AsyncSession(SessionView):
         try:
             # Over the stream, so that a server that came back is first told what it lost.
             return await self._connection.persist(self._close_once)
-        except SessionUnknownError:
-            return SessionClosed()
-        except SessionError:  # it is not at the event that this client is at; it ends all the same
+        except SessionError:  # it is gone, perhaps as its first answer was lost; or another client drove it on
             request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
             return wire.closed_from_proto(await self._connection.call("CloseSession", request))
         finally:

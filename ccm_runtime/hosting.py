@@ -1,5 +1,6 @@
 """What a server does with its agent's sessions, apart from gRPC: describe, open, step, close."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from ccm_runtime import __version__
@@ -19,6 +20,8 @@ from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.store import Store
 
 MAX_KEY_LENGTH = 128
+# Answers to the last closes, for clients whose answer was lost on its way.
+MAX_FAREWELLS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Hosting:
         self.idle_limit_s = config.idle_limit_s
         self.log = logger(config.log_level)
         self._config = config
+        self._farewells: OrderedDict[tuple[str, str], SessionClosed] = OrderedDict()
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
@@ -148,17 +152,21 @@ class Hosting:
         return answer
 
     def close(self, session_id: str, token: str) -> SessionClosed:
-        """End a trial; one that is gone already is an empty answer.
+        """End a trial; one that was just closed ends as it did before, one that is gone is an empty answer.
 
         Raises:
             SessionUnknownError: The token is not the session's.
         """
         session = self.table.close(session_id, token)
         if session is None:
-            return SessionClosed()
+            return self._farewells.get((session_id, token), SessionClosed())
         memory = close(session.memory)
         self.log.info("session closed", session_id=session_id, num_episodes=len(memory.returns))
-        return SessionClosed(memory.returns, Context(self.agent.bundle_digest, memory.belief))
+        closed = SessionClosed(memory.returns, Context(self.agent.bundle_digest, memory.belief))
+        self._farewells[session_id, token] = closed
+        if len(self._farewells) > MAX_FAREWELLS:
+            self._farewells.popitem(last=False)
+        return closed
 
     def own(self, context: Context) -> Array:
         """Return the belief of a context that this bundle made, `[belief]`.

@@ -199,7 +199,9 @@ async def test_closing_tells_the_returns_and_the_context_and_may_be_repeated(run
     closed = await session.close()
     assert [3.0] == list(closed.returns)
     assert 4 == len(closed.context.belief)
-    assert pb.CloseSessionResponse() == await session.close()
+    assert closed == await session.close()
+    foreign = pb.CloseSessionRequest(session_id=session.opened.session_id, token="00" * 32)
+    assert pb.CloseSessionResponse() == await running.stub.CloseSession(foreign, timeout=LIMIT_S)
 
 
 async def test_opening_twice_with_one_key_gives_one_session(running):
