@@ -149,14 +149,15 @@ def test_a_cheetah_of_plain_mass_is_paid_what_gymnasiums_is(tmp_path, monkeypatc
         assert twin.step(action[0])[1] == pytest.approx(env.step(action).reward[0], abs=1e-5)
 
 
-def test_the_centre_of_mass_is_that_of_gymnasiums_humanoid():
+def test_the_centre_of_mass_is_that_of_gymnasiums_humanoid_from_the_first_moment():
     twin, rng = TWINS["humanoid"](), np.random.default_rng(0)
     env = get_family("humanoid-dir").simulate(np.zeros((1, 1), np.float32), seed=5)
-    env.reset()
-    put(twin, env.state().position[0], env.state().velocity[0])
-    for _ in range(20):
-        action = rng.uniform(-0.4, 0.4, (1, 17)).astype(np.float32)
-        twin.step(action[0])
-        env.step(action)
-        weights = twin.model.body_mass / ROBOTS["humanoid"].model.body_mass.sum()
-        np.testing.assert_allclose(weights @ twin.data.xipos, env.state().centre_of_mass[0], atol=1e-12)
+    weights = twin.model.body_mass / ROBOTS["humanoid"].model.body_mass.sum()
+    for _ in range(2):
+        env.reset()
+        put(twin, env.state().position[0], env.state().velocity[0])
+        for _ in range(20):
+            np.testing.assert_allclose(weights @ twin.data.xipos, env.state().centre_of_mass[0], atol=1e-12)
+            action = rng.uniform(-0.4, 0.4, (1, 17)).astype(np.float32)
+            twin.step(action[0])
+            env.step(action)
