@@ -2,13 +2,16 @@
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ccm_runtime.errors import RunError
+from ccm_training.capture import Step
 from ccm_training.checkpoint import FOLDER, checkpoint_name, restore, save_checkpoint, write_config
 from ccm_training.config import Config
 from ccm_training.divergence import check_finite
@@ -20,7 +23,7 @@ from ccm_training.rollout import Noise, run_trials, wander
 from ccm_training.runlog import RunLog
 from ccm_training.scores import Evaluation
 from ccm_training.stopping import Stop, StopAskedError, drawn_again_if_stopped, stop_on_signals
-from ccm_training.updates import sample_batch
+from ccm_training.updates import Batch, sample_batch
 from ccm_training.watched import watched
 
 _PRETRAIN_BLOCK = 50
@@ -71,6 +74,7 @@ def train(
         stop_on_signals() as stop,
     ):
         run.family = watched(run.family, stop)
+        update = _captured(run, run.learner.update)
         try:
             warm_up(run)
             pretrain(run, run_dir, log, stop)
@@ -80,8 +84,7 @@ def train(
                 run.learner.anneal(counters.iteration / config.collect.iterations)
                 while run.updates_done < config.updates_per_iteration:
                     mark = run.streams.learn.get_state()
-                    batch = sample_batch(run.replay, run.features, config, run.streams.learn)
-                    run.tally.note(run.learner.update(batch), mark)
+                    run.tally.note(update(), mark)
                     counters.updates += 1
                     stop.check()
                 check_finite(run, run_dir)
@@ -134,10 +137,10 @@ def pretrain(run: Experiment, run_dir: Path, log: RunLog, stop: Stop) -> None:
     settings, counters = run.config.encoder, run.counters
     if run.config.method != "ccm" or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:
         return
+    update = _captured(run, run.learner.pretrain)
     while not counters.pretrained:
         mark = run.streams.learn.get_state()
-        batch = sample_batch(run.replay, run.features, run.config, run.streams.learn)
-        run.tally.note(run.learner.pretrain(batch), mark)
+        run.tally.note(update(), mark)
         counters.pretrain_updates += 1
         if counters.pretrain_updates % _PRETRAIN_BLOCK == 0:
             check_finite(run, run_dir)
@@ -177,6 +180,14 @@ def collect(run: Experiment) -> None:
         )
     run.replay.add(chosen, trials.rows)
     run.counters.env_steps += int(trials.rows.valid.sum())
+
+
+def _captured(run: Experiment, learn: Callable[[Batch], dict[str, Tensor]]) -> Step:
+    """Drawing a batch and learning from it, as one step."""
+    stream = run.streams.learn
+    return Step(
+        lambda: learn(sample_batch(run.replay, run.features, run.config, stream)), streams=[stream], device=run.device
+    )
 
 
 def _scores(run: Experiment) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Losses(NamedTuple):
 
 def sample_batch(replay: Replay, features: Tensor, config: Config, generator: torch.Generator) -> Batch:
     """Draw a meta-batch of distinct tasks and what the update needs of each."""
-    tasks = torch.randperm(len(features), generator=generator, device=features.device)[: config.meta_batch]
+    tasks = _shuffled(len(features), generator)[: config.meta_batch]
     trials = replay.sample_trials(tasks, 1, generator)
     return Batch(
         trials=Rows(*(field[:, 0] for field in trials)),
@@ -104,6 +104,9 @@ class Learner:
         self._temperatures = temperatures
         self.optimizer = torch.optim.Adam([g for g in groups if g["params"]], fused=True, capturable=cuda)
         self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        if cuda:  # a graph would freeze numbers
+            for group in self.optimizer.param_groups:
+                group["lr"] = torch.tensor(group["lr"], device=generator.device)
         self.encoder_optimizer = torch.optim.Adam(
             encoder or critics, lr=config.encoder.learning_rate, fused=True, capturable=cuda
         )
@@ -160,8 +163,12 @@ class Learner:
         """Set the learning rates for this share of the run, 0..1: constant, then falling linearly to a tenth."""
         start = self.config.decay_from
         fallen = max(progress - start, 0.0) / max(1.0 - start, 1e-9)
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * (1.0 - 0.9 * fallen)
+        for group, first in zip(self.optimizer.param_groups, self._rates, strict=True):
+            rate = first * (1.0 - 0.9 * fallen)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     # -- the update -------------------------------------------------------------------------------------------------
 
@@ -313,10 +320,24 @@ def _follow(copies: list[Tensor], originals: list[Tensor], rate: float) -> None:
 
 def _assign(parameters: list[Tensor], gradients: tuple[Tensor | None, ...]) -> None:
     """Write gradients into fixed buffers, so that a captured step finds them where they were."""
+    given: tuple[list[Tensor], list[Tensor]] = ([], [])
+    missing = []
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            gradient = torch.zeros_like(parameter)  # noqa: PLW2901
         if parameter.grad is None:
-            parameter.grad = gradient.clone()
+            parameter.grad = torch.zeros_like(parameter)
+        if gradient is None:
+            missing.append(parameter.grad)
         else:
-            parameter.grad.copy_(gradient)
+            given[0].append(parameter.grad)
+            given[1].append(gradient)
+    torch._foreach_copy_(*given)
+    if missing:
+        torch._foreach_zero_(missing)
+
+
+def _shuffled(num: int, generator: torch.Generator) -> Tensor:
+    """The numbers below `num` in random order; on a GPU by sorting, which a graph can capture for certain."""
+    device = generator.device
+    if device.type == "cuda":
+        return torch.rand(num, generator=generator, device=device).argsort()
+    return torch.randperm(num, generator=generator, device=device)
