@@ -105,7 +105,8 @@ class ServerConfig(BaseModel):
             first = error.errors(include_url=False)[0]
             where = f"{first['loc'][0]}: " if first["loc"] else ""
             got = f", got {first['input']!r}" if first["loc"] else ""
-            raise ConfigError(where + first["msg"].removeprefix("Value error, ") + got) from None
+            message = where + first["msg"].removeprefix("Value error, ") + got
+            raise ConfigError(" ".join(message.split())) from None
 
 
 def is_loopback(host: str) -> bool:

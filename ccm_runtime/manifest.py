@@ -216,9 +216,8 @@ def from_bytes(text: bytes) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the text"
-        raise BundleSchemaError(
-            f"manifest.json does not follow schema {SCHEMA_VERSION}: {where}: {first['msg']}"
-        ) from None
+        message = f"manifest.json does not follow schema {SCHEMA_VERSION}: {where}: {first['msg']}"
+        raise BundleSchemaError(" ".join(message.split())) from None
     seal = manifest.manifest_sha256
     head, _, tail = text.rpartition(seal.encode())
     if not seal or hashlib.sha256(head + tail).hexdigest() != seal:

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -78,6 +79,16 @@ def link(rng: random.Random, bundle: Path) -> None:
     path.symlink_to(moved)
 
 
+def _sealed(rng: random.Random, manifest: dict[str, Any]) -> str:
+    """Write a manifest, half of the time with the seal that fits it."""
+    if rng.random() < 0.5 or not isinstance(manifest.get("manifest_sha256"), str):
+        return json.dumps(manifest)
+    manifest["manifest_sha256"] = ""
+    text = json.dumps(manifest)
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    return text.replace('"manifest_sha256": ""', f'"manifest_sha256": "{seal}"')
+
+
 def misname(rng: random.Random, bundle: Path) -> None:
     """List a file under a path that leads out of the folder, or elsewhere in it."""
     path = bundle / "manifest.json"
@@ -88,7 +99,7 @@ def misname(rng: random.Random, bundle: Path) -> None:
     )
     manifest["files"][wrong] = manifest["files"].pop(name)
     (bundle.parent / name).write_bytes((bundle / name).read_bytes())
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+    path.write_text(_sealed(rng, manifest), encoding="utf-8")
 
 
 def redefine(rng: random.Random, bundle: Path) -> None:
@@ -102,10 +113,13 @@ def redefine(rng: random.Random, bundle: Path) -> None:
     elif change == 1:
         manifest["files"][name]["sha256"] = hashlib.sha256(rng.randbytes(8)).hexdigest()
     elif change == 2:
-        manifest[rng.choice(sorted(manifest))] = rng.choice([None, [], {}, -1, "x" * 1000])
+        # May be another good manifest: only its seal tells.
+        manifest[rng.choice(sorted(set(manifest) - {"manifest_sha256"}))] = rng.choice([None, [], {}, -1, "x" * 1000])
+        path.write_text(json.dumps(manifest), encoding="utf-8")
+        return
     else:
         manifest[f"unknown_{rng.getrandbits(16):x}"] = 1
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+    path.write_text(_sealed(rng, manifest), encoding="utf-8")
 
 
 def externalize(rng: random.Random, bundle: Path) -> None:
