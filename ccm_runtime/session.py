@@ -3,7 +3,6 @@
 No clock, socket or randomness of its own is in here; they are arguments.
 """
 
-import hashlib
 import hmac
 import secrets
 import time
@@ -15,6 +14,7 @@ from typing import Protocol
 from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import SessionLimitError, SessionUnknownError, StepGapError
 from ccm_runtime.messages import Answer
+from ccm_runtime.vigil import WATCHFUL, Vigil
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Session:
         last_answer: What the last event was answered with; `None` before the first.
         idempotency_key: The client's own name for it, or empty.
         tenant: Whose it is; empty where the server knows one tenant.
+        vigil: What was seen of its last actions, and whether it is SAFE.
     """
 
     session_id: str
@@ -34,6 +35,7 @@ class Session:
     last_answer: Answer | None = None
     idempotency_key: str = ""
     tenant: str = ""
+    vigil: Vigil = WATCHFUL
 
     @property
     def next_sequence(self) -> int:
@@ -54,9 +56,9 @@ class Session:
             f"event {sequence} does not follow; the session expects event {self.next_sequence}", self.next_sequence
         )
 
-    def answered(self, memory: Memory, answer: Answer) -> "Session":
+    def answered(self, memory: Memory, answer: Answer, vigil: Vigil = WATCHFUL) -> "Session":
         """Return the session after an event."""
-        return Session(self.session_id, memory, answer, self.idempotency_key, self.tenant)
+        return Session(self.session_id, memory, answer, self.idempotency_key, self.tenant, vigil)
 
 
 class Journal(Protocol):
@@ -105,7 +107,7 @@ class SessionTable:
 
     def token(self, session_id: str) -> str:
         """Return the token that proves the ownership of a session."""
-        return hmac.new(self._secret, session_id.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, session_id.encode(), "sha256").hex()
 
     def find_key(self, idempotency_key: str, tenant: str = "") -> Session | None:
         """Return the session that a tenant opened under a key, if there still is one."""
@@ -153,6 +155,16 @@ class SessionTable:
         if session is None or not owns:
             raise self._unknown()
         return session
+
+    def find(self, session_id: str) -> Session | None:
+        """Return a session as it is now, to whoever owns the table; `None` if it is gone."""
+        return self._sessions.get(session_id)
+
+    def replace(self, session: Session) -> None:
+        """Store the session's new value; it is not used by this."""
+        if self.journal is not None:
+            self.journal.changed(session)
+        self._sessions[session.session_id] = session
 
     def keep(self, session: Session) -> Session:
         """Store the session's new value, as used now, and return it."""
