@@ -183,7 +183,7 @@ async def _storm(address: str, num: int) -> Counter[str]:
                 await session.begin_episode([0.0] * session.agent.observation.size)
             outcomes["served"] += 1
         except CcmError as error:
-            outcomes[type(error).__name__] += 1
+            outcomes[f"{type(error).__name__}: {error}"[:200]] += 1
 
     await asyncio.gather(*(visit() for _ in range(num)))
     return outcomes

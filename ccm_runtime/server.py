@@ -34,6 +34,7 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 DURABILITY = "ccm_runtime.v1.Durability"
 _DRAIN_POLL_S = 0.02
 _SWEEP_S = 5.0
+_MAX_REFUSALS = 16_384  # calls that are being refused at a time; gRPC itself refuses more
 
 
 class Server:
@@ -67,7 +68,7 @@ class Server:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ),
             # Beyond `max_calls` the service itself refuses, and says when to try again; probes are still answered.
-            maximum_concurrent_rpcs=2 * config.max_calls,
+            maximum_concurrent_rpcs=config.max_calls + _MAX_REFUSALS,
         )
         self._telling: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None

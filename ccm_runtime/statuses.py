@@ -20,6 +20,7 @@ INTERNAL_MESSAGE = "the server met a fault of its own; its log says which"
 EXPECTED_SEQUENCE_KEY = "ccm-expected-sequence"
 RETRY_AFTER_KEY = "ccm-retry-after-ms"
 RETRY_AFTER_MS = 1_000
+_TOO_MANY_CALLS = "Concurrent RPC limit exceeded"  # gRPC's own refusal, which has no details
 DETAILS_KEY = "grpc-status-details-bin"
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -104,8 +105,11 @@ def error_from_rpc(
     expected = str(pairs.get(EXPECTED_SEQUENCE_KEY) or info.metadata.get("expected_sequence") or "")
     error = restore(code, message, info.reason, int(expected) if expected.isdecimal() else 0)
     retry_after_ms = str(pairs.get(RETRY_AFTER_KEY, ""))
-    if isinstance(error, errors.ServerBusyError) and retry_after_ms.isdecimal():
-        error.retry_after_s = int(retry_after_ms) / 1000
+    if isinstance(error, errors.ServerBusyError):
+        if retry_after_ms.isdecimal():
+            error.retry_after_s = int(retry_after_ms) / 1000
+        elif message.startswith(_TOO_MANY_CALLS):
+            error.retry_after_s = RETRY_AFTER_MS / 1000
     return error
 
 

@@ -86,4 +86,5 @@ def test_only_a_busy_server_that_says_when_is_to_be_tried_again():
     _, code, _ = statuses.classify(ServerBusyError("busy"))
     told = statuses.error_from_rpc(code, "busy", statuses.trailing_metadata(ServerBusyError("busy")))
     assert 1.0 == told.retry_after_s
+    assert 1.0 == statuses.error_from_rpc(code, "Concurrent RPC limit exceeded!", ()).retry_after_s
     assert statuses.error_from_rpc(code, "too large a message", ()).retry_after_s is None
