@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ccm_runtime import wire
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
-from ccm_runtime.errors import CcmError, SessionError, SpecError
+from ccm_runtime.errors import CcmError, ServerUnreachableError, SessionError, SpecError
 from ccm_runtime.messages import (
     Acted,
     Agent,
@@ -252,6 +252,9 @@ class AsyncSession(SessionView):
         sent = told if self._stream is None or self._resumed else event
         response = await self._exchange(pb.SessionRequest(event=wire.event_to_proto(self._sequence, sent)))
         self._resumed = False
+        if response.answer.sequence != self._sequence:
+            self._drop()
+            raise ServerUnreachableError(f"event {self._sequence} was answered with {response.answer.sequence}")
         return response
 
     def _as_applied(self, event: Event) -> Event:

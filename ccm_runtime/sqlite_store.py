@@ -28,6 +28,7 @@ _CHECKPOINT_BYTES = 4 << 20  # the log is folded into the file and emptied once 
 _LOCK_LIMIT_S = 2.0
 _MAX_DAMAGED_FILES = 3
 _SIDE_FILES = ("-wal", "-shm", "-journal")
+_UNREADABLE = (sqlite3.Error, OSError, UnicodeDecodeError)  # the last one, of the text of an error of SQLite
 _SCHEMA = """\
 CREATE TABLE IF NOT EXISTS sessions (session_id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS set_aside (
@@ -165,7 +166,7 @@ class SqliteStore:
             self._settle_secret(connection)
             _save(connection, salvaged)
             connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             connection.close()
             if _is_damage(error):
                 raise _DamagedError(str(error)) from error
@@ -176,6 +177,7 @@ class SqliteStore:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.text_factory = bytes.decode
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second server on the same file is refused
         application_id = _first(connection, "PRAGMA application_id")
         blank = _first(connection, "SELECT count(*) FROM sqlite_master") == 0  # new, or we died while making it
@@ -196,6 +198,7 @@ class SqliteStore:
         if found != "ok":
             raise _DamagedError(str(found))
         connection.executescript(_SCHEMA)
+        connection.execute("SELECT session_id FROM sessions").fetchall()  # the check above does not look at text
 
     def _settle_secret(self, connection: sqlite3.Connection) -> None:
         """Read the secret; make it where there is none, and put ours in the place of another or of a damaged one."""
@@ -227,13 +230,13 @@ class SqliteStore:
     def _salvage(self) -> list[Record]:
         """Return what can be read from either end of the damaged table, and the secret; records check themselves."""
         found: dict[str, Record] = {}
-        with suppress(sqlite3.Error, OSError):
+        with suppress(*_UNREADABLE):
             connection = self._connect(self.path)
             try:
                 connection.text_factory = _lenient
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 for order in ("ASC", "DESC"):
-                    with suppress(sqlite3.Error):
+                    with suppress(*_UNREADABLE):
                         query = f"SELECT session_id, record FROM sessions ORDER BY session_id {order}"  # noqa: S608
                         for session_id, data in connection.execute(query):
                             if isinstance(session_id, str) and isinstance(data, bytes):
@@ -278,8 +281,10 @@ def _sound_secret(row: Any) -> bytes | None:
     return row[0]
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file, not the disk, is at fault."""
+def _is_damage(error: Exception) -> bool:
+    """Whether the file, not the disk, is at fault; a name that is no text is one that was not written."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 

@@ -9,6 +9,7 @@ import pytest
 from durable import model, record, sessions_of
 
 from ccm_runtime.errors import ConfigError, StoreUnavailableError
+from ccm_runtime.records import from_bytes
 from ccm_runtime.sqlite_store import SqliteStore, connect
 from ccm_runtime.store import Record
 
@@ -148,6 +149,7 @@ import os, resource
 from pathlib import Path
 from durable import model, record
 from ccm_runtime.errors import StoreUnavailableError
+from ccm_runtime.records import from_bytes
 from ccm_runtime.sqlite_store import SqliteStore
 store = SqliteStore(Path({str(path)!r}))
 store.commit([record(model(0).session(1))], [])
@@ -199,6 +201,20 @@ def test_a_damaged_file_is_moved_aside_and_what_can_be_read_goes_on(open_store, 
     assert f"{len(held)} sessions were read of it" in said[0]
     (aside,) = path.parent.glob("s.db.damaged-*")
     assert bytes(data) == aside.read_bytes()
+
+
+@pytest.mark.parametrize("text", [b"session-1", b"TABLE secret", b"sessions"])
+def test_text_that_is_no_text_any_more_is_damage(open_store, path, text):
+    filled(open_store()).close()
+    data = path.read_bytes()
+    assert text in data
+    path.write_bytes(data.replace(text, b"\xff" + text[1:]))
+    mended = open_store()
+    sound = {entry.session_id: from_bytes(entry.data).session for entry in mended.read() if entry.session_id.isascii()}
+    assert all(model(int(name.removeprefix("session-"))).holds(session) for name, session in sound.items())
+    mended.commit([record(model(0).session(7))], [])
+    (again,) = (from_bytes(entry.data).session for entry in mended.read() if entry.session_id == "session-0")
+    assert 8 == again.next_sequence
 
 
 @pytest.mark.parametrize(
