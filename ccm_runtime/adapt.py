@@ -11,15 +11,18 @@ from typing import Self
 import numpy as np
 
 from ccm_runtime.belief import Array, Folded, NoveltyStats, Transitions, certainty, novelty
-from ccm_runtime.errors import ConfigError, SpecError, TrialOrderError
+from ccm_runtime.errors import ConfigError, ServerBusyError, SpecError, TrialOrderError
 from ccm_runtime.guard import Guard, Guarded
 from ccm_runtime.manifest import SafetyLimits
-from ccm_runtime.messages import BeginEpisode, Event, Intervention, Reaction, Transition
+from ccm_runtime.messages import BeginEpisode, EncodedTransition, Event, Intervention, Reaction, Transition
 from ccm_runtime.policy import Policy
 from ccm_runtime.specs import finite
 from ccm_runtime.trial import Closed, EpisodeBegan, ExplorationCompleted, Phase, Stepped, Trial, admit, advance
 
 MAX_EPISODES = 10_000
+# Transitions that a trial may owe its belief; they are folded so many at a time.
+MAX_OWED = 1_024
+_OWED_CHUNK = 64
 _LARGEST = float(np.finfo(np.float32).max)
 _ACTION_NOISE, _LATENT_NOISE = 0, 1
 _BEGAN, _STEPPED = EpisodeBegan(), Stepped()
@@ -42,6 +45,7 @@ class Memory:
         stochastic: Whether actions are sampled.
         num_events: Events so far; with the seed, it determines the next noise.
         returns: Return of every finished episode, and of the one under way.
+        owed: Transitions that were answered without the networks and are not in the belief yet, oldest first.
     """
 
     trial: Trial
@@ -57,6 +61,7 @@ class Memory:
     num_events: int = 0
     returns: tuple[float, ...] = ()
     return_so_far: float = 0.0
+    owed: tuple[EncodedTransition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,7 @@ class Adapter:
             admit(memory.trial, _BEGAN)
             if memory.trial.episodes_finished >= MAX_EPISODES:
                 raise TrialOrderError(f"a trial takes at most {MAX_EPISODES} episodes; open another session")
-            return BeginEpisode(self.policy.observation.validate_array(event.observation))
+            return BeginEpisode(self.policy.observation.validate_array(event.observation), event.leave_safe)
         admit(memory.trial, _STEPPED)
         if not abs(event.reward) <= _LARGEST:  # not a number compares as false
             raise SpecError(f"reward is {event.reward}; it must be a finite float32")
@@ -178,6 +183,7 @@ class Adapter:
 
         The networks run at most once each, over all trials that need them.
         """
+        memories = [self.catch_up(memory) if memory.owed else memory for memory in memories]
         seen = self._seen(events)
         known = self._fold(memories, events, seen)
         certainties = certainty(known.latent_std).tolist()
@@ -194,19 +200,91 @@ class Adapter:
             for memory, guarded, certain, novel in zip(after, actions, certainties, novelties, strict=True)
         ]
 
-    def conclude(self, proposal: Proposal, *, late: bool = False) -> tuple[Memory, Reaction]:
+    def conclude(self, proposal: Proposal, *, unusable: Intervention | None = None) -> tuple[Memory, Reaction]:
         """Return the trial and what to tell its client.
 
         Args:
             proposal: What `propose` returned.
-            late: The action missed its deadline: the guard puts the fallback in its place.
+            unusable: Why the guard puts the fallback in the action's place: it is LATE, or the session is SAFE.
         """
         memory, reaction = proposal.memory, proposal.reaction
-        if not late or reaction.action is None:
+        if unusable is None or reaction.action is None:
             return memory, reaction
-        guarded = self.guard.check(reaction.action, proposal.previous, proposal.last_safe, late=True)
+        guarded = self.guard.check(reaction.action, proposal.previous, proposal.last_safe, unusable=unusable)
         memory = replace(memory, command=guarded.action, last_safe=proposal.last_safe)
         return memory, replace(reaction, action=guarded.action, interventions=guarded.interventions)
+
+    def fall_back(self, memory: Memory, event: Event, because: Intervention) -> tuple[Memory, Reaction]:
+        """Take an event without the networks: the action is the fallback, and its transition is owed to the belief.
+
+        Certainty and novelty are those of the belief as it is. An episode that ends so never ends exploring early.
+
+        Args:
+            memory: The trial.
+            event: Checked.
+            because: The networks are LATE, or the session is SAFE.
+
+        Raises:
+            ServerBusyError: The trial owes too much already.
+        """
+        if len(memory.owed) >= MAX_OWED:
+            raise ServerBusyError(
+                f"the networks have not answered for {MAX_OWED} transitions, the most that a session may owe its "
+                "belief; stop, and look at the server"
+            )
+        seen = self._seen([event])[0]
+        if isinstance(event, Transition):
+            moved = EncodedTransition(memory.observation, _applied(memory, event), event.reward, seen)
+            after = replace(self._absorb(memory, event, _known(memory), seen, certain=-1.0), owed=(*memory.owed, moved))
+        else:
+            after = self._begin(memory, seen)
+        guarded = None
+        if after.trial.in_episode:
+            guarded = self.guard.check(self.guard.low, after.command, after.last_safe, unusable=because)
+        certain = float(certainty(memory.latent_std[None])[0])
+        proposal = _propose(after, guarded, certain, self.distance(memory.latent_mean))
+        return proposal.memory, proposal.reaction
+
+    def catch_up(self, memory: Memory) -> Memory:
+        """Return the trial with all that it owes folded into its belief."""
+        known = _known(memory)
+        for begin in range(0, len(memory.owed), _OWED_CHUNK):
+            chunk = memory.owed[begin : begin + _OWED_CHUNK]
+            folded = self._fold_chunk(known, chunk)
+            if not _usable(folded):  # one of them is a freak; the others still count
+                folded = known
+                for one in chunk:
+                    folded = alone if _usable(alone := self._fold_chunk(folded, (one,))) else folded
+            known = folded
+        return self.caught_up(memory, known, len(memory.owed))
+
+    def caught_up(self, memory: Memory, known: Folded, num_owed: int) -> Memory:
+        """Return the trial with a belief (one row) that holds the first `num_owed` of what it owes."""
+        return replace(
+            memory,
+            belief=known.belief,
+            latent_mean=known.latent_mean,
+            latent_std=known.latent_std,
+            latent=known.latent_mean if self._follows else memory.latent,
+            owed=memory.owed[num_owed:],
+        )
+
+    @property
+    def _follows(self) -> bool:
+        """Whether the latent follows the belief within an episode."""
+        adaptation = self.policy.adaptation
+        return adaptation.while_executing and adaptation.latent == "mean"
+
+    def _fold_chunk(self, known: Folded, moved: Sequence[EncodedTransition]) -> Folded:
+        """Return what is known (one row) after whole transitions."""
+        transitions = Transitions(
+            _rows([one.observation for one in moved])[None],
+            _rows([one.action for one in moved])[None],
+            np.array([[[one.reward] for one in moved]], np.float32),
+            _rows([one.next_observation for one in moved])[None],
+            np.ones((1, len(moved), 1), np.float32),
+        )
+        return _pick(self.policy.fold(known.belief[None], transitions), 0)
 
     def step(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[tuple[Memory, Reaction]]:
         """Take one event in each trial: check, propose and conclude.
@@ -286,14 +364,13 @@ class Adapter:
         explored = over and memory.trial.phase is Phase.EXPLORE and adaptation.certain_at is not None
         if explored and adaptation.certain_at is not None and certain >= adaptation.certain_at:
             trial = advance(trial, ExplorationCompleted())
-        follows = adaptation.while_executing and adaptation.latent == "mean"
         total = memory.return_so_far + event.reward
         return Memory(
             trial=trial,
             belief=known.belief,
             latent_mean=known.latent_mean,
             latent_std=known.latent_std,
-            latent=known.latent_mean if follows else memory.latent,
+            latent=known.latent_mean if self._follows else memory.latent,
             observation=seen,
             command=None if over else _applied(memory, event),
             last_safe=memory.last_safe,

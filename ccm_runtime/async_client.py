@@ -183,13 +183,14 @@ class AsyncSession(SessionView):
         await self._connection.persist(self._attached)
         return self
 
-    async def begin_episode(self, observation: ArrayLike) -> Array:
+    async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`.
 
         Args:
             observation: The first observation, `[obs]`.
+            leave_safe: Let the policies act again, if the session is SAFE.
         """
-        reaction = (await self._tell(BeginEpisode(self._observed(observation)))).reaction
+        reaction = (await self._tell(BeginEpisode(self._observed(observation), leave_safe))).reaction
         if reaction.action is None:
             raise SessionError("the server gave no action for the beginning of an episode")
         return reaction.action
@@ -251,10 +252,10 @@ class AsyncSession(SessionView):
         """Send an event; after resuming with the action that was applied, as the server may remember another one."""
         sent = told if self._stream is None or self._resumed else event
         response = await self._exchange(pb.SessionRequest(event=wire.event_to_proto(self._sequence, sent)))
-        self._resumed = False
         if response.answer.sequence != self._sequence:
             self._drop()
             raise ServerUnreachableError(f"event {self._sequence} was answered with {response.answer.sequence}")
+        self._resumed = False
         return response
 
     def _as_applied(self, event: Event) -> Event:

@@ -2,42 +2,29 @@
 
 No timer and no added wait: what arrives while the loop turns once makes one batch. A lone session is stepped at once.
 Everything between reading a session and storing its next value happens without yielding, so that two events of one
-session can never interleave.
+session can never interleave. Only where actions have a deadline do the networks run beside the loop: see `punctual`.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import TypeVar
 
-from ccm_runtime.adapt import Adapter, Proposal
-from ccm_runtime.errors import ServerUnreachableError
+from ccm_runtime.adapt import Adapter
+from ccm_runtime.event_core import EventCore, Outcome, Step
 from ccm_runtime.group_commit import GroupCommit
-from ccm_runtime.messages import Answer, BeginEpisode, Event
+from ccm_runtime.messages import Answer, Event
+from ccm_runtime.punctual import Punctual
 from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.vigil import VigilLimits
 
-Outcome = Answer | Exception
+__all__ = ["Outcome", "Step", "Stepper"]
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An event of a session, as its client sent it; `arrived_s` is on the stepper's clock."""
-
-    session_id: str
-    token: str = field(repr=False)
-    sequence: int
-    event: Event
-    arrived_s: float
+T = TypeVar("T")
 
 
 class Stepper:
-    """Takes events of sessions and answers them.
-
-    Attributes:
-        draining: Whether the server is shutting down: no new episode begins.
-        num_batches: Batches so far.
-        num_steps: Events answered so far, repeats left out.
-    """
+    """Takes events of sessions and answers them."""
 
     def __init__(
         self,
@@ -47,20 +34,41 @@ class Stepper:
         max_batch: int = 64,
         action_valid_ms: int = 1000,
         action_deadline_ms: float | None = None,
+        limits: VigilLimits | None = None,
         group_commit: GroupCommit | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.draining = False
-        self.num_batches = 0
-        self.num_steps = 0
-        self._adapter = adapter
-        self._table = table
+        self._core = EventCore(
+            adapter,
+            table,
+            action_valid_ms=action_valid_ms,
+            action_deadline_ms=action_deadline_ms,
+            limits=limits,
+            group_commit=group_commit,
+            clock=clock,
+        )
         self._max_batch = max_batch
-        self._action_valid_ms = action_valid_ms
-        self._deadline_s = float("inf") if action_deadline_ms is None else action_deadline_ms / 1000
-        self._group_commit = group_commit
-        self._clock = clock
+        self._punctual = None if action_deadline_ms is None else Punctual(self._core, max_batch)
         self._pending: list[tuple[Step, asyncio.Future[Answer]]] = []
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is shutting down: no new episode begins."""
+        return self._core.draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._core.draining = draining
+
+    @property
+    def num_batches(self) -> int:
+        """Runs of the networks so far."""
+        return self._core.num_batches
+
+    @property
+    def num_steps(self) -> int:
+        """Events answered so far, repeats left out."""
+        return self._core.num_steps
 
     async def step(self, session_id: str, token: str, sequence: int, event: Event) -> Answer:
         """Return the answer to an event.
@@ -71,10 +79,13 @@ class Stepper:
             SpecError: A vector does not fit.
             TrialOrderError: The trial cannot take the event now.
             ServerUnreachableError: The server is shutting down and begins no more episodes.
+            ServerBusyError: The networks have not answered for longer than a session can go on without them.
             StoreUnavailableError: The store fails, and the policy is to refuse.
         """
-        step = Step(session_id, token, sequence, event, self._clock())
-        if len(self._table) <= 1:
+        step = Step(session_id, token, sequence, event, self._core.clock())
+        if self._punctual is not None:
+            return await self._punctual.step(step)
+        if self._core.num_sessions <= 1:
             outcome = self.run([step])[0]
             if isinstance(outcome, Exception):
                 raise outcome
@@ -113,9 +124,18 @@ class Stepper:
             else:
                 future.set_result(outcome)
 
+    async def beside(self, job: Callable[[], T]) -> T:
+        """Return what a job with the networks returns; where actions have a deadline it must not keep the loop."""
+        return job() if self._punctual is None else await self._punctual.worker.run(job)
+
+    def stop(self) -> None:
+        """Let the thread of the networks go, if there is one."""
+        if self._punctual is not None:
+            self._punctual.worker.stop()
+
     def _batch(self, steps: list[Step]) -> list[Outcome]:
         """Return the outcome of each step, all of different sessions."""
-        admitted = [self._admit(step) for step in steps]
+        admitted = [self._core.admit(step) for step in steps]
         ready = [(step, found) for step, found in zip(steps, admitted, strict=True) if isinstance(found, tuple)]
         try:
             answers = iter(self._answer(ready))
@@ -123,54 +143,16 @@ class Stepper:
             return [error if isinstance(found, tuple) else found for found in admitted]
         return [next(answers) if isinstance(found, tuple) else found for found in admitted]
 
-    def _admit(self, step: Step) -> tuple[Session, Event] | Outcome:
-        """Return the session and its validated event, or the outcome that is known already."""
-        try:
-            session = self._table.get(step.session_id, step.token)
-            repeated = session.recall(step.sequence)
-            if repeated is not None:
-                self._table.keep(session)
-                return repeated
-            self._check_draining(step.event)
-            if self._group_commit is not None:
-                self._group_commit.check()
-            return session, self._adapter.check(session.memory, step.event)
-        except Exception as error:
-            return error
-
-    def _check_draining(self, event: Event) -> None:
-        if self.draining and isinstance(event, BeginEpisode):
-            raise ServerUnreachableError("the server is shutting down and begins no more episodes; go elsewhere")
-
     def _answer(self, ready: list[tuple[Step, tuple[Session, Event]]]) -> list[Answer]:
         """Run the networks once over all sessions, and return and store each one's answer."""
         if not ready:
             return []
-        began_s = self._clock()
-        proposals = self._adapter.propose([s.memory for _, (s, _) in ready], [event for _, (_, event) in ready])
-        infer_ms = (self._clock() - began_s) * 1000
-        answers = [
-            self._conclude(step, session, proposal, infer_ms)
+        core = self._core
+        began_s = core.clock()
+        proposals = core.adapter.propose([s.memory for _, (s, _) in ready], [event for _, (_, event) in ready])
+        infer_ms = (core.clock() - began_s) * 1000
+        core.num_batches += 1
+        return [
+            core.conclude(step, session, proposal, infer_ms)
             for (step, (session, _)), proposal in zip(ready, proposals, strict=True)
         ]
-        self.num_batches += 1
-        self.num_steps += len(answers)
-        return answers
-
-    def _durable_sequence(self, session_id: str) -> int:
-        return 0 if self._group_commit is None else self._group_commit.durable_sequence(session_id)
-
-    def _conclude(self, step: Step, session: Session, proposal: Proposal, infer_ms: float) -> Answer:
-        spent_s = self._clock() - step.arrived_s
-        memory, reaction = self._adapter.conclude(proposal, late=spent_s > self._deadline_s)
-        answer = Answer(
-            sequence=step.sequence,
-            reaction=reaction,
-            valid_for_ms=self._action_valid_ms,
-            durable_sequence=self._durable_sequence(step.session_id),
-            total_ms=spent_s * 1000,
-            infer_ms=infer_ms,
-            draining=self.draining,
-        )
-        self._table.keep(session.answered(memory, answer))
-        return answer

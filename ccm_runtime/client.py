@@ -159,9 +159,9 @@ class Session(SessionView):
     ) -> None:
         self._thread.run(self._session.__aexit__(kind, error, trace))
 
-    def begin_episode(self, observation: ArrayLike) -> Array:
+    def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`."""
-        return self._thread.run(self._session.begin_episode(observation))
+        return self._thread.run(self._session.begin_episode(observation, leave_safe=leave_safe))
 
     def act(
         self,

@@ -29,6 +29,8 @@ class ServerConfig(BaseModel):
         max_batch: Most sessions in one run of a network.
         action_valid_ms: How long after its arrival an action may be applied.
         action_deadline_ms: An action that takes longer is replaced by the bundle's fallback; `None`: never.
+        max_misses: A session goes SAFE (the fallback alone) after so many late or not finite actions in a row.
+        max_interventions: And after so many in a row that the guard had to mend in any way; `None`: any number.
         store: SQLite file that sessions are kept in, so that they outlive the server; `None`: memory.
         store_failure: While the file cannot be written, `degrade`: sessions go on without it; `refuse`: none does.
         store_sync: `normal` survives the death of the server, `full` also a power cut, at a flush of the disk a group.
@@ -58,6 +60,8 @@ class ServerConfig(BaseModel):
     max_batch: int = Field(default=64, ge=1)
     action_valid_ms: int = Field(default=1000, ge=1)
     action_deadline_ms: float | None = Field(default=None, gt=0)
+    max_misses: int = Field(default=10, ge=1)
+    max_interventions: int | None = Field(default=None, ge=1)
     store: Path | None = None
     store_failure: Literal["degrade", "refuse"] = "degrade"
     store_sync: Literal["normal", "full"] = "normal"

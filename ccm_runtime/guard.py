@@ -48,18 +48,25 @@ class Guard:
         rate = unlimited if safety.max_rate is None else np.asarray(safety.max_rate, np.float32)
         return cls(action.low_array, action.high_array, rate, safety.fallback)
 
-    def check(self, proposed: Array, previous: Array | None, last_safe: Array | None, *, late: bool = False) -> Guarded:
+    def check(
+        self,
+        proposed: Array,
+        previous: Array | None,
+        last_safe: Array | None,
+        *,
+        unusable: Intervention | None = None,
+    ) -> Guarded:
         """Return what may be applied in place of `proposed`.
 
         Args:
             proposed: The policy's action, `[act]`.
             previous: The previous command of this episode, `[act]`; `None` at its beginning: then no rate is limited.
             last_safe: The last command that needed no mending, `[act]`, or `None`.
-            late: The action came after its deadline.
+            unusable: Why the fallback is wanted, whatever is proposed: it is LATE, or the session is SAFE.
         """
         interventions = []
-        if late:
-            interventions.append(Intervention.LATE)
+        if unusable is not None:
+            interventions.append(unusable)
         elif not np.isfinite(proposed).all():
             interventions.append(Intervention.NOT_FINITE)
         wanted = self.fall_back(previous, last_safe) if interventions else proposed

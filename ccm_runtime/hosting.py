@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from ccm_runtime import __version__
-from ccm_runtime.adapt import Adapter, close
+from ccm_runtime.adapt import Adapter, Memory, close
 from ccm_runtime.batching import Stepper
 from ccm_runtime.belief import Array
 from ccm_runtime.config import ServerConfig
@@ -18,6 +18,7 @@ from ccm_runtime.policy import Policy
 from ccm_runtime.recovery import find, store_of
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.store import Store
+from ccm_runtime.vigil import VigilLimits
 
 MAX_KEY_LENGTH = 128
 # Answers to the last closes, for clients whose answer was lost on its way.
@@ -86,6 +87,7 @@ class Hosting:
             max_batch=config.max_batch,
             action_valid_ms=config.action_valid_ms,
             action_deadline_ms=config.action_deadline_ms,
+            limits=VigilLimits(config.max_misses, config.max_interventions),
             group_commit=self.group_commit,
         )
         self.metrics = Metrics(
@@ -107,6 +109,7 @@ class Hosting:
 
     async def leave(self) -> None:
         """Make what is left durable, and let the store go."""
+        self.stepper.stop()
         if self.group_commit is None:
             return
         try:
@@ -132,8 +135,11 @@ class Hosting:
         if len(options.idempotency_key) > MAX_KEY_LENGTH:
             raise SpecError(f"idempotency_key: expected at most {MAX_KEY_LENGTH} characters")
         self._check_expectations(options)
-        known = self.table.find_key(options.idempotency_key, tenant) if options.idempotency_key else None
-        session = self.table.keep(known) if known else self._begin(options, tenant)
+        session = self._known(options, tenant)
+        if session is None:
+            memory = await self.stepper.beside(lambda: self._start(options))
+            # The same call may have come again meanwhile.
+            session = self._known(options, tenant) or self._begin(memory, options, tenant)
         await self._settle()
         return self._opened(session)
 
@@ -204,13 +210,20 @@ class Hosting:
             on_failure=config.store_failure,
         )
 
-    def _begin(self, options: SessionOptions, tenant: str) -> Session:
-        memory = self.adapter.start(
+    def _known(self, options: SessionOptions, tenant: str) -> Session | None:
+        """Return the session that the tenant opened under this key, as used now."""
+        known = self.table.find_key(options.idempotency_key, tenant) if options.idempotency_key else None
+        return known and self.table.keep(known)
+
+    def _start(self, options: SessionOptions) -> Memory:
+        return self.adapter.start(
             seed=options.seed,
             stochastic=options.stochastic,
             explore_episodes=options.explore_episodes,
             belief=None if options.context is None else self.own(options.context),
         )
+
+    def _begin(self, memory: Memory, options: SessionOptions, tenant: str) -> Session:
         session = self.table.open(memory, options.idempotency_key, tenant)
         self.metrics.num_opened += 1
         self.log.info("session opened", session_id=session.session_id, num_sessions=len(self.table))

@@ -20,6 +20,14 @@ class Intervention(Enum):
     RATE = "rate"
     NOT_FINITE = "not-finite"
     LATE = "late"
+    SAFE = "safe"
+
+
+class SafeReason(Enum):
+    """Why a session is SAFE: its actions are the fallback until an episode begins that leaves SAFE."""
+
+    MISSES = "misses"
+    INTERVENTIONS = "interventions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,11 @@ class BeginEpisode:
 
     Attributes:
         observation: The first observation, `[obs]`.
+        leave_safe: Let the policies act again, if the session is SAFE.
     """
 
     observation: Array
+    leave_safe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,7 @@ class Answer:
         total_ms: From the event's arrival to its answer.
         infer_ms: Of that, inside the networks.
         draining: The server is shutting down.
+        safe: Why the session is SAFE; `None`: it is not.
     """
 
     sequence: int
@@ -101,6 +112,7 @@ class Answer:
     total_ms: float = 0.0
     infer_ms: float = 0.0
     draining: bool = False
+    safe: SafeReason | None = None
 
 
 @dataclass(frozen=True, slots=True)

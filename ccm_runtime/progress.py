@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ccm_runtime.errors import SessionUnknownError
-from ccm_runtime.messages import Agent, Answer, Event, Opened, Transition
+from ccm_runtime.messages import Agent, Answer, Event, Opened, SafeReason, Transition
 from ccm_runtime.trial import Phase
 
 
@@ -82,6 +82,11 @@ class SessionView:
     def novelty(self) -> float:
         """Distance to the training tasks; above 1 is farther than 99 % of them, 0 is unknown."""
         return 0.0 if self._progress.answer is None else self._progress.answer.reaction.novelty
+
+    @property
+    def safe(self) -> SafeReason | None:
+        """Why the session is SAFE and its actions are the fallback; `None`: it is not."""
+        return None if self._progress.answer is None else self._progress.answer.safe
 
     @property
     def returns(self) -> tuple[float, ...]:

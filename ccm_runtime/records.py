@@ -14,6 +14,7 @@ from ccm_runtime.moment import Moment
 from ccm_runtime.session import Session
 from ccm_runtime.trial import Trial
 from ccm_runtime.v1 import session_record_pb2 as pb
+from ccm_runtime.vigil import Vigil
 
 _MAGIC = b"CCM1"
 _DIGEST_SIZE = 16
@@ -41,6 +42,9 @@ def to_bytes(stored: Stored) -> bytes:
         saved_at=pb.Moment(wall_s=saved_at.wall_s, boot_id=saved_at.boot_id, since_boot_s=saved_at.since_boot_s),
         memory=_memory_to_proto(session.memory),
         last_answer=None if session.last_answer is None else wire.answer_to_proto(session.last_answer),
+        misses=session.vigil.misses,
+        mended=session.vigil.mended,
+        safe_reason=wire.safe_to_proto(session.vigil.safe),
     ).SerializeToString()
     return _MAGIC + _digest(message) + message
 
@@ -63,6 +67,7 @@ def from_bytes(data: bytes) -> Stored:
             wire.answer_from_proto(message.last_answer) if message.HasField("last_answer") else None,
             message.idempotency_key,
             message.tenant,
+            Vigil(message.misses, message.mended, wire.safe_from_proto(message.safe_reason)),
         )
     except (DecodeError, SpecError, ValueError) as error:
         raise RecordCorruptError(f"the record holds no session: {error}") from None
@@ -95,6 +100,7 @@ def _memory_to_proto(memory: Memory) -> pb.TrialMemory:
         num_events=memory.num_events,
         returns=memory.returns,
         return_so_far=memory.return_so_far,
+        owed=[wire.transition_to_proto(transition) for transition in memory.owed],
     )
 
 
@@ -121,6 +127,7 @@ def _memory_from_proto(message: pb.TrialMemory) -> Memory:
         num_events=message.num_events,
         returns=tuple(message.returns),
         return_so_far=message.return_so_far,
+        owed=tuple(wire.transition_from_proto(transition) for transition in message.owed),
     )
 
 

@@ -130,13 +130,16 @@ class Service(AdaptationServicer):
     async def Encode(self, request: pb.EncodeRequest, context: Call) -> pb.EncodeResponse:
         """Fold transitions into a context."""
         digest = self._hosting.agent.bundle_digest
-        encoded = await encode(self._hosting.adapter, digest, self._belief(request), request.transitions)
+        beside = self._hosting.stepper.beside
+        belief = await beside(lambda: self._belief(request))
+        encoded = await encode(self._hosting.adapter, digest, belief, request.transitions, beside)
         return wire.encoded_to_proto(encoded)
 
     @_answering
     async def Act(self, request: pb.ActRequest, context: Call) -> pb.ActResponse:
         """Answer an action, given a context."""
-        return wire.acted_to_proto(act(self._hosting.adapter, self._belief(request), request))
+        acted = await self._hosting.stepper.beside(lambda: act(self._hosting.adapter, self._belief(request), request))
+        return wire.acted_to_proto(acted)
 
     async def Session(self, requests: object, context: Call) -> None:
         """Serve a session over one stream, until its client closes it, leaves or is silent for too long."""

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ccm_runtime.adapt import Memory
@@ -55,6 +55,10 @@ class Session:
         raise StepGapError(
             f"event {sequence} does not follow; the session expects event {self.next_sequence}", self.next_sequence
         )
+
+    def vigilant(self, vigil: Vigil) -> "Session":
+        """Return the session with another vigil."""
+        return self if vigil is self.vigil else replace(self, vigil=vigil)
 
     def answered(self, memory: Memory, answer: Answer, vigil: Vigil = WATCHFUL) -> "Session":
         """Return the session after an event."""

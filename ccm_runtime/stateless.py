@@ -1,7 +1,9 @@
 """Adaptation with no session: transitions to a context, and a context to an action."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +19,15 @@ MAX_TRANSITIONS = 10_000
 _CHUNK = 256
 
 
+class Run(Protocol):
+    """Runs a job with the networks where it does not keep sessions waiting."""
+
+    async def __call__(self, job: Callable[[], Folded], /) -> Folded:
+        """Return what the job returns."""
+
+
 async def encode(
-    adapter: Adapter, digest: str, belief: Array | None, transitions: Sequence[pb.EncodedTransition]
+    adapter: Adapter, digest: str, belief: Array | None, transitions: Sequence[pb.EncodedTransition], run: Run
 ) -> Encoded:
     """Fold transitions into a belief, a chunk at a time so that sessions are served in between.
 
@@ -27,6 +36,7 @@ async def encode(
         digest: Of its bundle.
         belief: Where to start, `[belief]`, checked; `None`: from nothing.
         transitions: In any order, at most `MAX_TRANSITIONS`.
+        run: Runs the networks.
 
     Raises:
         SpecError: There are too many, one does not fit, or the result is not finite.
@@ -36,11 +46,10 @@ async def encode(
             f"transitions: expected at most {MAX_TRANSITIONS}, got {len(transitions)}; encode them in parts"
         )
     start = adapter.initial_belief() if belief is None else belief
-    mean, std = adapter.read(start)
-    folded = Folded(start[None], mean[None], std[None])
+    folded = await run(lambda: _read(adapter, start))
     for begin in range(0, len(transitions), _CHUNK):
         chunk = _chunk(adapter, transitions[begin : begin + _CHUNK], begin)
-        folded = adapter.policy.fold(folded.belief, chunk)
+        folded = await run(partial(adapter.policy.fold, folded.belief, chunk))
         if not all(np.isfinite(part).all() for part in (folded.belief, folded.latent_mean, folded.latent_std)):
             raise SpecError("transitions: the belief after them is not finite; their values are far too large")
         await asyncio.sleep(0)
@@ -51,6 +60,11 @@ async def encode(
         certainty=float(certainty(folded.latent_std)[0]),
         novelty=adapter.distance(folded.latent_mean[0]),
     )
+
+
+def _read(adapter: Adapter, belief: Array) -> Folded:
+    mean, std = adapter.read(belief)
+    return Folded(belief[None], mean[None], std[None])
 
 
 def act(adapter: Adapter, belief: Array | None, request: pb.ActRequest) -> Acted:

@@ -20,6 +20,7 @@ from ccm_runtime.messages import (
     Intervention,
     Opened,
     Reaction,
+    SafeReason,
     SessionClosed,
     SessionOptions,
     Transition,
@@ -36,13 +37,30 @@ _INTERVENTIONS = {
     Intervention.RATE: pb.GUARD_INTERVENTION_RATE,
     Intervention.NOT_FINITE: pb.GUARD_INTERVENTION_NOT_FINITE,
     Intervention.LATE: pb.GUARD_INTERVENTION_LATE,
+    Intervention.SAFE: pb.GUARD_INTERVENTION_SAFE,
 }
 _INTERVENTIONS_BACK: dict[int, Intervention] = {number: intervention for intervention, number in _INTERVENTIONS.items()}
+_SAFE = {
+    None: pb.SAFE_REASON_UNSPECIFIED,
+    SafeReason.MISSES: pb.SAFE_REASON_MISSES,
+    SafeReason.INTERVENTIONS: pb.SAFE_REASON_INTERVENTIONS,
+}
+_SAFE_BACK: dict[int, SafeReason | None] = {number: reason for reason, number in _SAFE.items()}
 
 
 def phase_from_proto(number: int) -> Phase | None:
     """Return the phase of a wire number; `None` if it is unspecified or of a later version."""
     return _PHASES_BACK.get(number)
+
+
+def safe_to_proto(reason: SafeReason | None) -> pb.SafeReason:
+    """Write why a session is SAFE, if it is."""
+    return _SAFE[reason]
+
+
+def safe_from_proto(number: int) -> SafeReason | None:
+    """Read why a session is SAFE, if it is; a reason of a later version counts as misses, not as none."""
+    return _SAFE_BACK.get(number, SafeReason.MISSES)
 
 
 def box_to_proto(spec: BoxSpec) -> pb.BoxSpec:
@@ -165,7 +183,7 @@ def event_to_proto(sequence: int, event: Event) -> pb.Event:
     """Write an event with its number."""
     match event:
         case BeginEpisode():
-            begin = pb.BeginEpisode(observation=event.observation.tolist())
+            begin = pb.BeginEpisode(observation=event.observation.tolist(), leave_safe=event.leave_safe)
             return pb.Event(sequence=sequence, begin_episode=begin)
         case Transition():
             applied = () if event.applied_action is None else event.applied_action.tolist()
@@ -187,7 +205,8 @@ def event_from_proto(message: pb.Event) -> tuple[int, Event]:
     """
     kind = message.WhichOneof("kind")
     if kind == "begin_episode":
-        return message.sequence, BeginEpisode(vector(message.begin_episode.observation))
+        began = message.begin_episode
+        return message.sequence, BeginEpisode(vector(began.observation), began.leave_safe)
     if kind == "transition":
         moved = message.transition
         applied = vector(moved.applied_action) if moved.applied_action else None
@@ -213,6 +232,7 @@ def answer_to_proto(answer: Answer) -> pb.Answer:
         interventions=[_INTERVENTIONS[entry] for entry in reaction.interventions],
         timing=pb.ServerTiming(total_ms=answer.total_ms, infer_ms=answer.infer_ms),
         draining=answer.draining,
+        safe_reason=_SAFE[answer.safe],
     )
 
 
@@ -243,6 +263,7 @@ def answer_from_proto(message: pb.Answer) -> Answer:
         total_ms=message.timing.total_ms,
         infer_ms=message.timing.infer_ms,
         draining=message.draining,
+        safe=safe_from_proto(message.safe_reason),
     )
 
 

@@ -14,6 +14,12 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PHASE_EXECUTE: _ClassVar[Phase]
     PHASE_CLOSED: _ClassVar[Phase]
 
+class SafeReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SAFE_REASON_UNSPECIFIED: _ClassVar[SafeReason]
+    SAFE_REASON_MISSES: _ClassVar[SafeReason]
+    SAFE_REASON_INTERVENTIONS: _ClassVar[SafeReason]
+
 class GuardIntervention(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GUARD_INTERVENTION_UNSPECIFIED: _ClassVar[GuardIntervention]
@@ -21,15 +27,20 @@ class GuardIntervention(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GUARD_INTERVENTION_RATE: _ClassVar[GuardIntervention]
     GUARD_INTERVENTION_NOT_FINITE: _ClassVar[GuardIntervention]
     GUARD_INTERVENTION_LATE: _ClassVar[GuardIntervention]
+    GUARD_INTERVENTION_SAFE: _ClassVar[GuardIntervention]
 PHASE_UNSPECIFIED: Phase
 PHASE_EXPLORE: Phase
 PHASE_EXECUTE: Phase
 PHASE_CLOSED: Phase
+SAFE_REASON_UNSPECIFIED: SafeReason
+SAFE_REASON_MISSES: SafeReason
+SAFE_REASON_INTERVENTIONS: SafeReason
 GUARD_INTERVENTION_UNSPECIFIED: GuardIntervention
 GUARD_INTERVENTION_BOUND: GuardIntervention
 GUARD_INTERVENTION_RATE: GuardIntervention
 GUARD_INTERVENTION_NOT_FINITE: GuardIntervention
 GUARD_INTERVENTION_LATE: GuardIntervention
+GUARD_INTERVENTION_SAFE: GuardIntervention
 
 class BoxSpec(_message.Message):
     __slots__ = ("name", "labels", "units", "low", "high")
@@ -120,10 +131,12 @@ class OpenSessionResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., next_sequence: _Optional[int] = ..., idle_limit_ms: _Optional[int] = ...) -> None: ...
 
 class BeginEpisode(_message.Message):
-    __slots__ = ("observation",)
+    __slots__ = ("observation", "leave_safe")
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_SAFE_FIELD_NUMBER: _ClassVar[int]
     observation: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, observation: _Optional[_Iterable[float]] = ...) -> None: ...
+    leave_safe: bool
+    def __init__(self, observation: _Optional[_Iterable[float]] = ..., leave_safe: bool = ...) -> None: ...
 
 class Transition(_message.Message):
     __slots__ = ("observation", "reward", "terminated", "truncated", "applied_action")
@@ -150,7 +163,7 @@ class Event(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., begin_episode: _Optional[_Union[BeginEpisode, _Mapping]] = ..., transition: _Optional[_Union[Transition, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("sequence", "action", "phase", "episode", "step", "episode_over", "certainty", "novelty", "valid_for_ms", "durable_sequence", "interventions", "timing", "draining")
+    __slots__ = ("sequence", "action", "phase", "episode", "step", "episode_over", "certainty", "novelty", "valid_for_ms", "durable_sequence", "interventions", "timing", "draining", "safe_reason")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +177,7 @@ class Answer(_message.Message):
     INTERVENTIONS_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    SAFE_REASON_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     action: _containers.RepeatedScalarFieldContainer[float]
     phase: Phase
@@ -177,7 +191,8 @@ class Answer(_message.Message):
     interventions: _containers.RepeatedScalarFieldContainer[GuardIntervention]
     timing: ServerTiming
     draining: bool
-    def __init__(self, sequence: _Optional[int] = ..., action: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., episode_over: bool = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., valid_for_ms: _Optional[int] = ..., durable_sequence: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[GuardIntervention, str]]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., draining: bool = ...) -> None: ...
+    safe_reason: SafeReason
+    def __init__(self, sequence: _Optional[int] = ..., action: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., episode_over: bool = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., valid_for_ms: _Optional[int] = ..., durable_sequence: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[GuardIntervention, str]]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., draining: bool = ..., safe_reason: _Optional[_Union[SafeReason, str]] = ...) -> None: ...
 
 class ServerTiming(_message.Message):
     __slots__ = ("total_ms", "infer_ms")

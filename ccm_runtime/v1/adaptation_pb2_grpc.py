@@ -97,7 +97,7 @@ class AdaptationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """End a trial.  Closing a session that is gone already succeeds.
+        """End a trial.  Closing it again is answered as before, for a while; a session that is gone is an empty answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

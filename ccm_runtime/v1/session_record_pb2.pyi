@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SessionRecord(_message.Message):
-    __slots__ = ("session_id", "idempotency_key", "tenant", "bundle_digest", "saved_at", "memory", "last_answer")
+    __slots__ = ("session_id", "idempotency_key", "tenant", "bundle_digest", "saved_at", "memory", "last_answer", "misses", "mended", "safe_reason")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,9 @@ class SessionRecord(_message.Message):
     SAVED_AT_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     LAST_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    MISSES_FIELD_NUMBER: _ClassVar[int]
+    MENDED_FIELD_NUMBER: _ClassVar[int]
+    SAFE_REASON_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     idempotency_key: str
     tenant: str
@@ -23,7 +26,10 @@ class SessionRecord(_message.Message):
     saved_at: Moment
     memory: TrialMemory
     last_answer: _adaptation_pb2.Answer
-    def __init__(self, session_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., tenant: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., saved_at: _Optional[_Union[Moment, _Mapping]] = ..., memory: _Optional[_Union[TrialMemory, _Mapping]] = ..., last_answer: _Optional[_Union[_adaptation_pb2.Answer, _Mapping]] = ...) -> None: ...
+    misses: int
+    mended: int
+    safe_reason: _adaptation_pb2.SafeReason
+    def __init__(self, session_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., tenant: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., saved_at: _Optional[_Union[Moment, _Mapping]] = ..., memory: _Optional[_Union[TrialMemory, _Mapping]] = ..., last_answer: _Optional[_Union[_adaptation_pb2.Answer, _Mapping]] = ..., misses: _Optional[int] = ..., mended: _Optional[int] = ..., safe_reason: _Optional[_Union[_adaptation_pb2.SafeReason, str]] = ...) -> None: ...
 
 class Moment(_message.Message):
     __slots__ = ("wall_s", "boot_id", "since_boot_s")
@@ -36,7 +42,7 @@ class Moment(_message.Message):
     def __init__(self, wall_s: _Optional[float] = ..., boot_id: _Optional[str] = ..., since_boot_s: _Optional[float] = ...) -> None: ...
 
 class TrialMemory(_message.Message):
-    __slots__ = ("explore_episodes", "horizon", "episodes_finished", "steps_in_episode", "in_episode", "closed", "belief", "latent_mean", "latent_std", "latent", "observation", "command", "last_safe", "seed", "stochastic", "num_events", "returns", "return_so_far")
+    __slots__ = ("explore_episodes", "horizon", "episodes_finished", "steps_in_episode", "in_episode", "closed", "belief", "latent_mean", "latent_std", "latent", "observation", "command", "last_safe", "seed", "stochastic", "num_events", "returns", "return_so_far", "owed")
     EXPLORE_EPISODES_FIELD_NUMBER: _ClassVar[int]
     HORIZON_FIELD_NUMBER: _ClassVar[int]
     EPISODES_FINISHED_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +61,7 @@ class TrialMemory(_message.Message):
     NUM_EVENTS_FIELD_NUMBER: _ClassVar[int]
     RETURNS_FIELD_NUMBER: _ClassVar[int]
     RETURN_SO_FAR_FIELD_NUMBER: _ClassVar[int]
+    OWED_FIELD_NUMBER: _ClassVar[int]
     explore_episodes: int
     horizon: int
     episodes_finished: int
@@ -73,4 +80,5 @@ class TrialMemory(_message.Message):
     num_events: int
     returns: _containers.RepeatedScalarFieldContainer[float]
     return_so_far: float
-    def __init__(self, explore_episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., episodes_finished: _Optional[int] = ..., steps_in_episode: _Optional[int] = ..., in_episode: bool = ..., closed: bool = ..., belief: _Optional[bytes] = ..., latent_mean: _Optional[bytes] = ..., latent_std: _Optional[bytes] = ..., latent: _Optional[bytes] = ..., observation: _Optional[bytes] = ..., command: _Optional[bytes] = ..., last_safe: _Optional[bytes] = ..., seed: _Optional[int] = ..., stochastic: bool = ..., num_events: _Optional[int] = ..., returns: _Optional[_Iterable[float]] = ..., return_so_far: _Optional[float] = ...) -> None: ...
+    owed: _containers.RepeatedCompositeFieldContainer[_adaptation_pb2.EncodedTransition]
+    def __init__(self, explore_episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., episodes_finished: _Optional[int] = ..., steps_in_episode: _Optional[int] = ..., in_episode: bool = ..., closed: bool = ..., belief: _Optional[bytes] = ..., latent_mean: _Optional[bytes] = ..., latent_std: _Optional[bytes] = ..., latent: _Optional[bytes] = ..., observation: _Optional[bytes] = ..., command: _Optional[bytes] = ..., last_safe: _Optional[bytes] = ..., seed: _Optional[int] = ..., stochastic: bool = ..., num_events: _Optional[int] = ..., returns: _Optional[_Iterable[float]] = ..., return_so_far: _Optional[float] = ..., owed: _Optional[_Iterable[_Union[_adaptation_pb2.EncodedTransition, _Mapping]]] = ...) -> None: ...

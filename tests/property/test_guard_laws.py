@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from ccm_runtime.guard import Guard
 from ccm_runtime.manifest import SafetyLimits
+from ccm_runtime.messages import Intervention
 from ccm_runtime.specs import BoxSpec
 
 SIZE = 3
@@ -38,7 +39,7 @@ def vectors(entries):
 def test_no_hostile_policy_gets_past_the_guard(guard, hostile, late):
     previous = last_safe = None
     for proposed, is_late in zip(hostile, late, strict=False):
-        guarded = guard.check(proposed, previous, last_safe, late=is_late)
+        guarded = guard.check(proposed, previous, last_safe, unusable=Intervention.LATE if is_late else None)
         action = guarded.action
         assert np.isfinite(action).all()
         assert (action >= guard.low).all()

@@ -15,6 +15,7 @@ from ccm_runtime.messages import (
     Intervention,
     Opened,
     Reaction,
+    SafeReason,
     SessionClosed,
     SessionOptions,
     Transition,
@@ -30,6 +31,7 @@ words = st.text(max_size=8)
 vectors = st.lists(floats, max_size=5).map(lambda values: np.array(values, np.float32))
 some = st.lists(floats, min_size=1, max_size=5).map(lambda values: np.array(values, np.float32))
 contexts = st.builds(Context, words, vectors)
+safe = st.none() | st.sampled_from(SafeReason)
 interventions = st.lists(st.sampled_from(Intervention), max_size=4).map(tuple)
 
 
@@ -48,7 +50,7 @@ def boxes(draw):
 
 agents = st.builds(Agent, words, words, words, boxes(), boxes(), uint32, uint32, uint32, uint32, uint32, words, words)
 events = st.one_of(
-    st.builds(BeginEpisode, vectors),
+    st.builds(BeginEpisode, vectors, st.booleans()),
     st.builds(Transition, vectors, floats, st.booleans(), st.booleans(), st.none() | some),
 )
 reactions = st.builds(
@@ -100,12 +102,14 @@ def test_an_event_survives_the_wire(sequence, event):
     number, back = survives((sequence, event), lambda pair: wire.event_to_proto(*pair), read)
     assert sequence == number
     assert type(event) is type(back)
+    assert getattr(event, "leave_safe", None) == getattr(back, "leave_safe", None)
 
 
-@given(st.builds(Answer, uint64, reactions, uint32, uint64, floats, floats, st.booleans()))
+@given(st.builds(Answer, uint64, reactions, uint32, uint64, floats, floats, st.booleans(), safe))
 def test_an_answer_survives_the_wire(answer):
     back = survives(answer, wire.answer_to_proto, wire.answer_from_proto)
     assert answer.reaction.interventions == back.reaction.interventions
+    assert answer.safe is back.safe
     assert (answer.reaction.action is None) == (back.reaction.action is None)
 
 

@@ -66,6 +66,8 @@ def image(value):
         return value.dtype.str, value.shape, value.tobytes()
     if hasattr(value, "__dataclass_fields__"):
         return tuple((name, image(getattr(value, name))) for name in value.__dataclass_fields__)
+    if isinstance(value, tuple):
+        return tuple(map(image, value))
     return value
 
 

@@ -247,7 +247,7 @@ def test_the_guard_has_the_last_word_and_its_command_is_the_one_remembered():
 def test_a_late_action_is_the_fallback():
     agent = adapter()
     (proposal,) = agent.propose([agent.start()], [begin()])
-    _, reaction = agent.conclude(proposal, late=True)
+    _, reaction = agent.conclude(proposal, unusable=Intervention.LATE)
     np.testing.assert_array_equal(vec(0.0, 0.0), reaction.action)
     assert (Intervention.LATE,) == reaction.interventions
 

@@ -59,7 +59,7 @@ def test_a_fallback_with_nothing_to_go_back_to_is_zero(fallback):
 
 
 def test_a_late_action_becomes_the_fallback():
-    checked = guard("hold").check(vec(0.9, 0.9), vec(0.1, 0.1), None, late=True)
+    checked = guard("hold").check(vec(0.9, 0.9), vec(0.1, 0.1), None, unusable=Intervention.LATE)
     np.testing.assert_array_equal(vec(0.1, 0.1), checked.action)
     assert (Intervention.LATE,) == checked.interventions
 

@@ -10,31 +10,35 @@ from hypothesis import strategies as st
 
 from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import RecordCorruptError
-from ccm_runtime.messages import Answer, Intervention, Reaction
+from ccm_runtime.messages import Answer, EncodedTransition, Intervention, Reaction, SafeReason
 from ccm_runtime.moment import Moment
 from ccm_runtime.records import Stored, from_bytes, to_bytes
 from ccm_runtime.session import Session
 from ccm_runtime.trial import Phase, Trial
+from ccm_runtime.vigil import Vigil
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 VECTORS = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=5).map(
     lambda values: np.array(values, np.float32)
 )
 COUNTS = st.integers(0, 10_000)
+SINGLES = st.floats(width=32, allow_nan=False, allow_infinity=False)
+SAFE = st.none() | st.sampled_from(SafeReason)
 TRIALS = st.builds(
     Trial, COUNTS, st.none() | st.integers(1, 1000), COUNTS, COUNTS, in_episode=st.booleans(), closed=st.booleans()
 )
 MEMORIES = st.builds(
     Memory, TRIALS, VECTORS, VECTORS, VECTORS, VECTORS, VECTORS, st.none() | VECTORS, st.none() | VECTORS,
     st.integers(0, 2**64 - 1), st.booleans(), st.integers(0, 2**63), st.lists(FLOATS, max_size=5).map(tuple), FLOATS,
+    st.lists(st.builds(EncodedTransition, VECTORS, VECTORS, SINGLES, VECTORS), max_size=3).map(tuple),
 )  # fmt: skip
-SINGLES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 REACTIONS = st.builds(
     Reaction, st.none() | VECTORS, st.sampled_from(Phase), COUNTS, COUNTS, st.booleans(), SINGLES, SINGLES,
     st.lists(st.sampled_from(Intervention), max_size=3).map(tuple),
 )  # fmt: skip
-ANSWERS = st.builds(Answer, st.integers(1, 2**62), REACTIONS, COUNTS, COUNTS, SINGLES, SINGLES, st.booleans())
-SESSIONS = st.builds(Session, st.text(), MEMORIES, st.none() | ANSWERS, st.text(), st.text())
+ANSWERS = st.builds(Answer, st.integers(1, 2**62), REACTIONS, COUNTS, COUNTS, SINGLES, SINGLES, st.booleans(), SAFE)
+VIGILS = st.builds(Vigil, COUNTS, COUNTS, SAFE)
+SESSIONS = st.builds(Session, st.text(), MEMORIES, st.none() | ANSWERS, st.text(), st.text(), VIGILS)
 STORED = st.builds(Stored, SESSIONS, st.text(), st.builds(Moment, FLOATS, st.text(), FLOATS))
 
 
@@ -47,11 +51,19 @@ def test_a_session_is_read_as_it_was_written_bit_for_bit(stored):
 def test_no_field_of_a_session_is_forgotten():
     """Every field here differs from its default: one that a record leaves out comes back changed."""
     memory, reaction = model(3).after(4)
-    memory = dataclasses.replace(memory, returns=(1.5, -2.25), return_so_far=0.1, last_safe=memory.command)
+    one = np.ones(1, np.float32)
+    memory = dataclasses.replace(
+        memory,
+        returns=(1.5, -2.25),
+        return_so_far=0.1,
+        last_safe=memory.command,
+        owed=(EncodedTransition(one, one, 0.5, one),),
+    )
     trial = dataclasses.replace(memory.trial, episodes_finished=7)
     reaction = dataclasses.replace(reaction, interventions=(Intervention.RATE,))
-    answer = Answer(4, reaction, 5, 3, 1.5, 0.5, draining=True)
-    session = Session("name", dataclasses.replace(memory, trial=trial), answer, "key", "tenant")
+    answer = Answer(4, reaction, 5, 3, 1.5, 0.5, draining=True, safe=SafeReason.MISSES)
+    vigil = Vigil(2, 3, SafeReason.MISSES)
+    session = Session("name", dataclasses.replace(memory, trial=trial), answer, "key", "tenant", vigil)
     blank = Memory(Trial(0), *(np.zeros(0, np.float32),) * 5)
     for full, empty in ((session.memory, blank), (session, Session("", blank)), (answer, Answer(0, reaction))):
         for field in dataclasses.fields(full):

@@ -1,0 +1,192 @@
+"""Answer every event within its deadline, whatever the networks do: they run on a thread beside the event loop.
+
+At most one run of the networks is under way. An event whose deadline passes before its run ends is answered with the
+fallback; its transition is then owed to the belief, and is folded when the run ends, or with the next one. What a run
+says for an event that was answered so is never sent: the client has had its answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ccm_runtime.adapt import Memory, Proposal
+from ccm_runtime.errors import SessionUnknownError
+from ccm_runtime.event_core import EventCore, Outcome, Step, before
+from ccm_runtime.messages import Answer, Event, Transition
+from ccm_runtime.session import Session
+from ccm_runtime.worker import Worker
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """An event that is not answered yet; `timer` ends its wait."""
+
+    step: Step
+    event: Event
+    answered: "asyncio.Future[Answer]"
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What one run of the networks is for: events, and sessions that only catch up."""
+
+    tickets: Sequence[_Ticket]
+    sessions: Sequence[Session]
+    debtors: Sequence[Session]
+    began_s: float
+
+
+class Punctual:
+    """Takes events whose answers have a deadline.
+
+    Args:
+        core: What stores them; its deadline is finite.
+        max_batch: Most sessions in one run of the networks.
+    """
+
+    def __init__(self, core: EventCore, max_batch: int) -> None:
+        self._core = core
+        self._max_batch = max_batch
+        self._worker = Worker("ccm-infer")
+        self._tickets: dict[str, _Ticket] = {}  # by session: one event at a time
+        self._waiting: list[_Ticket] = []
+        self._owing: dict[str, None] = {}  # an ordered set of sessions whose beliefs lag behind
+        self._scheduled = False
+        self._running = False
+
+    async def step(self, step: Step) -> Answer:
+        """Return the answer to an event; raises what `Stepper.step` raises."""
+        while (ticket := self._tickets.get(step.session_id)) and step.sequence == ticket.step.sequence + 1:
+            await asyncio.wait([ticket.answered])
+        found = self._core.admit(step)
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, Answer):
+            return found
+        ticket = self._tickets.get(step.session_id) or self._take(step, *found)
+        # The event is taken, even if this caller gives up: whoever asks again gets its answer.
+        return await asyncio.shield(ticket.answered)
+
+    @property
+    def worker(self) -> Worker:
+        """The thread of the networks, for whatever else runs them."""
+        return self._worker
+
+    def _take(self, step: Step, session: Session, event: Event) -> _Ticket:
+        loop = asyncio.get_running_loop()
+        ticket = _Ticket(step, event, loop.create_future())
+        ticket.answered.add_done_callback(_look_at_error)
+        if before(session, event).safe is not None:  # nothing to wait for
+            self._fall_back(ticket)
+            return ticket
+        self._tickets[step.session_id] = ticket
+        self._waiting.append(ticket)
+        ticket.timer = loop.call_later(self._core.deadline_s, self._fall_back, ticket)
+        self._schedule()
+        return ticket
+
+    def _schedule(self) -> None:
+        if self._running or self._scheduled:
+            return
+        self._scheduled = True
+        loop = asyncio.get_running_loop()
+        # Two hops: what this turn of the loop still brings, and what its callbacks add.
+        loop.call_soon(loop.call_soon, self._launch)
+
+    def _launch(self) -> None:
+        """Begin a run, if there is anything to run for."""
+        self._scheduled = False
+        if self._running:
+            return
+        run = self._gather()
+        if not run.tickets and not run.debtors:
+            return
+        self._running = True
+        adapter = self._core.adapter
+
+        def infer() -> tuple[list[Proposal], list[Memory]]:
+            events = [ticket.event for ticket in run.tickets]
+            proposals = adapter.propose([s.memory for s in run.sessions], events) if events else []
+            return proposals, [adapter.catch_up(session.memory) for session in run.debtors]
+
+        self._worker.submit(infer, lambda result, error: self._land(run, result, error))
+
+    def _gather(self) -> _Run:
+        tickets: list[_Ticket] = []
+        sessions: list[Session] = []
+        while self._waiting and len(tickets) < self._max_batch:
+            ticket = self._waiting.pop(0)
+            session = self._core.find(ticket.step.session_id)
+            if ticket.answered.done():
+                continue
+            if session is None:
+                self._finish(ticket, SessionUnknownError("the session was closed before its event was answered"))
+                continue
+            tickets.append(ticket)
+            sessions.append(session)
+        named = {session.session_id for session in sessions}
+        debtors: list[Session] = []
+        while self._owing and len(tickets) + len(debtors) < self._max_batch:
+            session_id = next(iter(self._owing))
+            del self._owing[session_id]
+            debtor = self._core.find(session_id)
+            if debtor is not None and debtor.memory.owed and session_id not in named:
+                debtors.append(debtor)
+        return _Run(tickets, sessions, debtors, self._core.clock())
+
+    def _land(self, run: _Run, result: tuple[list[Proposal], list[Memory]] | None, error: Exception | None) -> None:
+        """Take in what a run has come to."""
+        self._running = False
+        if result is None:
+            # The sessions stay as they were; what is owed stays owed until the next event.
+            for ticket in run.tickets:
+                self._finish(ticket, error or RuntimeError("the networks gave no result"))
+        else:
+            infer_ms = (self._core.clock() - run.began_s) * 1000
+            self._core.num_batches += 1
+            for ticket, session, proposal in zip(run.tickets, run.sessions, result[0], strict=True):
+                self._settle(ticket, session, proposal, infer_ms)
+            for session, memory in zip(run.debtors, result[1], strict=True):
+                self._core.catch_up(session.session_id, memory, len(session.memory.owed))
+        if self._waiting or self._owing:
+            self._schedule()
+
+    def _settle(self, ticket: _Ticket, session: Session, proposal: Proposal, infer_ms: float) -> None:
+        """Answer with a proposal; one that came too late only brings the belief forward."""
+        if ticket.answered.done():
+            num_owed = len(session.memory.owed) + isinstance(ticket.event, Transition)
+            self._core.catch_up(session.session_id, proposal.memory, num_owed)
+        elif self._core.find(session.session_id) is None:
+            self._finish(ticket, SessionUnknownError("the session was closed before its event was answered"))
+        else:
+            self._finish(ticket, self._core.conclude(ticket.step, session, proposal, infer_ms))
+
+    def _fall_back(self, ticket: _Ticket) -> None:
+        """Answer without the networks."""
+        session = self._core.find(ticket.step.session_id)
+        if session is None:
+            outcome: Outcome = SessionUnknownError("the session was closed before its event was answered")
+        else:
+            outcome = self._core.fall_back(ticket.step, session, ticket.event)
+            self._owing[session.session_id] = None
+        self._finish(ticket, outcome)
+        self._schedule()
+
+    def _finish(self, ticket: _Ticket, outcome: Outcome) -> None:
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+        if self._tickets.get(ticket.step.session_id) is ticket:
+            del self._tickets[ticket.step.session_id]
+        if ticket.answered.done():
+            return
+        if isinstance(outcome, Exception):
+            ticket.answered.set_exception(outcome)
+        else:
+            ticket.answered.set_result(outcome)
+
+
+def _look_at_error(answered: "asyncio.Future[Answer]") -> None:
+    """Nobody may be waiting any more; an error is then no news."""
+    if not answered.cancelled():
+        answered.exception()

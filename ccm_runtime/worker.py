@@ -1,0 +1,65 @@
+"""One thread that runs one job after the other beside the event loop. It never keeps the process from ending."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Worker:
+    """Runs jobs in the order in which they came; the thread starts with the first one.
+
+    Whoever hands jobs over bounds how many: the queue itself does not.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Return what a job returns, or raise what it raises."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self.submit(job, lambda result, error: _hand_over(done, result, error))
+        return await done
+
+    def submit(self, job: Callable[[], T], then: Callable[[T | None, Exception | None], None]) -> None:
+        """Run a job, then call `then` on the event loop with what came of it."""
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = job()
+            except Exception as raised:  # handed to whoever waits
+                error = raised
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(then, result, error)
+
+        if self._thread is None:
+            # A job may hang for ever, in a driver say; a daemon thread does not keep the process.
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put(work)
+
+    def stop(self) -> None:
+        """End the thread after the jobs that it has; do not wait for it."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+def _hand_over(done: "asyncio.Future[T]", result: T | None, error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
