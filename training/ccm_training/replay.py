@@ -42,8 +42,10 @@ class Replay:
     ) -> None:
         self.capacity = capacity
         self.episodes, self.horizon = episodes, horizon
-        widths = (observation, action, 1, observation, 1, 1)
-        self.rows = Rows(*(torch.zeros(tasks, capacity, episodes, horizon, width, device=device) for width in widths))
+        self._widths = (observation, action, 1, observation, 1, 1)
+        # Side by side, so that drawing takes one gather; `rows` shows the parts.
+        self._packed = torch.zeros(tasks, capacity, episodes, horizon, sum(self._widths), device=device)
+        self.rows = Rows(*self._packed.split(self._widths, -1))
         self.written = torch.zeros(tasks, dtype=torch.long, device=device)
 
     def add(self, tasks: Tensor, trials: Rows) -> None:
@@ -61,7 +63,7 @@ class Replay:
         chance = torch.rand(len(tasks), num, generator=generator, device=tasks.device)
         age = (chance * reach[:, None]).long()
         slot = (written[:, None] - 1 - age) % self.capacity
-        return Rows(*(store[tasks[:, None], slot] for store in self.rows))
+        return self._gather(self._packed.flatten(0, 1), tasks[:, None] * self.capacity + slot)
 
     def sample_rows(self, tasks: Tensor, num: int, generator: torch.Generator, *, episodes: int | None = None) -> Rows:
         """`num` transitions of each task, `[n, num, ...]`, from each trial's first `episodes` if given.
@@ -74,4 +76,10 @@ class Replay:
         slot = (chance[0] * stored).long()
         episode = (chance[1] * (episodes or self.episodes)).long()
         step = (chance[2] * self.horizon).long()
-        return Rows(*(store[tasks[:, None], slot, episode, step] for store in self.rows))
+        at = ((tasks[:, None] * self.capacity + slot) * self.episodes + episode) * self.horizon + step
+        return self._gather(self._packed.flatten(0, 3), at)
+
+    def _gather(self, packed: Tensor, at: Tensor) -> Rows:
+        """Entries of `packed`, `[entries, ...]`, at `at`, `[n, num]`, as rows `[n, num, ...]`."""
+        chosen = packed.index_select(0, at.flatten()).unflatten(0, at.shape)
+        return Rows(*(field.contiguous() for field in chosen.split(self._widths, -1)))
