@@ -47,6 +47,9 @@ class Method(StrEnum):
 
     CCM = "ccm"
     PEARL = "pearl"
+    PEARL_CL = "pearl-cl"
+    PEARL_DP = "pearl-dp"
+    PEARL_CL_DP = "pearl-cl-dp"
     ORACLE = "oracle"
     RANDOM = "random"
 
@@ -124,7 +127,8 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     method: Annotated[
-        Method | None, typer.Option(metavar="ccm|pearl|oracle|random", help="Instead of the config's.")
+        Method | None,
+        typer.Option(metavar="ccm|pearl|pearl-cl|pearl-dp|pearl-cl-dp|oracle|random", help="Instead of the config's."),
     ] = None,
 ) -> None:
     """Meta-train an agent; Ctrl-C saves a checkpoint and stops, --resume goes on."""

@@ -29,6 +29,5 @@ def train(
     if result.evaluation is not None:
         show_evaluation(result.evaluation.model_dump())
     typer.echo(f"\nrun:  {folder}")
-    adapts = resolved.method not in {"oracle", "random"}
-    export = f"    or    ccm export {folder} --out bundle" if adapts else ""
+    export = f"    or    ccm export {folder} --out bundle" if resolved.what.encoder else ""
     typer.echo(f"next: ccm evaluate {folder}{export}", err=True)

@@ -32,9 +32,9 @@ from ccm_runtime.manifest import (
     to_bytes,
 )
 from ccm_training.checkpoint import LoadedRun, load_agent
+from ccm_training.methods import ADAPTIVE
 from ccm_training.policy import AgentPolicy
 
-METHODS = ("ccm", "pearl")
 _VERSIONS = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 
 
@@ -59,10 +59,10 @@ def export_run(run_dir: Path, out: Path, *, created_at: datetime | None = None) 
 
 def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = None) -> Manifest:
     """Write an agent that is in memory; see `export_run`."""
-    if run.config.method not in METHODS:
+    if not run.config.what.encoder:
         raise ConfigError(
             f"an agent of method {run.config.method!r} does not adapt, so there is nothing to export; "
-            f"train one of: {', '.join(METHODS)}"
+            f"train one of: {', '.join(ADAPTIVE)}"
         )
     _check_replaceable(out)
     recording = record(run)

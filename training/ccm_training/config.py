@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ccm_runtime.errors import ConfigError
+from ccm_training.methods import METHODS, Method, MethodName
 from ccm_training.rewards import ExplorationReward
 
 Positive = Annotated[int, Field(ge=1)]
@@ -171,7 +172,7 @@ class Config(_Frozen):
     """
 
     family: str
-    method: Literal["ccm", "pearl", "oracle", "random"] = "ccm"
+    method: MethodName = "ccm"
     seed: int = 0
     meta_batch: Positive = 16
     updates_per_iteration: Positive = 30
@@ -188,21 +189,14 @@ class Config(_Frozen):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
+    def what(self) -> Method:
+        """What the method has, whatever its name."""
+        return METHODS[self.method]
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the resolved settings."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-
-
-METHOD_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "ccm": {},
-    "pearl": {
-        "encoder": {"contrastive_weight": 0.0, "value_weight": 1.0, "pretrain_updates": 0},
-        "trial": {"latent": "sample", "while_executing": False},
-    },
-    "oracle": {},
-    "random": {},
-}
-"""What a method sets over a preset; `--set` still wins. PEARL: no contrast, RV alone, one policy on sampled latents."""
 
 
 def load_config(
@@ -260,7 +254,10 @@ def _lay_method_over(tree: dict[str, Any], overrides: list[str]) -> None:
     asked = copy.deepcopy(tree)
     for override in overrides:
         _lay_over(asked, override)
-    for group, settings in METHOD_SETTINGS.get(str(asked.get("method", "ccm")), {}).items():
+    method = str(asked.get("method", "ccm"))
+    if method not in METHODS:
+        return  # refused when the settings are parsed
+    for group, settings in METHODS[method].settings.items():
         if isinstance(tree.setdefault(group, {}), dict):  # anything else is refused when the settings are parsed
             tree[group].update(settings)
 

@@ -129,7 +129,7 @@ def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
     """Trials of a run's agent on held-out tasks, as arrays for pictures."""
     run = load_agent(run_dir)
     tasks = torch.from_numpy(run.family.sample_tasks("test", num_tasks, run.config.tasks.seed))
-    features = task_features(run.family, tasks) if run.config.method == "oracle" else None
+    features = task_features(run.family, tasks) if run.config.what.told else None
     policy = AgentPolicy(run.agent, run.adaptation, features)
     trials = trials_of(policy, run.family, tasks)
     rows = trials.rows
@@ -156,17 +156,18 @@ def actor_of_run(run_dir: Path, family: str | None = None) -> Actor:
 
 
 class _Opened(NamedTuple):
-    """A run or a bundle: its policy, its family, what trained it, and its usual number of tasks and their seed."""
+    """A run or a bundle: its policy, its family, what trained it, its usual tasks, and whether it is told of them."""
 
     policy: BatchPolicy
     family: Family
     method: str
     num_tasks: int
     seed: int
+    told: bool = False
 
     def policy_for(self, tasks: Tensor) -> BatchPolicy:
         """Its policy for simulations of these tasks; only an oracle looks at them."""
-        if isinstance(self.policy, AgentPolicy) and self.method == "oracle":
+        if isinstance(self.policy, AgentPolicy) and self.told:
             return AgentPolicy(self.policy.agent, self.policy.adaptation, task_features(self.family, tasks))
         return self.policy
 
@@ -187,17 +188,18 @@ def _open(path: Path, family: str | None) -> _Opened:
     run = load_agent(path)
     check_trained_on(path, run.family.name, family)
     tasks = run.config.tasks
-    if run.config.method == "random":
+    if not run.config.what.learns:
         generator = torch.Generator().manual_seed(run.config.seed)
         low, high = (torch.from_numpy(bound) for bound in (run.family.action.low_array, run.family.action.high_array))
         random = RandomPolicy(low, high, run.adaptation, generator)
         return _Opened(random, run.family, "random", tasks.num_test, tasks.seed)
-    return _Opened(AgentPolicy(run.agent, run.adaptation), run.family, run.config.method, tasks.num_test, tasks.seed)
+    policy, config = AgentPolicy(run.agent, run.adaptation), run.config
+    return _Opened(policy, run.family, config.method, tasks.num_test, tasks.seed, told=config.what.told)
 
 
 def _best_return(oracle: _Opened, opened: _Opened, tasks: Tensor) -> float:
     """Mean return of an oracle on these tasks, in the episode that is scored: it then begins where that one does."""
-    if oracle.method != "oracle" or oracle.family.name != opened.family.name:
+    if not oracle.told or oracle.family.name != opened.family.name:
         raise ConfigError(
             f"--ceiling: expected a run of method oracle on {opened.family.name}, got one of method {oracle.method} on "
             f"{oracle.family.name}"

@@ -108,7 +108,7 @@ class Experiment:
 
     def policy_for(self, tasks: Tensor) -> AgentPolicy:
         """The agent for simulations of these tasks; only an oracle looks at them."""
-        features = task_features(self.family, tasks) if self.config.method == "oracle" else None
+        features = task_features(self.family, tasks) if self.config.what.told else None
         return AgentPolicy(self.agent, self.adaptation, features)
 
 
@@ -131,7 +131,7 @@ def resolve_device(name: str) -> torch.device:
 def adaptation_of(config: Config, family: Family) -> Adaptation:
     """How trials of this run go."""
     explore = family.explore_episodes if config.trial.explore_episodes is None else config.trial.explore_episodes
-    if config.method == "oracle":
+    if config.what.told:
         explore = 0
     return Adaptation(
         explore_episodes=explore,
@@ -140,7 +140,7 @@ def adaptation_of(config: Config, family: Family) -> Adaptation:
         while_executing=config.trial.while_executing,
         certain_at=config.trial.certain_at,
         latent=config.trial.latent,
-        explore_with="latent" if config.method == "pearl" else "belief",
+        explore_with="belief" if config.what.explorer else "latent",
         observe_reward=config.trial.observe_reward,
     )
 
@@ -164,7 +164,7 @@ def build_agent(config: Config, family: Family, device: torch.device) -> Agent:
             hidden=config.networks.hidden,
             encoder_hidden=config.networks.encoder_hidden,
             temperature=config.policy.temperature,
-            task_features=features if config.method == "oracle" else 0,
+            task_features=features if config.what.told else 0,
         )
     return agent.to(device)
 

@@ -58,7 +58,7 @@ def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetim
     scores = adaptation.model_dump() if adaptation is not None else run.scores
     if scores is None:  # the run was stopped before its end
         scores = evaluate_path(run_dir).model_dump()
-    trials = None if run.config.method == "random" else trials_for_report(run_dir, NUM_TASKS)
+    trials = trials_for_report(run_dir, NUM_TASKS) if run.config.what.learns else None
     goals = None if trials is None else _goals(run.family, trials)
     filmed = None if trials is None or goals is not None else trials.tasks[0]
     return Report(

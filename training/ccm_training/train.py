@@ -78,7 +78,7 @@ def train(
         try:
             warm_up(run)
             pretrain(run, run_dir, log, stop)
-            while counters.iteration < config.collect.iterations and config.method != "random":
+            while counters.iteration < config.collect.iterations and config.what.learns:
                 if run.updates_done == 0:
                     collect(run)
                 run.learner.anneal(counters.iteration / config.collect.iterations)
@@ -135,7 +135,7 @@ def warm_up(run: Experiment) -> None:
 def pretrain(run: Experiment, run_dir: Path, log: RunLog, stop: Stop) -> None:
     """Teach the encoder alone, until its accuracy saturates or the budget is spent."""
     settings, counters = run.config.encoder, run.counters
-    if run.config.method != "ccm" or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:
+    if not run.config.what.encoder or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:
         return
     update = _captured(run, run.learner.pretrain)
     while not counters.pretrained:

@@ -73,21 +73,21 @@ def sample_batch(replay: Replay, features: Tensor, config: Config, generator: to
 
 
 class Learner:
-    """Networks, optimizers and the update of a method (`ccm`, `pearl` or `oracle`)."""
+    """Networks, optimizers and the update of a method."""
 
     def __init__(self, agent: Agent, config: Config, explore_episodes: int, generator: torch.Generator) -> None:
         self.agent, self.config = agent, config
         self.explore_episodes = explore_episodes
         self.generator = generator
         cuda = generator.device.type == "cuda"
-        self.actor_critics = [agent.executor] + ([agent.explorer] if config.method == "ccm" else [])
+        self.actor_critics = [agent.executor] + ([agent.explorer] if config.what.explorer else [])
         encoder: list[Tensor] = [
             *agent.encoder.parameters(),
             agent.bilinear,
             *agent.forward_model.parameters(),
             *agent.backward_model.parameters(),
         ]
-        if config.method == "oracle":
+        if config.what.told:
             encoder = []
         self._encoder = encoder
         critics: list[Tensor] = [p for ac in self.actor_critics for p in ac.critics.parameters()]
@@ -175,12 +175,12 @@ class Learner:
     def update(self, batch: Batch) -> dict[str, Tensor]:
         """One update of encoder, executor and explorer."""
         metrics: dict[str, Tensor] = {}
-        if self.config.method == "oracle":
+        if self.config.what.told:
             parts = self._executor_losses(batch, batch.features[:, None], metrics)
         else:
             context = self.encode(batch)
             parts = self._executor_losses(batch, self._executor_latents(batch, context), metrics)
-            if self.config.method == "ccm":
+            if self.config.what.explorer:
                 explorer = self._explorer_losses(batch, context, metrics)
                 parts = Losses(*(one + other for one, other in zip(parts, explorer, strict=True)))
             parts = parts._replace(critic=parts.critic + self.encoder_loss(batch, context, metrics))

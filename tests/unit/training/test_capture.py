@@ -12,7 +12,7 @@ from ccm_training.experiment import build
 from ccm_training.updates import sample_batch
 
 # Leaf operations of an update with its sampling, views among them: alarms, not goals.
-MOST_OPERATIONS = {"ccm": 1050, "pearl": 700, "oracle": 400}
+MOST_OPERATIONS = {"ccm": 1050, "pearl": 700, "pearl-cl": 700, "pearl-dp": 700, "pearl-cl-dp": 700, "oracle": 400}
 
 
 def warmed_up(method="ccm", **changes):

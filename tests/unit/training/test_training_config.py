@@ -1,10 +1,15 @@
+from typing import get_args
+
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from ccm_runtime.cli import Method
 from ccm_runtime.errors import ConfigError
-from ccm_training.config import METHOD_SETTINGS, PRESETS, Config, load_config, parse_config
+from ccm_training.config import PRESETS, Config, load_config, parse_config
 from ccm_training.envs.registry import get_family
+from ccm_training.experiment import adaptation_of
+from ccm_training.methods import ADAPTIVE, METHODS, MethodName
 
 SHIPPED = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
@@ -118,9 +123,38 @@ def test_the_other_methods_leave_a_preset_as_it_is(contrastive, method):
     assert config == plain.model_copy(update={"method": method})
 
 
-@pytest.mark.parametrize("method", METHOD_SETTINGS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_methods_settings_are_settings(method):
-    parse_config({"family": "sparse-point-robot", "method": method, **METHOD_SETTINGS[method]}, where=method)
+    parse_config({"family": "sparse-point-robot", "method": method, **METHODS[method].settings}, where=method)
+
+
+TAUGHT_BY = {  # contrast, value, prediction; the preset's own contrast is 0.5, its value's weight 0.1
+    "ccm": (0.5, 0.1, 0.0),
+    "pearl": (0.0, 1.0, 0.0),
+    "pearl-cl": (0.5, 0.1, 0.0),
+    "pearl-dp": (0.0, 0.0, 1.0),
+    "pearl-cl-dp": (0.5, 0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("method", TAUGHT_BY)
+def test_a_methods_encoder_is_taught_by_what_it_is_named_after(contrastive, method):
+    taught = load_config(contrastive, method=method).encoder
+    assert TAUGHT_BY[method] == (taught.contrastive_weight, taught.value_weight, taught.prediction_weight)
+    assert (taught.pretrain_updates > 0) == (taught.contrastive_weight > 0.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_has_an_explorer_or_acts_on_samples_or_does_not_adapt(contrastive, method):
+    config = load_config(contrastive, method=method)
+    explored_with = adaptation_of(config, get_family(config.family)).explore_with
+    assert (explored_with == "belief") == config.what.explorer == (method == "ccm")
+    assert (config.trial.latent == "sample") == (config.what.encoder and not config.what.explorer)
+    assert (config.method in ADAPTIVE) == config.what.encoder
+
+
+def test_the_command_line_knows_every_method():
+    assert list(METHODS) == [method.value for method in Method] == list(get_args(MethodName))
 
 
 def test_null_and_false_are_values(file):

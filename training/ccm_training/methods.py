@@ -1,0 +1,63 @@
+"""The methods by name: what each has, and what it sets over a preset. What differs between them is all here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+MethodName = Literal["ccm", "pearl", "pearl-cl", "pearl-dp", "pearl-cl-dp", "oracle", "random"]
+
+_SAMPLES = {"latent": "sample", "while_executing": False}
+"""PEARL's adaptation: one policy, on a sample of the belief that it holds for an episode."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to act on a task.
+
+    Attributes:
+        explorer: It explores with a policy of its own, paid for information; else with the executor.
+        encoder: It learns what the task is from a context.
+        told: It is told the task.
+        settings: Laid over the preset's, by group; `--set` still wins.
+    """
+
+    explorer: bool = False
+    encoder: bool = True
+    told: bool = False
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to train."""
+        return self.encoder or self.told
+
+
+METHODS: dict[MethodName, Method] = {
+    "ccm": Method(explorer=True),
+    "pearl": Method(
+        settings={
+            "encoder": {"contrastive_weight": 0.0, "value_weight": 1.0, "pretrain_updates": 0},
+            "trial": _SAMPLES,
+        }
+    ),
+    "pearl-cl": Method(settings={"trial": _SAMPLES}),
+    "pearl-dp": Method(
+        settings={
+            "encoder": {
+                "contrastive_weight": 0.0,
+                "value_weight": 0.0,
+                "prediction_weight": 1.0,
+                "pretrain_updates": 0,
+            },
+            "trial": _SAMPLES,
+        }
+    ),
+    "pearl-cl-dp": Method(settings={"encoder": {"value_weight": 0.0, "prediction_weight": 1.0}, "trial": _SAMPLES}),
+    "oracle": Method(encoder=False, told=True),
+    "random": Method(encoder=False),
+}
+"""`pearl`: the critic's loss alone teaches the encoder (the paper's RV). `pearl-cl`: CCM without its explorer, or PEARL
+with contrast (CCM+RV). `pearl-dp`: prediction alone (DP). `pearl-cl-dp`: contrast and prediction (CCM+DP)."""
+
+ADAPTIVE: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if METHODS[name].encoder)
+"""Methods that adapt by context, and can thus be exported."""
