@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,20 @@ CREATE TABLE IF NOT EXISTS set_aside (
 );
 CREATE TABLE IF NOT EXISTS secret (one INTEGER PRIMARY KEY CHECK (one = 1), bytes BLOB NOT NULL, digest BLOB NOT NULL);
 """
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return the names and the making of a database's tables."""
+    return connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+
+
+def _made_tables() -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.executescript(_SCHEMA)
+        return _tables(made)
+
+
+_TABLES = _made_tables()
 
 
 class _DamagedError(Exception):
@@ -198,7 +212,10 @@ class SqliteStore:
         if found != "ok":
             raise _DamagedError(str(found))
         connection.executescript(_SCHEMA)
-        connection.execute("SELECT session_id FROM sessions").fetchall()  # the check above does not look at text
+        # The check above does not look at text.
+        if _tables(connection) != _TABLES:
+            raise _DamagedError("its tables are not those that were made")
+        connection.execute("SELECT session_id FROM sessions").fetchall()
 
     def _settle_secret(self, connection: sqlite3.Connection) -> None:
         """Read the secret; make it where there is none, and put ours in the place of another or of a damaged one."""
@@ -282,11 +299,11 @@ def _sound_secret(row: Any) -> bytes | None:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the file, not the disk, is at fault; a name that is no text is one that was not written."""
+    """Whether the file, not the disk, is at fault: text that is none, or tables that our statements do not fit."""
     if isinstance(error, UnicodeDecodeError):
         return True
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 
 
 def _without_suffix(name: str) -> str:

@@ -78,7 +78,7 @@ async def test_a_server_killed_in_mid_session_goes_on_as_if_unbroken(tiny_bundle
     assert {"kills": 2, "differing": 0, "beliefs_differing": 0} == {
         key: found[key] for key in found if key != "answers"
     }
-    assert 50 < found["answers"]
+    assert 3 * 4 <= found["answers"]  # every session had one before, between and after the kills
 
 
 async def lossy_campaign(num_events, **options):

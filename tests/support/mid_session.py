@@ -18,7 +18,7 @@ from ccm_runtime.bundle import load_bundle
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.messages import BeginEpisode
 
-LIMIT_S = 300.0  # of a start and of a client's patience; far beyond both on a busy machine
+LIMIT_S = 120.0  # of a start and of a client's patience; far beyond both on a busy machine
 
 
 def free_port():
@@ -56,9 +56,8 @@ class KilledServer:
         await self.process.wait()
 
 
-async def play(session, index, until):
-    """Tell the events of `durable.event` until `until` is set; what each was answered with."""
-    answers = []
+async def play(session, index, answers, until):
+    """Tell the events of `durable.event` until `until` is set, and add what each was answered with to `answers`."""
     while not until.is_set():
         told = event(index, len(answers) + 1)
         if session.episode_over != isinstance(told, BeginEpisode):
@@ -68,7 +67,16 @@ async def play(session, index, until):
         else:
             action = await session.act(told.observation, told.reward, truncated=told.truncated)
         answers.append((action, session.phase, session.episode, session.certainty))
-    return answers
+
+
+async def all_answered(answers, playing):
+    """Wait until every session has an answer more, or one has failed: a kill must meet them in the middle."""
+    before = [len(told) for told in answers]
+    async with asyncio.timeout(LIMIT_S):
+        while any(len(told) == count for told, count in zip(answers, before, strict=True)):
+            if any(task.done() for task in playing):
+                return
+            await asyncio.sleep(0.005)
 
 
 def differing(answers, adapter, index):
@@ -81,25 +89,33 @@ def differing(answers, adapter, index):
     return count
 
 
-async def campaign(bundle: Path, store: Path, kills: int, seed: int, num_sessions: int = 4, **flags):
-    """Kill the server `kills` times under `num_sessions` sessions; the counts, whose `differing` must be 0."""
-    rng, until = random.Random(seed), asyncio.Event()
-    server = KilledServer(bundle, store, **flags)
-    target = await server.start()
+async def killed_under(server, target, kills, num_sessions, rng):
+    """Play sessions while their server is killed; what each was answered, and its end."""
+    until = asyncio.Event()
     async with AsyncClient(target, timeout_s=LIMIT_S) as client:
         sessions = [await client.open_session(seed=i, stochastic=True).open() for i in range(num_sessions)]
-        playing = [asyncio.create_task(play(session, index, until)) for index, session in enumerate(sessions)]
+        answers = [[] for _ in sessions]
+        playing = [asyncio.create_task(play(s, i, answers[i], until)) for i, s in enumerate(sessions)]
         for _ in range(kills):
-            await asyncio.sleep(rng.uniform(0.05, 0.6))
-            if any(task.done() for task in playing):
-                break  # one failed; gathering says why
+            await all_answered(answers, playing)
+            await asyncio.sleep(rng.uniform(0.0, 0.3))
             await server.kill()
             await server.start()
-        await asyncio.sleep(0.3)
+        await all_answered(answers, playing)
         until.set()
-        answers = await asyncio.gather(*playing)
-        closed = [await session.close() for session in sessions]
-    await server.kill()
+        await asyncio.gather(*playing)
+        return answers, [await session.close() for session in sessions]
+
+
+async def campaign(bundle: Path, store: Path, kills: int, seed: int, num_sessions: int = 4, **flags):
+    """Kill the server `kills` times under `num_sessions` sessions; the counts, whose `differing` must be 0."""
+    rng = random.Random(seed)
+    server = KilledServer(bundle, store, **flags)
+    target = await server.start()
+    try:
+        answers, closed = await killed_under(server, target, kills, num_sessions, rng)
+    finally:
+        await server.kill()
     adapter = Adapter.of(OnnxPolicy(loaded := load_bundle(bundle)), loaded.manifest.safety, loaded.manifest.novelty)
     beliefs = [Model(index, adapter).after(len(told))[0].belief for index, told in enumerate(answers)]
     return {
