@@ -208,8 +208,10 @@ def made() -> dict[str, Any]:
     return {
         "command": shlex.join(["ccm", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
         "niceness": os.nice(0),
+        "realtime": hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in {os.SCHED_FIFO, os.SCHED_RR},
+        "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},
     }

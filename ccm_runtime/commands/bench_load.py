@@ -158,9 +158,10 @@ def load(
     try:
         for client in clients:
             selector.register(client.wire.socket, selectors.EVENT_READ, client)
-        greetings = [client.wire.exchange(*client.script.opening()) for client in clients]
-        for client, greeting in zip(clients, greetings, strict=True):
-            _say(client, greeting)
+        for client in clients:
+            client.wire.send(*client.script.opening())
+        for client in clients:
+            _say(client, client.wire.wait())
         _talk(selector, warm_s)
         started()
         measured = _talk(selector, seconds)
@@ -201,8 +202,7 @@ def _say(client: _Client, response: bytes) -> None:
 
 def _leave(client: _Client) -> None:
     """Take the last answer and close the session, so that the next measurement meets an idle server."""
-    while client.wire.receive() is None:
-        pass
+    client.wire.wait()
     farewell = client.script.closing()
     if farewell is not None:
         client.wire.exchange(*farewell)

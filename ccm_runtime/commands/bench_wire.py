@@ -45,6 +45,10 @@ class Wire:
     def exchange(self, path: str, message: bytes) -> bytes:
         """Send a message and wait for its answer."""
         self.send(path, message)
+        return self.wait()
+
+    def wait(self) -> bytes:
+        """Wait for an answer."""
         while (answer := self.receive()) is None:
             pass
         return answer
