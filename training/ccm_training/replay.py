@@ -42,10 +42,10 @@ class Replay:
     ) -> None:
         self.capacity = capacity
         self.episodes, self.horizon = episodes, horizon
-        self._widths = (observation, action, 1, observation, 1, 1)
+        self._widths = [observation, action, 1, observation, 1, 1]
         # Side by side, so that drawing takes one gather; `rows` shows the parts.
         self._packed = torch.zeros(tasks, capacity, episodes, horizon, sum(self._widths), device=device)
-        self.rows = Rows(*self._packed.split(self._widths, -1))
+        self.rows = Rows(*torch.split(self._packed, self._widths, -1))
         self.written = torch.zeros(tasks, dtype=torch.long, device=device)
 
     def add(self, tasks: Tensor, trials: Rows) -> None:
@@ -81,5 +81,5 @@ class Replay:
 
     def _gather(self, packed: Tensor, at: Tensor) -> Rows:
         """Entries of `packed`, `[entries, ...]`, at `at`, `[n, num]`, as rows `[n, num, ...]`."""
-        chosen = packed.index_select(0, at.flatten()).unflatten(0, at.shape)
-        return Rows(*(field.contiguous() for field in chosen.split(self._widths, -1)))
+        chosen = packed.index_select(0, at.flatten()).view(*at.shape, *packed.shape[1:])
+        return Rows(*(field.contiguous() for field in torch.split(chosen, self._widths, -1)))
