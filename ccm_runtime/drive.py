@@ -7,6 +7,7 @@ import numpy as np
 from ccm_runtime.async_client import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
+from ccm_runtime.pilot import Pilot
 
 
 class Environment(Protocol):
@@ -25,7 +26,7 @@ class Environment(Protocol):
 
 def drive(
     env: Environment,
-    session: Session,
+    session: Session | Pilot,
     episodes: int | None = None,
     seed: int | None = None,
     options: dict[str, Any] | None = None,
@@ -34,7 +35,7 @@ def drive(
 
     Args:
         env: The environment, all episodes on one task.
-        session: The trial.
+        session: The trial; with a `Pilot`, the environment goes on safely while the server is silent.
         episodes: How many; `None`: a whole trial as the agent was evaluated (N).
         seed: Seed of the first reset.
         options: Options of every reset, e.g. `{"task": ...}`.

@@ -1,0 +1,191 @@
+"""Drive a session with something real: every action is in time, from the server or, if that is silent, the safe one.
+
+with client.open_session() as session, Pilot(session) as pilot:
+    action = pilot.begin_episode(observation)
+    while action is not None:
+        observation, reward, terminated, truncated, _ = robot.step(action)
+        action = pilot.act(observation, reward, terminated=terminated, truncated=truncated)
+
+The server is told of every transition in order, with the action that was truly applied; what it answers for any but the
+last one is not applied. So nothing stale moves the robot, and the belief misses nothing.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from numpy.typing import ArrayLike
+
+from ccm_runtime.async_client import AsyncSession
+from ccm_runtime.belief import Array
+from ccm_runtime.client import Session
+from ccm_runtime.errors import DeadlineError, ServerUnreachableError, SessionError, StoreUnavailableError
+from ccm_runtime.messages import Agent, Transition
+from ccm_runtime.watchdog import Watchdog
+
+MAX_UNTOLD = 1_024
+_MARGIN = 0.1
+_PASSING = (DeadlineError, ServerUnreachableError, StoreUnavailableError)
+
+
+class AsyncPilot:
+    """Asks a session for actions, and does not wait for them longer than the last one is valid.
+
+    Args:
+        session: An open session; nobody else drives it.
+        safe_action: What to do when the server is silent, `[act]`; default: zeros, or the nearest bounds to them.
+        clock: Seconds that never jump.
+
+    Attributes:
+        watchdog: Says what may be applied at any time, for a control loop of its own pace.
+        num_safe: How often the safe action stood in for the server's.
+    """
+
+    def __init__(
+        self,
+        session: AsyncSession,
+        safe_action: ArrayLike | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.watchdog = Watchdog(session.agent.action, safe_action, clock)
+        self.num_safe = 0
+        self._session = session
+        self._given: Array | None = None  # the last action was not the server's, but this one
+        self._steps = 0
+        self._valid_for_ms = 0.0
+        self._untold: deque[Transition] = deque()
+        self._telling: asyncio.Task[Array | None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop telling; transitions that were not told are lost to the belief."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.wait([self._telling])
+
+    async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
+        """Tell that the environment was reset; the first action, `[act]`.
+
+        Nothing moves yet, so this waits for the server: for what it was not told of the last episode, too.
+        """
+        if self._telling is not None:
+            await self._telling
+        action = await self._session.begin_episode(observation, leave_safe=leave_safe)
+        self._steps = 0
+        return self._renew(action, given=None)
+
+    async def act(
+        self, observation: ArrayLike, reward: float, *, terminated: bool = False, truncated: bool = False
+    ) -> Array | None:
+        """Tell what the last action did; the next one `[act]`, or `None` once the episode is over.
+
+        Raises:
+            SessionError: The server was silent for more transitions than can be kept.
+            CcmError: The server refuses the session. Apply `watchdog.action`, and stop.
+        """
+        if len(self._untold) >= MAX_UNTOLD:
+            raise SessionError(f"the server was silent for {MAX_UNTOLD} transitions; stop, and begin a new session")
+        observed = self._session.agent.observation.validate_array(observation)
+        self._untold.append(Transition(observed, float(reward), bool(terminated), bool(truncated), self._given))
+        self._steps += 1
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+        await asyncio.wait([self._telling], timeout=self._patience_s)
+        if self._telling.done():
+            action = self._telling.result()
+            return None if action is None else self._renew(action, given=None)
+        if terminated or truncated or self._steps >= self._session.agent.horizon:
+            return None
+        self.num_safe += 1
+        return self._renew(self.watchdog.safe_action, given=self.watchdog.safe_action)
+
+    @property
+    def _patience_s(self) -> float:
+        """How long to wait for an answer: a tenth of the validity is left to hand the safe action over in."""
+        return max(0.0, self.watchdog.left_s - _MARGIN * self._valid_for_ms / 1000)
+
+    def _renew(self, action: Array, *, given: Array | None) -> Array:
+        answer = self._session.answer
+        self._valid_for_ms = self._valid_for_ms if answer is None else answer.valid_for_ms
+        self._given = given
+        return self.watchdog.renew(action, self._valid_for_ms)
+
+    async def _tell(self) -> Array | None:
+        """Tell what is untold, oldest first; the answer to the last one."""
+        action = None
+        while self._untold:
+            told = self._untold[0]
+            try:
+                action = await self._session.act(
+                    told.observation,
+                    told.reward,
+                    terminated=told.terminated,
+                    truncated=told.truncated,
+                    applied_action=told.applied_action,
+                )
+            except _PASSING:
+                continue  # the same event again: the session sends it under its number
+            self._untold.popleft()
+        return action
+
+
+class Pilot:
+    """The pilot for blocking code; what holds of `AsyncPilot` holds here."""
+
+    def __init__(
+        self, session: Session, safe_action: ArrayLike | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pilot = AsyncPilot(session._session, safe_action, clock)  # two halves of one client
+        self._session = session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def watchdog(self) -> Watchdog:
+        """Says what may be applied at any time, for a control loop of its own pace."""
+        return self._pilot.watchdog
+
+    @property
+    def num_safe(self) -> int:
+        """How often the safe action stood in for the server's."""
+        return self._pilot.num_safe
+
+    @property
+    def agent(self) -> Agent:
+        """What the server serves."""
+        return self._session.agent
+
+    @property
+    def returns(self) -> tuple[float, ...]:
+        """Return of every finished episode that the server was told of, in order."""
+        return self._session.returns
+
+    def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
+        """Tell that the environment was reset; the first action, `[act]`."""
+        return self._session._thread.run(self._pilot.begin_episode(observation, leave_safe=leave_safe))
+
+    def act(
+        self, observation: ArrayLike, reward: float, *, terminated: bool = False, truncated: bool = False
+    ) -> Array | None:
+        """Tell what the last action did; the next one `[act]`, or `None` once the episode is over."""
+        return self._session._thread.run(
+            self._pilot.act(observation, reward, terminated=terminated, truncated=truncated)
+        )
+
+    def close(self) -> None:
+        """Stop telling; transitions that were not told are lost to the belief."""
+        self._session._thread.run(self._pilot.close())

@@ -1,0 +1,48 @@
+"""Whether an action may still be applied. The client's own watch: it needs no server, and no clock that anyone sets."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ccm_runtime.belief import Array
+from ccm_runtime.specs import BoxSpec
+
+
+class Watchdog:
+    """Knows the last action, how long it may be applied, and what to do after that.
+
+    Args:
+        action: Spec of the actions.
+        safe_action: What to do when no action may be applied, `[act]`; default: zeros, or the nearest bounds to them.
+        clock: Seconds that never jump.
+
+    Raises:
+        SpecError: The safe action does not fit.
+    """
+
+    def __init__(
+        self, action: BoxSpec, safe_action: ArrayLike | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        rest = np.clip(np.zeros(action.size, np.float32), action.low_array, action.high_array)
+        self.safe_action: Array = rest if safe_action is None else action.validate_array(safe_action)
+        self._clock = clock
+        self._action = self.safe_action
+        self._expires_s = clock()
+
+    def renew(self, action: Array, valid_for_ms: float) -> Array:
+        """Take in an action that has just arrived; it may be applied for so long. Return it."""
+        self._action = action
+        self._expires_s = self._clock() + valid_for_ms / 1000
+        return action
+
+    @property
+    def left_s(self) -> float:
+        """How long the last action may still be applied; 0: no longer."""
+        return max(0.0, self._expires_s - self._clock())
+
+    @property
+    def action(self) -> Array:
+        """What may be applied now, `[act]`: the last action while it is valid, then the safe one."""
+        return self._action if self.left_s > 0.0 else self.safe_action

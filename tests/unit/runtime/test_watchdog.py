@@ -1,0 +1,150 @@
+import asyncio
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ccm_runtime.errors import DeadlineError, SessionError, SessionUnknownError, SpecError
+from ccm_runtime.pilot import MAX_UNTOLD, AsyncPilot
+from ccm_runtime.specs import BoxSpec
+from ccm_runtime.testing import box
+from ccm_runtime.watchdog import Watchdog
+
+SAFE = np.array([0.5, -0.5], np.float32)
+VALID_MS = 20.0
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def vec(*values):
+    return np.array(values, np.float32)
+
+
+def test_an_action_may_be_applied_while_it_is_valid_and_then_the_safe_one():
+    clock = Clock()
+    dog = Watchdog(box("action", 2, 1.0), SAFE, clock)
+    np.testing.assert_array_equal(SAFE, dog.action)
+    dog.renew(vec(0.25, 0.25), 100)
+    clock.now_s = 0.099
+    np.testing.assert_array_equal(vec(0.25, 0.25), dog.action)
+    assert 0.001 == pytest.approx(dog.left_s)
+    clock.now_s = 0.1
+    np.testing.assert_array_equal(SAFE, dog.action)
+    assert 0.0 == dog.left_s
+
+
+def test_without_a_safe_action_it_is_the_nearest_to_zero_that_the_bounds_allow():
+    spec = BoxSpec(name="a", labels=("x", "y"), units=("1", "1"), low=(0.25, -1.0), high=(1.0, None))
+    np.testing.assert_array_equal(vec(0.25, 0.0), Watchdog(spec).safe_action)
+
+
+def test_a_safe_action_that_does_not_fit_is_refused():
+    with pytest.raises(SpecError, match="3"):
+        Watchdog(box("action", 2, 1.0), (0.0, 0.0, 0.0))
+
+
+class Server:
+    """A session whose server answers event n with (n, n) once it is not silent."""
+
+    def __init__(self):
+        self.agent = SimpleNamespace(action=box("action", 2), observation=box("observation", 2), horizon=5000)
+        self.answer = SimpleNamespace(valid_for_ms=VALID_MS)
+        self.awake = asyncio.Event()
+        self.awake.set()
+        self.told, self.faults = [], []
+
+    async def begin_episode(self, observation, *, leave_safe=False):
+        return await self._answer(("begin", None))
+
+    async def act(self, observation, reward, *, terminated=False, truncated=False, applied_action=None):
+        if self.faults:
+            raise self.faults.pop()
+        action = await self._answer((reward, applied_action))
+        return None if terminated or truncated else action
+
+    async def _answer(self, told):
+        await self.awake.wait()
+        self.told.append(told)
+        return vec(len(self.told), len(self.told))
+
+
+OBSERVED = vec(0.0, 0.0)
+
+
+async def flying():
+    server = Server()
+    pilot = AsyncPilot(server, SAFE)
+    await pilot.begin_episode(OBSERVED)
+    return server, pilot
+
+
+async def test_a_server_that_answers_is_obeyed():
+    server, pilot = await flying()
+    np.testing.assert_array_equal(vec(2, 2), await pilot.act(OBSERVED, 1.0))
+    assert 0 == pilot.num_safe
+    assert [("begin", None), (1.0, None)] == server.told
+
+
+async def test_while_the_server_is_silent_the_safe_action_is_given():
+    server, pilot = await flying()
+    server.awake.clear()
+    for reward in (1.0, 2.0, 3.0):
+        np.testing.assert_array_equal(SAFE, await pilot.act(OBSERVED, reward))
+    assert 3 == pilot.num_safe
+    await pilot.close()
+
+
+async def test_after_a_silence_all_is_told_in_order_and_only_the_last_answer_is_applied():
+    server, pilot = await flying()
+    server.awake.clear()
+    await pilot.act(OBSERVED, 1.0)
+    await pilot.act(OBSERVED, 2.0)
+    server.awake.set()
+    np.testing.assert_array_equal(vec(4, 4), await pilot.act(OBSERVED, 3.0))
+    rewards, applied = zip(*server.told, strict=True)
+    assert ("begin", 1.0, 2.0, 3.0) == rewards
+    assert (None, None) == applied[:2]  # the first transition was made with the server's own action
+    np.testing.assert_array_equal([SAFE, SAFE], applied[2:])
+
+
+async def test_an_event_that_met_a_broken_connection_is_told_again():
+    server, pilot = await flying()
+    server.faults = [DeadlineError("no answer"), DeadlineError("no answer")]
+    np.testing.assert_array_equal(vec(2, 2), await pilot.act(OBSERVED, 1.0))
+    assert 2 == len(server.told)
+
+
+async def test_a_session_that_is_gone_is_an_error_and_no_silence():
+    server, pilot = await flying()
+    server.faults = [SessionUnknownError("gone")]
+    with pytest.raises(SessionUnknownError, match="gone"):
+        await pilot.act(OBSERVED, 1.0)
+
+
+async def test_an_episode_that_ends_in_a_silence_is_told_before_the_next_begins():
+    server, pilot = await flying()
+    server.awake.clear()
+    assert await pilot.act(OBSERVED, 1.0, terminated=True) is None
+    beginning = asyncio.create_task(pilot.begin_episode(OBSERVED))
+    await asyncio.sleep(0)
+    assert not beginning.done()
+    server.awake.set()
+    await beginning
+    assert ["begin", 1.0, "begin"] == [reward for reward, _ in server.told]
+
+
+async def test_what_is_untold_is_bounded():
+    server, pilot = await flying()
+    server.awake.clear()
+    server.answer.valid_for_ms = 0.0
+    for _ in range(MAX_UNTOLD):
+        await pilot.act(OBSERVED, 1.0)
+    with pytest.raises(SessionError, match="silent for 1024 transitions"):
+        await pilot.act(OBSERVED, 1.0)
+    await pilot.close()
