@@ -216,6 +216,13 @@ def serve(
     action_deadline_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="Replace a later action by the bundle's fallback (never).")
     ] = None,
+    max_misses: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="A session goes SAFE after so many late or NaN actions in a row (10)."),
+    ] = None,
+    max_interventions: Annotated[
+        int | None, typer.Option(metavar="N", help="And after so many mended actions in a row (any number).")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep sessions in this SQLite file, to outlive a crash (none).")
     ] = None,

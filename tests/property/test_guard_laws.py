@@ -1,4 +1,8 @@
+import dataclasses
+
+import hostile_model
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +74,21 @@ def test_many_actions_at_once_are_judged_as_each_alone(guard, rows):
         alone = guard.check(action, before, before)
         np.testing.assert_array_equal(alone.action, guarded.action)
         assert alone.interventions == guarded.interventions
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_of_hostile_models_gets_past_whatever_the_actuators_are(seed):
+    found = hostile_model.campaign(10_000, seed)
+    assert [] == found["violations"]
+    assert {"bound", "rate", "not-finite", "late"} == set(found["interventions"])
+
+
+def test_a_guard_that_forgets_a_limit_is_found_out():
+    def too_slow_to_notice(guard):
+        return dataclasses.replace(guard, max_rate=np.full_like(guard.max_rate, np.inf))
+
+    def generous(guard):
+        return dataclasses.replace(guard, high=guard.high + np.float32(0.01))
+
+    assert ["too fast"] == hostile_model.campaign(2_000, 0, too_slow_to_notice)["violations"]
+    assert "out of bounds" in hostile_model.campaign(2_000, 0, generous)["violations"]
