@@ -326,6 +326,20 @@ def record(
         run(path, out, family=family, tasks=tasks, task=task, seed=seed, fps=fps, overwrite=force)
 
 
+@app.command(short_help="A run as one page to look at.")
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Page to write (default: RUN_DIR/report.html).")
+    ] = None,
+) -> None:
+    """Write a run as one HTML page: scores, curves, trajectories or frames, beliefs, settings."""
+    with needs("train"):
+        from ccm_runtime.commands.report import report as run
+
+        run(run_dir, out)
+
+
 @app.command(name="hash", short_help="SHA-256 of a run's parameters.")
 def hash_(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")]) -> None:
     """Print the SHA-256 of the last checkpoint's parameters; equal seeds give equal hashes."""

@@ -16,7 +16,7 @@ from ccm_runtime.errors import CcmError, SpecError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
-    "quickstart", "train", "evaluate", "export", "verify", "sign", "serve", "adapt", "record", "hash", "families", "new-family",
+    "quickstart", "train", "evaluate", "export", "verify", "sign", "serve", "adapt", "record", "report", "hash", "families", "new-family",
     "check-family", "doctor", "bench serve",
     "version",
 )  # fmt: skip
@@ -103,6 +103,7 @@ def test_what_is_no_address_ends_with_code_2(server):
         (["export", "FILE", "--out", "out"], 5, "no checkpoint there"),
         (["verify", "FILE"], 5, "no bundle at"),
         (["hash", "FILE"], 5, "no checkpoint there"),
+        (["report", "FILE"], 5, "no checkpoint there"),
     ],
 )
 def test_a_file_of_another_kind_is_named(tiny_bundle, tmp_path, command, exit_code, words):
