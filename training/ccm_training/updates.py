@@ -144,7 +144,7 @@ class Learner:
         loss = settings.contrastive_weight * contrast.loss + settings.divergence_weight * divergence
         if settings.prediction_weight > 0.0:
             at = self._uniform(*batch.rows.reward.shape[:2]).mul(length).long()
-            latent = beliefs.read(_take(context.prefixes, at)).mean
+            latent = self._given(_take(context.prefixes, at))
             prediction = (self.agent.prediction_errors(batch.rows, latent) * batch.rows.valid[..., 0]).mean()
             metrics["encoder/prediction_loss"] = prediction
             loss = loss + settings.prediction_weight * prediction
@@ -223,11 +223,14 @@ class Learner:
         anywhere = self._uniform(tasks, num).mul(length).long()
         after = explored + self._uniform(tasks, num).mul(length - explored).long()
         at = torch.where(self._uniform(tasks, num) < 0.5, anywhere, after)
-        mean, std = beliefs.read(_take(context.prefixes, at))
-        if self.config.trial.latent == "sample":
-            mean = mean + std * self._normal(mean)
+        latent = self._given(_take(context.prefixes, at))
         weight = self.config.encoder.value_weight
-        return weight * mean + (1.0 - weight) * mean.detach()
+        return weight * latent + (1.0 - weight) * latent.detach()
+
+    def _given(self, belief: Tensor) -> Tensor:
+        """Latents as the executor is given them, so that what it samples is what the encoder learns to narrow."""
+        mean, std = beliefs.read(belief)
+        return mean + std * self._normal(mean) if self.config.trial.latent == "sample" else mean
 
     def _explorer_losses(self, batch: Batch, context: Context, metrics: dict[str, Tensor]) -> Losses:
         """SAC on (s, belief) with r_exp = r_env + alpha r_aux, from today's encoder.
