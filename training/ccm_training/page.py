@@ -37,6 +37,7 @@ class Report:
         parameters: Name of each entry of a task.
         strips: Pictures of one of the trials; none where there is a map, or nothing can be drawn.
         filmed_task: The task of that trial, in words.
+        context: Fields of `ContextQuality`; `None`: not known.
     """
 
     scores: Mapping[str, Any]
@@ -50,6 +51,7 @@ class Report:
     parameters: Sequence[str] = ()
     strips: Sequence[Strip] = ()
     filmed_task: str = ""
+    context: Mapping[str, Any] | None = None
 
 
 def render_page(report: Report) -> str:
@@ -206,8 +208,33 @@ def _beliefs_section(report: Report, trials: ReportTrials) -> str:
             figures.belief_map(trials.latents, tasks, names),
             f"Beliefs of {len(tasks)} held-out tasks on two principal axes, coloured by {' and by '.join(names)}.",
             "Each dot is the belief about one task after the whole trial; a line leads there over the episodes.",
-        ),
+        )
+        + ("" if report.context is None else _context_table(report.context)),
     )
+
+
+def _context_table(context: Mapping[str, Any]) -> str:
+    """What the beliefs are worth by themselves, beside what guessing would be."""
+    chance = f"{context['chance']:.2f}"
+    rows = [
+        ("task found by the nearest centroid", f"{context['retrieval']:.2f}", f"chance {chance}, at most 1"),
+        ("silhouette of tasks", f"{context['silhouette']:.2f}", "-1 to 1"),
+        ("effective rank of the latents", f"{context['effective_rank']:.1f}", "directions"),
+        ("90 % of the last certainty", f"after episode {context['certain_after']}", f"of {len(context['certainty'])}"),
+    ]
+    if context["accuracy"] is not None:
+        told = f"{context['information']:.2f} nats"
+        rows = [
+            ("task found by its key (InfoNCE)", f"{context['accuracy']:.2f}", f"chance {chance}, at most 1"),
+            ("information about the task, at least", told, f"it can show at most log M, {context['bound']:.2f}"),
+            *rows,
+        ]
+    cells = "".join(
+        f'<tr><td>{escape(name)}</td><td class="number">{escape(value)}</td><td>{escape(note)}</td></tr>'
+        for name, value, note in rows
+    )
+    caption = f"Contexts of {context['tasks']} held-out tasks, {context['trials']} noisy trials each"
+    return f'<div class="scroll"><table><caption>{caption}</caption><tbody>{cells}</tbody></table></div>'
 
 
 def _provenance_section(report: Report) -> str:

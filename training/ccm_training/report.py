@@ -83,6 +83,7 @@ def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetim
         ],
         strips=[] if filmed is None else _strips(run_dir, filmed),
         filmed_task="" if filmed is None else task_in_words(run.family, filmed),
+        context=None if run.scores is None else run.scores.get("context"),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel
 
+from ccm_training.diagnostics import ContextQuality
 from ccm_training.envs.family import Family, Table
 from ccm_training.statistics import Estimate, estimate
 
@@ -30,6 +31,7 @@ class Evaluation(BaseModel):
         floor: Mean return of random actions.
         certainty: Mean certainty of the belief after each episode.
         seconds: Wall-clock time of the trials.
+        context: What the beliefs are worth by themselves; only at the end of a run, for a method that has any.
     """
 
     family: str
@@ -45,6 +47,7 @@ class Evaluation(BaseModel):
     floor: float
     certainty: list[float]
     seconds: float
+    context: ContextQuality | None = None
 
 
 def evaluation_of(

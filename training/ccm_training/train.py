@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ccm_runtime.errors import RunError
 from ccm_training.capture import Step
-from ccm_training.checkpoint import FOLDER, checkpoint_name, restore, save_checkpoint, write_config
+from ccm_training.checkpoint import FOLDER, checkpoint_name, load_agent, restore, save_checkpoint, write_config
 from ccm_training.config import Config
+from ccm_training.context_quality import quality_of_context
 from ccm_training.divergence import check_finite
 from ccm_training.durable import write_whole
 from ccm_training.evaluation import evaluate, evaluate_path
@@ -106,6 +107,8 @@ def train(
     if stop.asked_by is not None:
         return TrainResult(run_dir, None, stop.asked_by)
     evaluation = evaluate_path(run_dir, tasks="test")
+    if config.what.encoder:
+        evaluation = evaluation.model_copy(update={"context": quality_of_context(load_agent(run_dir))})
     write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
     return TrainResult(run_dir, evaluation)
 

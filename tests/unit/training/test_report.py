@@ -16,6 +16,7 @@ from ccm_runtime.trial import Phase
 from ccm_training import figures
 from ccm_training.checkpoint import save_checkpoint
 from ccm_training.config import load_config
+from ccm_training.diagnostics import ContextQuality
 from ccm_training.envs.registry import get_family
 from ccm_training.evaluation import ReportTrials
 from ccm_training.filming import Strip
@@ -184,6 +185,36 @@ def test_where_nothing_can_be_drawn_there_are_no_pictures(tmp_path, monkeypatch)
 
     monkeypatch.setattr("ccm_training.envs.simulated.SimulatedTask.frame", blind)
     assert read_report(tmp_path, **asked).strips == []
+
+
+CONTEXT = ContextQuality(
+    tasks=16,
+    trials=8,
+    accuracy=0.625,
+    information=1.5,
+    chance=1 / 16,
+    bound=2.7726,
+    retrieval=0.75,
+    silhouette=0.25,
+    effective_rank=3.25,
+    certainty=[0.5, 0.75, 0.9, 0.95, 0.97, 0.98],
+    certain_after=3,
+)
+
+
+def test_the_worth_of_the_beliefs_stands_beside_their_map():
+    page = render_page(report(context=CONTEXT.model_dump()))
+    cells = re.findall(r'<td>([^<]*)</td><td class="number">([^<]*)</td><td>([^<]*)</td>', page)
+    assert cells[0] == ("task found by its key (InfoNCE)", "0.62", "chance 0.06, at most 1")
+    assert ("information about the task, at least", "1.50 nats", "it can show at most log M, 2.77") in cells
+    assert ("90 % of the last certainty", "after episode 3", "of 6") in cells
+    assert "Contexts of 16 held-out tasks, 8 noisy trials each" in page
+
+
+def test_without_contrast_the_page_tells_no_accuracy():
+    page = render_page(report(context=CONTEXT.model_dump() | {"accuracy": None, "information": None}))
+    assert "InfoNCE" not in page
+    assert "task found by the nearest centroid" in page
 
 
 def test_beliefs_that_never_change_are_not_drawn():

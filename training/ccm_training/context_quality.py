@@ -1,0 +1,76 @@
+"""Trials that show how good a run's contexts are: several of each held-out task, noisy, as training collects them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ccm_training import belief as beliefs
+from ccm_training import losses
+from ccm_training.checkpoint import LoadedRun
+from ccm_training.diagnostics import ContextQuality, certain_after, effective_rank, retrieval, silhouette
+from ccm_training.policy import AgentPolicy
+from ccm_training.replay import Rows
+from ccm_training.rollout import Noise, Trials, Wanderer, run_trials
+
+
+def quality_of_context(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> ContextQuality:
+    """What a run's beliefs say of held-out tasks, as many as a meta-batch has.
+
+    Args:
+        run: Whose method has an encoder.
+        trials: Of each task, an even number.
+        seed: Of noise and environments.
+    """
+    num, generator = run.config.meta_batch, torch.Generator().manual_seed(seed)
+    found = _noisy_trials(run, trials, seed, generator)
+    latents = beliefs.read(found.beliefs[:, -1]).mean.reshape(num, trials, -1)
+    contrast = None
+    if run.config.encoder.contrastive_weight > 0.0:
+        rows = Rows(*(field.reshape(num, trials, *field.shape[1:]) for field in found.rows))
+        contrast = _contrast(run, rows, latents, generator)
+    certainty = found.certainty.mean(0).tolist()
+    table = latents.numpy()
+    return ContextQuality(
+        tasks=num,
+        trials=trials,
+        accuracy=None if contrast is None else contrast.accuracy.item(),
+        information=None if contrast is None else math.log(num) - contrast.loss.item(),
+        chance=1.0 / num,
+        bound=math.log(num),
+        retrieval=retrieval(table),
+        silhouette=silhouette(table),
+        effective_rank=effective_rank(table),
+        certainty=certainty,
+        certain_after=certain_after(certainty),
+    )
+
+
+def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Generator) -> Trials:
+    """So many trials of each task, one after another."""
+    collect, action = run.config.collect, run.family.action
+    tasks = torch.from_numpy(run.family.sample_tasks("test", run.config.meta_batch, run.config.tasks.seed))
+    every = tasks.repeat_interleave(trials, 0)
+    wanderer = Wanderer(
+        torch.from_numpy(action.low_array),
+        torch.from_numpy(action.high_array),
+        turn_probability=collect.turn_probability,
+        generator=generator,
+    )
+    return run_trials(
+        run.family.make(every, seed),
+        AgentPolicy(run.agent, run.adaptation),
+        episodes=run.adaptation.episodes,
+        noise=Noise(len(every), wanderer, size=action.size, correlation=collect.noise_correlation, generator=generator),
+        generator=generator,
+    )
+
+
+@torch.no_grad()
+def _contrast(run: LoadedRun, rows: Rows, latents: Tensor, generator: torch.Generator) -> losses.Contrast:
+    """InfoNCE of the second half of the trials against keys of transitions of the first, `[tasks, trials, ...]`."""
+    half = rows.reward.shape[1] // 2
+    told = Rows(*(field[:, :half].flatten(1, 3) for field in rows))
+    drawn = torch.randperm(told.reward.shape[1], generator=generator)[: run.config.encoder.key_rows]
+    keys = run.agent.factors(Rows(*(field[:, drawn] for field in told)), run.agent.momentum_encoder).sum(1)
+    return losses.contrastive_loss(latents[:, half:], beliefs.read(keys).mean, run.agent.bilinear)
