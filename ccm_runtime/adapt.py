@@ -10,14 +10,25 @@ from typing import Self
 
 import numpy as np
 
-from ccm_runtime.belief import Array, Folded, NoveltyStats, Transitions, certainty, novelty
+from ccm_runtime.belief import Array, ExperienceStats, Folded, NoveltyStats, Transitions, certainty, novelty
+from ccm_runtime.change import task_changed
 from ccm_runtime.errors import ConfigError, ServerBusyError, SpecError, TrialOrderError
 from ccm_runtime.guard import Guard, Guarded
 from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import BeginEpisode, EncodedTransition, Event, Intervention, Reaction, Transition
 from ccm_runtime.policy import Policy
 from ccm_runtime.specs import finite
-from ccm_runtime.trial import Closed, EpisodeBegan, ExplorationCompleted, Phase, Stepped, Trial, admit, advance
+from ccm_runtime.trial import (
+    Closed,
+    EpisodeBegan,
+    ExplorationCompleted,
+    ExplorationRenewed,
+    Phase,
+    Stepped,
+    Trial,
+    admit,
+    advance,
+)
 
 MAX_EPISODES = 10_000
 # Transitions that a trial may owe its belief; they are folded so many at a time.
@@ -46,6 +57,7 @@ class Memory:
         num_events: Events so far; with the seed, it determines the next noise.
         returns: Return of every finished episode, and of the one under way.
         owed: Transitions that were answered without the networks and are not in the belief yet, oldest first.
+        re_explore: Episodes to explore for when the task has changed; 0: that is not watched.
     """
 
     trial: Trial
@@ -62,6 +74,7 @@ class Memory:
     returns: tuple[float, ...] = ()
     return_so_far: float = 0.0
     owed: tuple[EncodedTransition, ...] = ()
+    re_explore: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +101,18 @@ class Adapter:
     policy: Policy
     guard: Guard
     novelty_stats: NoveltyStats | None = None
+    experience: ExperienceStats | None = None
 
     @classmethod
-    def of(cls, policy: Policy, safety: SafetyLimits | None = None, novelty_stats: NoveltyStats | None = None) -> Self:
+    def of(
+        cls,
+        policy: Policy,
+        safety: SafetyLimits | None = None,
+        novelty_stats: NoveltyStats | None = None,
+        experience: ExperienceStats | None = None,
+    ) -> Self:
         """Return the adapter of a policy under a bundle's limits (default: the action spec's bounds alone)."""
-        return cls(policy, Guard.of(policy.action, safety or SafetyLimits()), novelty_stats)
+        return cls(policy, Guard.of(policy.action, safety or SafetyLimits()), novelty_stats, experience)
 
     @property
     def input_size(self) -> int:
@@ -106,6 +126,7 @@ class Adapter:
         stochastic: bool = False,
         explore_episodes: int | None = None,
         belief: Array | None = None,
+        re_explore: bool = False,
     ) -> Memory:
         """Return a trial that nothing has happened in.
 
@@ -114,6 +135,7 @@ class Adapter:
             stochastic: Sample actions instead of taking the deterministic ones.
             explore_episodes: Episodes of the explorer; `None`: the agent's K.
             belief: What is known already, `[belief]`; `None`: nothing.
+            re_explore: Explore anew, for the same number of episodes or else K, when the task has changed.
 
         Raises:
             ConfigError: `explore_episodes` is negative or absurd, or `seed` is no unsigned 64-bit number.
@@ -129,7 +151,8 @@ class Adapter:
         mean, std = self.read(start)
         trial = Trial(explore_episodes=episodes, horizon=adaptation.horizon)
         observation = np.zeros(self.input_size, np.float32)
-        return Memory(trial, start, mean, std, mean, observation, seed=seed, stochastic=stochastic)
+        anew = (episodes or adaptation.explore_episodes) if re_explore else 0
+        return Memory(trial, start, mean, std, mean, observation, seed=seed, stochastic=stochastic, re_explore=anew)
 
     def initial_belief(self) -> Array:
         """Return the belief before any transition, `[belief]`."""
@@ -188,16 +211,25 @@ class Adapter:
         known = self._fold(memories, events, seen)
         certainties = certainty(known.latent_std).tolist()
         novelties = self._distances(known.latent_mean)
+        if self.experience is not None:
+            self._compare(self.experience, memories, events, novelties)
         after = [
             self._absorb(memory, event, _pick(known, row), seen[row], certainties[row])
             if isinstance(event, Transition)
             else self._begin(memory, seen[row])
             for row, (memory, event) in enumerate(zip(memories, events, strict=True))
         ]
+        novelties = [self._with_return(memory, novel) for memory, novel in zip(after, novelties, strict=True)]
+        changed = [self._changed(memory, novel) for memory, novel in zip(after, novelties, strict=True)]
+        for row in np.flatnonzero(changed):
+            after[row] = self._renewed(after[row])
+            certainties[row] = float(certainty(after[row].latent_std[None])[0])
         actions = self._act(after, seen, known.belief)
         return [
-            _propose(memory, guarded, certain, novel)
-            for memory, guarded, certain, novel in zip(after, actions, certainties, novelties, strict=True)
+            _propose(memory, guarded, certain, novel, changed=anew)
+            for memory, guarded, certain, novel, anew in zip(
+                after, actions, certainties, novelties, changed, strict=True
+            )
         ]
 
     def conclude(self, proposal: Proposal, *, unusable: Intervention | None = None) -> tuple[Memory, Reaction]:
@@ -307,6 +339,41 @@ class Adapter:
         distances: list[float] = novelty(latent_mean, self.novelty_stats).tolist()
         return distances
 
+    def _compare(
+        self, experience: ExperienceStats, memories: Sequence[Memory], events: Sequence[Event], novelties: list[float]
+    ) -> None:
+        """Raise the novelties of the trials whose transition is farther off than their belief."""
+        size = self.policy.observation.size
+        moved = [
+            (row, np.concatenate((was, _applied(memory, event), [event.reward], event.observation - was)))
+            for row, (memory, event) in enumerate(zip(memories, events, strict=True))
+            if isinstance(event, Transition)
+            for was in [memory.observation[:size]]
+        ]
+        if moved:
+            surprises = experience.surprise(np.array([vector for _, vector in moved], np.float32)).tolist()
+            for (row, _), surprise in zip(moved, surprises, strict=True):
+                novelties[row] = max(novelties[row], surprise)
+
+    def _with_return(self, memory: Memory, novel: float) -> float:
+        """Return the novelty with that of the executor's last return, if exploring has not begun anew since."""
+        if self.experience is None or len(memory.returns) <= memory.trial.explore_episodes:
+            return novel
+        return max(novel, self.experience.shortfall(memory.returns[-1]))
+
+    def _changed(self, memory: Memory, novel: float) -> bool:
+        """Return whether the episode that has just ended shows that the task has changed, where that is watched."""
+        if not memory.re_explore or memory.trial.in_episode or memory.trial.phase is not Phase.EXECUTE:
+            return False
+        return task_changed(memory.returns[memory.trial.explore_episodes :], novel, self.experience)
+
+    def _renewed(self, memory: Memory) -> Memory:
+        """Return the trial with nothing known and exploring anew."""
+        belief = self.initial_belief()
+        mean, std = self.read(belief)
+        trial = advance(memory.trial, ExplorationRenewed(memory.re_explore))
+        return replace(memory, trial=trial, belief=belief, latent_mean=mean, latent_std=std, latent=mean)
+
     def _seen(self, events: Sequence[Event]) -> Array:
         """Return each event's observation as the policies see it, `[n, input]`."""
         observation = _rows([event.observation for event in events])
@@ -379,6 +446,7 @@ class Adapter:
             num_events=memory.num_events + 1,
             returns=(*memory.returns, total) if over else memory.returns,
             return_so_far=0.0 if over else total,
+            re_explore=memory.re_explore,
         )
 
     def _act(self, memories: Sequence[Memory], seen: Array, belief: Array) -> list[Guarded | None]:
@@ -422,7 +490,9 @@ def close(memory: Memory) -> Memory:
     return replace(memory, trial=advance(memory.trial, Closed()))
 
 
-def _propose(memory: Memory, guarded: Guarded | None, certain: float, novel: float) -> Proposal:
+def _propose(
+    memory: Memory, guarded: Guarded | None, certain: float, novel: float, *, changed: bool = False
+) -> Proposal:
     """Return the trial with the command that it is given, and what to tell its client."""
     trial, previous, last_safe = memory.trial, memory.command, memory.last_safe
     interventions: tuple[Intervention, ...] = ()
@@ -441,6 +511,7 @@ def _propose(memory: Memory, guarded: Guarded | None, certain: float, novel: flo
         certainty=certain,
         novelty=novel,
         interventions=interventions,
+        task_changed=changed,
     )
     return Proposal(memory, reaction, previous, last_safe)
 

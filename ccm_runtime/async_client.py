@@ -98,6 +98,7 @@ class AsyncClient:
         explore_episodes: int | None = None,
         context: Context | None = None,
         expected_family: str = "",
+        re_explore: bool = False,
     ) -> "AsyncSession":
         """A trial, to be opened by `async with` or `await session.open()`.
 
@@ -107,6 +108,7 @@ class AsyncClient:
             explore_episodes: Instead of the agent's K; 0 executes at once.
             context: Begin knowing this instead of nothing.
             expected_family: Refuse a server whose agent is of another family.
+            re_explore: Explore anew when an episode shows that the task has changed.
         """
         options = SessionOptions(
             seed=seed,
@@ -114,6 +116,7 @@ class AsyncClient:
             explore_episodes=explore_episodes,
             context=context,
             expected_family=expected_family,
+            re_explore=re_explore,
             idempotency_key=secrets.token_hex(16),
         )
         return AsyncSession(self._connection, options)

@@ -82,6 +82,55 @@ class NoveltyStats(BaseModel):
         return np.asarray(self.precision, np.float32)
 
 
+class ExperienceStats(BaseModel):
+    """What transitions and returns on training tasks are like, from whole trials of the trained agent.
+
+    A transition is the vector of observation, action, reward and change of the observation.
+
+    Attributes:
+        mean: Centre of the transitions, `[obs + act + 1 + obs]`.
+        scale: Their standard deviations.
+        precision: Inverse covariance of the transitions in units of `scale`.
+        threshold: Distance that 199 of 200 trials on training tasks never exceed.
+        typical_return: Median return of the executor's episodes on training tasks.
+        low_return: Return that no episode of the executor falls below on 199 of 200 training tasks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...]
+    threshold: float
+    typical_return: float
+    low_return: float
+
+    def __eq__(self, other: object) -> bool:
+        # Not pydantic's, which compares the cached arrays too.
+        return isinstance(other, ExperienceStats) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.mean)
+
+    @cached_property
+    def _whitening(self) -> tuple[Array, Array]:
+        """Offset and factor that turn a transition into a vector whose length is its distance over the threshold."""
+        root = np.linalg.cholesky(np.asarray(self.precision, np.float64))
+        factor = root / np.asarray(self.scale)[:, None] / self.threshold
+        return np.asarray(self.mean, np.float32), factor.astype(np.float32)
+
+    def surprise(self, transitions: Array) -> Array:
+        """Distance of transitions `[n, .]` to those of training tasks, in units of the threshold, `[n]`."""
+        mean, factor = self._whitening
+        distance: Array = np.sqrt(np.square((transitions - mean) @ factor).sum(-1))
+        return distance
+
+    def shortfall(self, episode_return: float) -> float:
+        """How far a return of the executor is below the typical one; 1 is where 99 % of training tasks are above."""
+        margin = max(self.typical_return - self.low_return, 1e-6)
+        return max(0.0, (self.typical_return - episode_return) / margin)
+
+
 def certainty(latent_std: Array) -> Array:
     """Share of the prior's variance that the context has removed, `[n]` in 0 (nothing known) to 1 (all known).
 

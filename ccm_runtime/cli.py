@@ -223,6 +223,9 @@ def serve(
     max_interventions: Annotated[
         int | None, typer.Option(metavar="N", help="And after so many mended actions in a row (any number).")
     ] = None,
+    re_explore: Annotated[
+        bool | None, typer.Option("--re-explore", help="Explore anew when an episode shows that its task has changed.")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep sessions in this SQLite file, to outlive a crash (none).")
     ] = None,

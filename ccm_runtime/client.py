@@ -115,6 +115,7 @@ class Client:
         explore_episodes: int | None = None,
         context: Context | None = None,
         expected_family: str = "",
+        re_explore: bool = False,
     ) -> "Session":
         """Open a trial; see `AsyncClient.open_session`."""
         session = self._client.open_session(
@@ -123,6 +124,7 @@ class Client:
             explore_episodes=explore_episodes,
             context=context,
             expected_family=expected_family,
+            re_explore=re_explore,
         )
         self._thread.run(session.open())
         return Session(session, self._thread)

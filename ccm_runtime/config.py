@@ -31,6 +31,7 @@ class ServerConfig(BaseModel):
         action_deadline_ms: An action that takes longer is replaced by the bundle's fallback; `None`: never.
         max_misses: A session goes SAFE (the fallback alone) after so many late or not finite actions in a row.
         max_interventions: And after so many in a row that the guard had to mend in any way; `None`: any number.
+        re_explore: Every session explores anew when an episode shows that its task has changed; else those that ask.
         store: SQLite file that sessions are kept in, so that they outlive the server; `None`: memory.
         store_failure: While the file cannot be written, `degrade`: sessions go on without it; `refuse`: none does.
         store_sync: `normal` survives the death of the server, `full` also a power cut, at a flush of the disk a group.
@@ -62,6 +63,7 @@ class ServerConfig(BaseModel):
     action_deadline_ms: float | None = Field(default=None, gt=0)
     max_misses: int = Field(default=10, ge=1)
     max_interventions: int | None = Field(default=None, ge=1)
+    re_explore: bool = False
     store: Path | None = None
     store_failure: Literal["degrade", "refuse"] = "degrade"
     store_sync: Literal["normal", "full"] = "normal"

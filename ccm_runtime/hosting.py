@@ -35,7 +35,8 @@ class ServedAgent:
 
     def adapter(self) -> Adapter:
         """Return the agent's adapter, under the bundle's limits."""
-        return Adapter.of(self.policy, self.manifest.safety, self.manifest.novelty)
+        manifest = self.manifest
+        return Adapter.of(self.policy, manifest.safety, manifest.novelty, manifest.experience)
 
     def describe(self) -> Agent:
         """Return what clients are told of it."""
@@ -221,6 +222,7 @@ class Hosting:
             stochastic=options.stochastic,
             explore_episodes=options.explore_episodes,
             belief=None if options.context is None else self.own(options.context),
+            re_explore=options.re_explore or self._config.re_explore,
         )
 
     def _begin(self, memory: Memory, options: SessionOptions, tenant: str) -> Session:

@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from ccm_runtime.belief import NoveltyStats
+from ccm_runtime.belief import ExperienceStats, NoveltyStats
 from ccm_runtime.errors import BundleCorruptError, BundleSchemaError
 from ccm_runtime.specs import BoxSpec
 
@@ -167,6 +167,7 @@ class Manifest(_Strict):
     adaptation: Adaptation
     safety: SafetyLimits = SafetyLimits()
     novelty: NoveltyStats | None = None
+    experience: ExperienceStats | None = None
     provenance: Provenance
     parity: ParityReport
     golden: dict[str, GoldenSample] = Field(default_factory=dict)
@@ -186,6 +187,12 @@ class Manifest(_Strict):
             sizes = {len(novelty.mean), len(novelty.precision), *map(len, novelty.precision)}
             if sizes != {belief.latent_size}:
                 raise ValueError(f"novelty has sizes {sorted(sizes)}, belief.latent_size is {belief.latent_size}")
+        if self.experience is not None:
+            seen = self.experience
+            sizes = {len(seen.mean), len(seen.scale), len(seen.precision), *map(len, seen.precision)}
+            wanted = 2 * self.observation.size + self.action.size + 1
+            if sizes != {wanted}:
+                raise ValueError(f"experience has sizes {sorted(sizes)}, a transition has {wanted} entries")
         return self
 
     @property

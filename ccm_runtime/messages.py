@@ -76,8 +76,9 @@ class Reaction:
         step: Transitions of the current episode so far.
         episode_over: Whether the episode has ended.
         certainty: 0 (nothing known of the task) to 1 (all known).
-        novelty: Distance to the training tasks in units of their 99 % threshold; 0 when unknown.
+        novelty: How far this is from what training tasks showed, in units of their 99 % threshold; 0 when unknown.
         interventions: What the guard had to mend.
+        task_changed: The episode that has just ended showed that the task has changed: exploring begins anew.
     """
 
     action: Array | None
@@ -88,6 +89,7 @@ class Reaction:
     certainty: float
     novelty: float
     interventions: tuple[Intervention, ...] = ()
+    task_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class SessionOptions:
         context: Where to begin; `None`: knowing nothing.
         explore_episodes: Episodes of the explorer; `None`: the agent's K.
         idempotency_key: Opening twice with one key gives one session; empty: always a new one.
+        re_explore: Forget what is known and explore anew when an episode shows that the task has changed.
     """
 
     seed: int = 0
@@ -166,6 +169,7 @@ class SessionOptions:
     context: Context | None = None
     explore_episodes: int | None = None
     idempotency_key: str = ""
+    re_explore: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,13 @@ class SessionView:
 
     @property
     def novelty(self) -> float:
-        """Distance to the training tasks; above 1 is farther than 99 % of them, 0 is unknown."""
+        """How far this is from what training tasks showed; above 1 is farther than 99 % of them, 0 is unknown."""
         return 0.0 if self._progress.answer is None else self._progress.answer.reaction.novelty
+
+    @property
+    def task_changed(self) -> bool:
+        """Whether the episode that has just ended showed that the task has changed: exploring begins anew."""
+        return self._progress.answer is not None and self._progress.answer.reaction.task_changed
 
     @property
     def safe(self) -> SafeReason | None:

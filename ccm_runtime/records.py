@@ -100,6 +100,7 @@ def _memory_to_proto(memory: Memory) -> pb.TrialMemory:
         num_events=memory.num_events,
         returns=memory.returns,
         return_so_far=memory.return_so_far,
+        re_explore=memory.re_explore,
         owed=[wire.transition_to_proto(transition) for transition in memory.owed],
     )
 
@@ -127,6 +128,7 @@ def _memory_from_proto(message: pb.TrialMemory) -> Memory:
         num_events=message.num_events,
         returns=tuple(message.returns),
         return_so_far=message.return_so_far,
+        re_explore=message.re_explore,
         owed=tuple(wire.transition_from_proto(transition) for transition in message.owed),
     )
 

@@ -42,11 +42,22 @@ class ExplorationCompleted:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplorationRenewed:
+    """The task has changed: explore for so many episodes from the next one on. It comes between episodes.
+
+    Attributes:
+        episodes: How many.
+    """
+
+    episodes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """Nothing more will come."""
 
 
-Event = EpisodeBegan | Stepped | ExplorationCompleted | Closed
+Event = EpisodeBegan | Stepped | ExplorationCompleted | ExplorationRenewed | Closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class Trial:
     """Explore for `explore_episodes` episodes, then execute until closed.
 
     Attributes:
-        explore_episodes: K; 0 executes from the start.
+        explore_episodes: K; 0 executes from the start. Once exploring was renewed: the episodes before that, and K.
         horizon: Most transitions of an episode; the trial itself truncates an episode there. `None`: no limit.
         episodes_finished: Episodes that have ended.
         steps_in_episode: Transitions of the current episode so far.
@@ -96,6 +107,8 @@ def advance(trial: Trial, event: Event) -> Trial:
             # The current episode, if any, is finished as it began.
             reached = min(explore, finished + int(trial.in_episode))
             return Trial(reached, horizon, finished, trial.steps_in_episode, trial.in_episode)
+        case ExplorationRenewed():
+            return Trial(finished + event.episodes, horizon, finished, trial.steps_in_episode)
         case Closed():
             return Trial(explore, horizon, finished, trial.steps_in_episode, closed=True)
 
@@ -104,6 +117,8 @@ def admit(trial: Trial, event: Event) -> None:
     """Refuse an event that does not fit, as `advance` does (TrialOrderError)."""
     if trial.closed:
         raise TrialOrderError(f"the trial is closed; it takes no {type(event).__name__}")
+    if isinstance(event, ExplorationRenewed) and trial.in_episode:
+        raise TrialOrderError("an episode is under way; exploring is renewed between episodes")
     if isinstance(event, EpisodeBegan) and trial.in_episode:
         raise TrialOrderError(
             f"episode {trial.episodes_finished} is still under way after {trial.steps_in_episode} steps; "

@@ -139,6 +139,7 @@ def options_to_proto(options: SessionOptions) -> pb.OpenSessionRequest:
         context=None if options.context is None else context_to_proto(options.context),
         explore_episodes=options.explore_episodes,
         idempotency_key=options.idempotency_key,
+        re_explore=options.re_explore,
     )
 
 
@@ -154,6 +155,7 @@ def options_from_proto(message: pb.OpenSessionRequest) -> SessionOptions:
         context=context_from_proto(message.context) if message.HasField("context") else None,
         explore_episodes=message.explore_episodes if message.HasField("explore_episodes") else None,
         idempotency_key=message.idempotency_key,
+        re_explore=message.re_explore,
     )
 
 
@@ -233,6 +235,7 @@ def answer_to_proto(answer: Answer) -> pb.Answer:
         timing=pb.ServerTiming(total_ms=answer.total_ms, infer_ms=answer.infer_ms),
         draining=answer.draining,
         safe_reason=_SAFE[answer.safe],
+        task_changed=reaction.task_changed,
     )
 
 
@@ -254,6 +257,7 @@ def answer_from_proto(message: pb.Answer) -> Answer:
         certainty=message.certainty,
         novelty=message.novelty,
         interventions=_interventions(message.interventions),
+        task_changed=message.task_changed,
     )
     return Answer(
         sequence=message.sequence,

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63\x63m_runtime/v1/adaptation.proto\x12\x0e\x63\x63m_runtime.v1\"Q\n\x07\x42oxSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05units\x18\x03 \x03(\t\x12\x0b\n\x03low\x18\x04 \x03(\x02\x12\x0c\n\x04high\x18\x05 \x03(\x02\"\x16\n\x14\x44\x65scribeAgentRequest\"=\n\x15\x44\x65scribeAgentResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.ccm_runtime.v1.Agent\"\xa6\x02\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12,\n\x0bobservation\x18\x04 \x01(\x0b\x32\x17.ccm_runtime.v1.BoxSpec\x12\'\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x17.ccm_runtime.v1.BoxSpec\x12\x18\n\x10\x65xplore_episodes\x18\x06 \x01(\r\x12\x10\n\x08\x65pisodes\x18\x07 \x01(\r\x12\x0f\n\x07horizon\x18\x08 \x01(\r\x12\x13\n\x0b\x62\x65lief_size\x18\t \x01(\r\x12\x13\n\x0blatent_size\x18\n \x01(\r\x12\x16\n\x0eserver_version\x18\x0b \x01(\t\x12\x0e\n\x06method\x18\x0c \x01(\t\"\xa7\x02\n\x12OpenSessionRequest\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\x12\n\nstochastic\x18\x02 \x01(\x08\x12\x17\n\x0f\x65xpected_family\x18\x03 \x01(\t\x12!\n\x19\x65xpected_observation_size\x18\x04 \x01(\r\x12\x1c\n\x14\x65xpected_action_size\x18\x05 \x01(\r\x12\x1e\n\x16\x65xpected_bundle_digest\x18\x06 \x01(\t\x12(\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x1d\n\x10\x65xplore_episodes\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\t \x01(\tB\x13\n\x11_explore_episodes\"\x8c\x01\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12$\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x15.ccm_runtime.v1.Agent\x12\x15\n\rnext_sequence\x18\x04 \x01(\x04\x12\x15\n\ridle_limit_ms\x18\x05 \x01(\r\"7\n\x0c\x42\x65ginEpisode\x12\x13\n\x0bobservation\x18\x01 \x03(\x02\x12\x12\n\nleave_safe\x18\x02 \x01(\x08\"p\n\nTransition\x12\x13\n\x0bobservation\x18\x01 \x03(\x02\x12\x0e\n\x06reward\x18\x02 \x01(\x02\x12\x12\n\nterminated\x18\x03 \x01(\x08\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x16\n\x0e\x61pplied_action\x18\x05 \x03(\x02\"\x8a\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x35\n\rbegin_episode\x18\x02 \x01(\x0b\x32\x1c.ccm_runtime.v1.BeginEpisodeH\x00\x12\x30\n\ntransition\x18\x03 \x01(\x0b\x32\x1a.ccm_runtime.v1.TransitionH\x00\x42\x06\n\x04kind\"\x84\x03\n\x06\x41nswer\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06\x61\x63tion\x18\x02 \x03(\x02\x12$\n\x05phase\x18\x03 \x01(\x0e\x32\x15.ccm_runtime.v1.Phase\x12\x0f\n\x07\x65pisode\x18\x04 \x01(\r\x12\x0c\n\x04step\x18\x05 \x01(\r\x12\x14\n\x0c\x65pisode_over\x18\x06 \x01(\x08\x12\x11\n\tcertainty\x18\x07 \x01(\x02\x12\x0f\n\x07novelty\x18\x08 \x01(\x02\x12\x14\n\x0cvalid_for_ms\x18\t \x01(\r\x12\x18\n\x10\x64urable_sequence\x18\n \x01(\x04\x12\x38\n\rinterventions\x18\x0b \x03(\x0e\x32!.ccm_runtime.v1.GuardIntervention\x12,\n\x06timing\x18\x0c \x01(\x0b\x32\x1c.ccm_runtime.v1.ServerTiming\x12\x10\n\x08\x64raining\x18\r \x01(\x08\x12/\n\x0bsafe_reason\x18\x0e \x01(\x0e\x32\x1a.ccm_runtime.v1.SafeReason\"2\n\x0cServerTiming\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x10\n\x08infer_ms\x18\x02 \x01(\x02\"V\n\x0bStepRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x15.ccm_runtime.v1.Event\"6\n\x0cStepResponse\x12&\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x16.ccm_runtime.v1.Answer\"8\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"Q\n\x14\x43loseSessionResponse\x12\x0f\n\x07returns\x18\x01 \x03(\x02\x12(\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\"2\n\rResumeSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"\xdb\x01\n\x0eSessionRequest\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".ccm_runtime.v1.OpenSessionRequestH\x00\x12/\n\x06resume\x18\x02 \x01(\x0b\x32\x1d.ccm_runtime.v1.ResumeSessionH\x00\x12&\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x15.ccm_runtime.v1.EventH\x00\x12\x34\n\x05\x63lose\x18\x04 \x01(\x0b\x32#.ccm_runtime.v1.CloseSessionRequestH\x00\x42\x06\n\x04kind\"\xdf\x01\n\x0fSessionResponse\x12\x35\n\x06opened\x18\x01 \x01(\x0b\x32#.ccm_runtime.v1.OpenSessionResponseH\x00\x12(\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.ccm_runtime.v1.AnswerH\x00\x12\x36\n\x06\x63losed\x18\x03 \x01(\x0b\x32$.ccm_runtime.v1.CloseSessionResponseH\x00\x12+\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1a.ccm_runtime.v1.EventErrorH\x00\x42\x06\n\x04kind\"h\n\nEventError\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x19\n\x11\x65xpected_sequence\x18\x04 \x01(\x04\x12\x0e\n\x06reason\x18\x05 \x01(\t\"0\n\x07\x43ontext\x12\x15\n\rbundle_digest\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65lief\x18\x02 \x03(\x02\"q\n\rEncodeRequest\x12(\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x36\n\x0btransitions\x18\x02 \x03(\x0b\x32!.ccm_runtime.v1.EncodedTransition\"b\n\x11\x45ncodedTransition\x12\x13\n\x0bobservation\x18\x01 \x03(\x02\x12\x0e\n\x06\x61\x63tion\x18\x02 \x03(\x02\x12\x0e\n\x06reward\x18\x03 \x01(\x02\x12\x18\n\x10next_observation\x18\x04 \x03(\x02\"\x87\x01\n\x0e\x45ncodeResponse\x12(\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x13\n\x0blatent_mean\x18\x02 \x03(\x02\x12\x12\n\nlatent_std\x18\x03 \x03(\x02\x12\x11\n\tcertainty\x18\x04 \x01(\x02\x12\x0f\n\x07novelty\x18\x05 \x01(\x02\"\x80\x01\n\nActRequest\x12(\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x13\n\x0bobservation\x18\x02 \x03(\x02\x12$\n\x05phase\x18\x03 \x01(\x0e\x32\x15.ccm_runtime.v1.Phase\x12\r\n\x05noise\x18\x04 \x03(\x02\"{\n\x0b\x41\x63tResponse\x12\x0e\n\x06\x61\x63tion\x18\x01 \x03(\x02\x12\x11\n\tcertainty\x18\x02 \x01(\x02\x12\x0f\n\x07novelty\x18\x03 \x01(\x02\x12\x38\n\rinterventions\x18\x04 \x03(\x0e\x32!.ccm_runtime.v1.GuardIntervention*V\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_EXPLORE\x10\x01\x12\x11\n\rPHASE_EXECUTE\x10\x02\x12\x10\n\x0cPHASE_CLOSED\x10\x03*`\n\nSafeReason\x12\x1b\n\x17SAFE_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12SAFE_REASON_MISSES\x10\x01\x12\x1d\n\x19SAFE_REASON_INTERVENTIONS\x10\x02*\xcf\x01\n\x11GuardIntervention\x12\"\n\x1eGUARD_INTERVENTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18GUARD_INTERVENTION_BOUND\x10\x01\x12\x1b\n\x17GUARD_INTERVENTION_RATE\x10\x02\x12!\n\x1dGUARD_INTERVENTION_NOT_FINITE\x10\x03\x12\x1b\n\x17GUARD_INTERVENTION_LATE\x10\x04\x12\x1b\n\x17GUARD_INTERVENTION_SAFE\x10\x05\x32\xb9\x04\n\nAdaptation\x12\\\n\rDescribeAgent\x12$.ccm_runtime.v1.DescribeAgentRequest\x1a%.ccm_runtime.v1.DescribeAgentResponse\x12V\n\x0bOpenSession\x12\".ccm_runtime.v1.OpenSessionRequest\x1a#.ccm_runtime.v1.OpenSessionResponse\x12\x41\n\x04Step\x12\x1b.ccm_runtime.v1.StepRequest\x1a\x1c.ccm_runtime.v1.StepResponse\x12Y\n\x0c\x43loseSession\x12#.ccm_runtime.v1.CloseSessionRequest\x1a$.ccm_runtime.v1.CloseSessionResponse\x12N\n\x07Session\x12\x1e.ccm_runtime.v1.SessionRequest\x1a\x1f.ccm_runtime.v1.SessionResponse(\x01\x30\x01\x12G\n\x06\x45ncode\x12\x1d.ccm_runtime.v1.EncodeRequest\x1a\x1e.ccm_runtime.v1.EncodeResponse\x12>\n\x03\x41\x63t\x12\x1a.ccm_runtime.v1.ActRequest\x1a\x1b.ccm_runtime.v1.ActResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63\x63m_runtime/v1/adaptation.proto\x12\x0e\x63\x63m_runtime.v1\"Q\n\x07\x42oxSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\r\n\x05units\x18\x03 \x03(\t\x12\x0b\n\x03low\x18\x04 \x03(\x02\x12\x0c\n\x04high\x18\x05 \x03(\x02\"\x16\n\x14\x44\x65scribeAgentRequest\"=\n\x15\x44\x65scribeAgentResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.ccm_runtime.v1.Agent\"\xa6\x02\n\x05\x41gent\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12,\n\x0bobservation\x18\x04 \x01(\x0b\x32\x17.ccm_runtime.v1.BoxSpec\x12\'\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x17.ccm_runtime.v1.BoxSpec\x12\x18\n\x10\x65xplore_episodes\x18\x06 \x01(\r\x12\x10\n\x08\x65pisodes\x18\x07 \x01(\r\x12\x0f\n\x07horizon\x18\x08 \x01(\r\x12\x13\n\x0b\x62\x65lief_size\x18\t \x01(\r\x12\x13\n\x0blatent_size\x18\n \x01(\r\x12\x16\n\x0eserver_version\x18\x0b \x01(\t\x12\x0e\n\x06method\x18\x0c \x01(\t\"\xbb\x02\n\x12OpenSessionRequest\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\x12\n\nstochastic\x18\x02 \x01(\x08\x12\x17\n\x0f\x65xpected_family\x18\x03 \x01(\t\x12!\n\x19\x65xpected_observation_size\x18\x04 \x01(\r\x12\x1c\n\x14\x65xpected_action_size\x18\x05 \x01(\r\x12\x1e\n\x16\x65xpected_bundle_digest\x18\x06 \x01(\t\x12(\n\x07\x63ontext\x18\x07 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x1d\n\x10\x65xplore_episodes\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\t \x01(\t\x12\x12\n\nre_explore\x18\n \x01(\x08\x42\x13\n\x11_explore_episodes\"\x8c\x01\n\x13OpenSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12$\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x15.ccm_runtime.v1.Agent\x12\x15\n\rnext_sequence\x18\x04 \x01(\x04\x12\x15\n\ridle_limit_ms\x18\x05 \x01(\r\"7\n\x0c\x42\x65ginEpisode\x12\x13\n\x0bobservation\x18\x01 \x03(\x02\x12\x12\n\nleave_safe\x18\x02 \x01(\x08\"p\n\nTransition\x12\x13\n\x0bobservation\x18\x01 \x03(\x02\x12\x0e\n\x06reward\x18\x02 \x01(\x02\x12\x12\n\nterminated\x18\x03 \x01(\x08\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x16\n\x0e\x61pplied_action\x18\x05 \x03(\x02\"\x8a\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x35\n\rbegin_episode\x18\x02 \x01(\x0b\x32\x1c.ccm_runtime.v1.BeginEpisodeH\x00\x12\x30\n\ntransition\x18\x03 \x01(\x0b\x32\x1a.ccm_runtime.v1.TransitionH\x00\x42\x06\n\x04kind\"\x9a\x03\n\x06\x41nswer\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06\x61\x63tion\x18\x02 \x03(\x02\x12$\n\x05phase\x18\x03 \x01(\x0e\x32\x15.ccm_runtime.v1.Phase\x12\x0f\n\x07\x65pisode\x18\x04 \x01(\r\x12\x0c\n\x04step\x18\x05 \x01(\r\x12\x14\n\x0c\x65pisode_over\x18\x06 \x01(\x08\x12\x11\n\tcertainty\x18\x07 \x01(\x02\x12\x0f\n\x07novelty\x18\x08 \x01(\x02\x12\x14\n\x0cvalid_for_ms\x18\t \x01(\r\x12\x18\n\x10\x64urable_sequence\x18\n \x01(\x04\x12\x38\n\rinterventions\x18\x0b \x03(\x0e\x32!.ccm_runtime.v1.GuardIntervention\x12,\n\x06timing\x18\x0c \x01(\x0b\x32\x1c.ccm_runtime.v1.ServerTiming\x12\x10\n\x08\x64raining\x18\r \x01(\x08\x12/\n\x0bsafe_reason\x18\x0e \x01(\x0e\x32\x1a.ccm_runtime.v1.SafeReason\x12\x14\n\x0ctask_changed\x18\x0f \x01(\x08\"2\n\x0cServerTiming\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x10\n\x08infer_ms\x18\x02 \x01(\x02\"V\n\x0bStepRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12$\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x15.ccm_runtime.v1.Event\"6\n\x0cStepResponse\x12&\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x16.ccm_runtime.v1.Answer\"8\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"Q\n\x14\x43loseSessionResponse\x12\x0f\n\x07returns\x18\x01 \x03(\x02\x12(\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\"2\n\rResumeSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"\xdb\x01\n\x0eSessionRequest\x12\x32\n\x04open\x18\x01 \x01(\x0b\x32\".ccm_runtime.v1.OpenSessionRequestH\x00\x12/\n\x06resume\x18\x02 \x01(\x0b\x32\x1d.ccm_runtime.v1.ResumeSessionH\x00\x12&\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x15.ccm_runtime.v1.EventH\x00\x12\x34\n\x05\x63lose\x18\x04 \x01(\x0b\x32#.ccm_runtime.v1.CloseSessionRequestH\x00\x42\x06\n\x04kind\"\xdf\x01\n\x0fSessionResponse\x12\x35\n\x06opened\x18\x01 \x01(\x0b\x32#.ccm_runtime.v1.OpenSessionResponseH\x00\x12(\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.ccm_runtime.v1.AnswerH\x00\x12\x36\n\x06\x63losed\x18\x03 \x01(\x0b\x32$.ccm_runtime.v1.CloseSessionResponseH\x00\x12+\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1a.ccm_runtime.v1.EventErrorH\x00\x42\x06\n\x04kind\"h\n\nEventError\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x19\n\x11\x65xpected_sequence\x18\x04 \x01(\x04\x12\x0e\n\x06reason\x18\x05 \x01(\t\"0\n\x07\x43ontext\x12\x15\n\rbundle_digest\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65lief\x18\x02 \x03(\x02\"q\n\rEncodeRequest\x12(\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x36\n\x0btransitions\x18\x02 \x03(\x0b\x32!.ccm_runtime.v1.EncodedTransition\"b\n\x11\x45ncodedTransition\x12\x13\n\x0bobservation\x18\x01 \x03(\x02\x12\x0e\n\x06\x61\x63tion\x18\x02 \x03(\x02\x12\x0e\n\x06reward\x18\x03 \x01(\x02\x12\x18\n\x10next_observation\x18\x04 \x03(\x02\"\x87\x01\n\x0e\x45ncodeResponse\x12(\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x13\n\x0blatent_mean\x18\x02 \x03(\x02\x12\x12\n\nlatent_std\x18\x03 \x03(\x02\x12\x11\n\tcertainty\x18\x04 \x01(\x02\x12\x0f\n\x07novelty\x18\x05 \x01(\x02\"\x80\x01\n\nActRequest\x12(\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x17.ccm_runtime.v1.Context\x12\x13\n\x0bobservation\x18\x02 \x03(\x02\x12$\n\x05phase\x18\x03 \x01(\x0e\x32\x15.ccm_runtime.v1.Phase\x12\r\n\x05noise\x18\x04 \x03(\x02\"{\n\x0b\x41\x63tResponse\x12\x0e\n\x06\x61\x63tion\x18\x01 \x03(\x02\x12\x11\n\tcertainty\x18\x02 \x01(\x02\x12\x0f\n\x07novelty\x18\x03 \x01(\x02\x12\x38\n\rinterventions\x18\x04 \x03(\x0e\x32!.ccm_runtime.v1.GuardIntervention*V\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_EXPLORE\x10\x01\x12\x11\n\rPHASE_EXECUTE\x10\x02\x12\x10\n\x0cPHASE_CLOSED\x10\x03*`\n\nSafeReason\x12\x1b\n\x17SAFE_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12SAFE_REASON_MISSES\x10\x01\x12\x1d\n\x19SAFE_REASON_INTERVENTIONS\x10\x02*\xcf\x01\n\x11GuardIntervention\x12\"\n\x1eGUARD_INTERVENTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18GUARD_INTERVENTION_BOUND\x10\x01\x12\x1b\n\x17GUARD_INTERVENTION_RATE\x10\x02\x12!\n\x1dGUARD_INTERVENTION_NOT_FINITE\x10\x03\x12\x1b\n\x17GUARD_INTERVENTION_LATE\x10\x04\x12\x1b\n\x17GUARD_INTERVENTION_SAFE\x10\x05\x32\xb9\x04\n\nAdaptation\x12\\\n\rDescribeAgent\x12$.ccm_runtime.v1.DescribeAgentRequest\x1a%.ccm_runtime.v1.DescribeAgentResponse\x12V\n\x0bOpenSession\x12\".ccm_runtime.v1.OpenSessionRequest\x1a#.ccm_runtime.v1.OpenSessionResponse\x12\x41\n\x04Step\x12\x1b.ccm_runtime.v1.StepRequest\x1a\x1c.ccm_runtime.v1.StepResponse\x12Y\n\x0c\x43loseSession\x12#.ccm_runtime.v1.CloseSessionRequest\x1a$.ccm_runtime.v1.CloseSessionResponse\x12N\n\x07Session\x12\x1e.ccm_runtime.v1.SessionRequest\x1a\x1f.ccm_runtime.v1.SessionResponse(\x01\x30\x01\x12G\n\x06\x45ncode\x12\x1d.ccm_runtime.v1.EncodeRequest\x1a\x1e.ccm_runtime.v1.EncodeResponse\x12>\n\x03\x41\x63t\x12\x1a.ccm_runtime.v1.ActRequest\x1a\x1b.ccm_runtime.v1.ActResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ccm_runtime.v1.adaptation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=3264
-  _globals['_PHASE']._serialized_end=3350
-  _globals['_SAFEREASON']._serialized_start=3352
-  _globals['_SAFEREASON']._serialized_end=3448
-  _globals['_GUARDINTERVENTION']._serialized_start=3451
-  _globals['_GUARDINTERVENTION']._serialized_end=3658
+  _globals['_PHASE']._serialized_start=3306
+  _globals['_PHASE']._serialized_end=3392
+  _globals['_SAFEREASON']._serialized_start=3394
+  _globals['_SAFEREASON']._serialized_end=3490
+  _globals['_GUARDINTERVENTION']._serialized_start=3493
+  _globals['_GUARDINTERVENTION']._serialized_end=3700
   _globals['_BOXSPEC']._serialized_start=51
   _globals['_BOXSPEC']._serialized_end=132
   _globals['_DESCRIBEAGENTREQUEST']._serialized_start=134
@@ -46,47 +46,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENT']._serialized_start=222
   _globals['_AGENT']._serialized_end=516
   _globals['_OPENSESSIONREQUEST']._serialized_start=519
-  _globals['_OPENSESSIONREQUEST']._serialized_end=814
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=817
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=957
-  _globals['_BEGINEPISODE']._serialized_start=959
-  _globals['_BEGINEPISODE']._serialized_end=1014
-  _globals['_TRANSITION']._serialized_start=1016
-  _globals['_TRANSITION']._serialized_end=1128
-  _globals['_EVENT']._serialized_start=1131
-  _globals['_EVENT']._serialized_end=1269
-  _globals['_ANSWER']._serialized_start=1272
-  _globals['_ANSWER']._serialized_end=1660
-  _globals['_SERVERTIMING']._serialized_start=1662
-  _globals['_SERVERTIMING']._serialized_end=1712
-  _globals['_STEPREQUEST']._serialized_start=1714
-  _globals['_STEPREQUEST']._serialized_end=1800
-  _globals['_STEPRESPONSE']._serialized_start=1802
-  _globals['_STEPRESPONSE']._serialized_end=1856
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1858
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1914
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1916
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1997
-  _globals['_RESUMESESSION']._serialized_start=1999
-  _globals['_RESUMESESSION']._serialized_end=2049
-  _globals['_SESSIONREQUEST']._serialized_start=2052
-  _globals['_SESSIONREQUEST']._serialized_end=2271
-  _globals['_SESSIONRESPONSE']._serialized_start=2274
-  _globals['_SESSIONRESPONSE']._serialized_end=2497
-  _globals['_EVENTERROR']._serialized_start=2499
-  _globals['_EVENTERROR']._serialized_end=2603
-  _globals['_CONTEXT']._serialized_start=2605
-  _globals['_CONTEXT']._serialized_end=2653
-  _globals['_ENCODEREQUEST']._serialized_start=2655
-  _globals['_ENCODEREQUEST']._serialized_end=2768
-  _globals['_ENCODEDTRANSITION']._serialized_start=2770
-  _globals['_ENCODEDTRANSITION']._serialized_end=2868
-  _globals['_ENCODERESPONSE']._serialized_start=2871
-  _globals['_ENCODERESPONSE']._serialized_end=3006
-  _globals['_ACTREQUEST']._serialized_start=3009
-  _globals['_ACTREQUEST']._serialized_end=3137
-  _globals['_ACTRESPONSE']._serialized_start=3139
-  _globals['_ACTRESPONSE']._serialized_end=3262
-  _globals['_ADAPTATION']._serialized_start=3661
-  _globals['_ADAPTATION']._serialized_end=4230
+  _globals['_OPENSESSIONREQUEST']._serialized_end=834
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=837
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=977
+  _globals['_BEGINEPISODE']._serialized_start=979
+  _globals['_BEGINEPISODE']._serialized_end=1034
+  _globals['_TRANSITION']._serialized_start=1036
+  _globals['_TRANSITION']._serialized_end=1148
+  _globals['_EVENT']._serialized_start=1151
+  _globals['_EVENT']._serialized_end=1289
+  _globals['_ANSWER']._serialized_start=1292
+  _globals['_ANSWER']._serialized_end=1702
+  _globals['_SERVERTIMING']._serialized_start=1704
+  _globals['_SERVERTIMING']._serialized_end=1754
+  _globals['_STEPREQUEST']._serialized_start=1756
+  _globals['_STEPREQUEST']._serialized_end=1842
+  _globals['_STEPRESPONSE']._serialized_start=1844
+  _globals['_STEPRESPONSE']._serialized_end=1898
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1900
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1956
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1958
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=2039
+  _globals['_RESUMESESSION']._serialized_start=2041
+  _globals['_RESUMESESSION']._serialized_end=2091
+  _globals['_SESSIONREQUEST']._serialized_start=2094
+  _globals['_SESSIONREQUEST']._serialized_end=2313
+  _globals['_SESSIONRESPONSE']._serialized_start=2316
+  _globals['_SESSIONRESPONSE']._serialized_end=2539
+  _globals['_EVENTERROR']._serialized_start=2541
+  _globals['_EVENTERROR']._serialized_end=2645
+  _globals['_CONTEXT']._serialized_start=2647
+  _globals['_CONTEXT']._serialized_end=2695
+  _globals['_ENCODEREQUEST']._serialized_start=2697
+  _globals['_ENCODEREQUEST']._serialized_end=2810
+  _globals['_ENCODEDTRANSITION']._serialized_start=2812
+  _globals['_ENCODEDTRANSITION']._serialized_end=2910
+  _globals['_ENCODERESPONSE']._serialized_start=2913
+  _globals['_ENCODERESPONSE']._serialized_end=3048
+  _globals['_ACTREQUEST']._serialized_start=3051
+  _globals['_ACTREQUEST']._serialized_end=3179
+  _globals['_ACTRESPONSE']._serialized_start=3181
+  _globals['_ACTRESPONSE']._serialized_end=3304
+  _globals['_ADAPTATION']._serialized_start=3703
+  _globals['_ADAPTATION']._serialized_end=4272
 # @@protoc_insertion_point(module_scope)

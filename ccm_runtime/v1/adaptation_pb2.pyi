@@ -95,7 +95,7 @@ class Agent(_message.Message):
     def __init__(self, agent_id: _Optional[str] = ..., family: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., observation: _Optional[_Union[BoxSpec, _Mapping]] = ..., action: _Optional[_Union[BoxSpec, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., belief_size: _Optional[int] = ..., latent_size: _Optional[int] = ..., server_version: _Optional[str] = ..., method: _Optional[str] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("seed", "stochastic", "expected_family", "expected_observation_size", "expected_action_size", "expected_bundle_digest", "context", "explore_episodes", "idempotency_key")
+    __slots__ = ("seed", "stochastic", "expected_family", "expected_observation_size", "expected_action_size", "expected_bundle_digest", "context", "explore_episodes", "idempotency_key", "re_explore")
     SEED_FIELD_NUMBER: _ClassVar[int]
     STOCHASTIC_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_FAMILY_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,7 @@ class OpenSessionRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     EXPLORE_EPISODES_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    RE_EXPLORE_FIELD_NUMBER: _ClassVar[int]
     seed: int
     stochastic: bool
     expected_family: str
@@ -114,7 +115,8 @@ class OpenSessionRequest(_message.Message):
     context: Context
     explore_episodes: int
     idempotency_key: str
-    def __init__(self, seed: _Optional[int] = ..., stochastic: bool = ..., expected_family: _Optional[str] = ..., expected_observation_size: _Optional[int] = ..., expected_action_size: _Optional[int] = ..., expected_bundle_digest: _Optional[str] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    re_explore: bool
+    def __init__(self, seed: _Optional[int] = ..., stochastic: bool = ..., expected_family: _Optional[str] = ..., expected_observation_size: _Optional[int] = ..., expected_action_size: _Optional[int] = ..., expected_bundle_digest: _Optional[str] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., re_explore: bool = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session_id", "token", "agent", "next_sequence", "idle_limit_ms")
@@ -163,7 +165,7 @@ class Event(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., begin_episode: _Optional[_Union[BeginEpisode, _Mapping]] = ..., transition: _Optional[_Union[Transition, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("sequence", "action", "phase", "episode", "step", "episode_over", "certainty", "novelty", "valid_for_ms", "durable_sequence", "interventions", "timing", "draining", "safe_reason")
+    __slots__ = ("sequence", "action", "phase", "episode", "step", "episode_over", "certainty", "novelty", "valid_for_ms", "durable_sequence", "interventions", "timing", "draining", "safe_reason", "task_changed")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +180,7 @@ class Answer(_message.Message):
     TIMING_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     SAFE_REASON_FIELD_NUMBER: _ClassVar[int]
+    TASK_CHANGED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     action: _containers.RepeatedScalarFieldContainer[float]
     phase: Phase
@@ -192,7 +195,8 @@ class Answer(_message.Message):
     timing: ServerTiming
     draining: bool
     safe_reason: SafeReason
-    def __init__(self, sequence: _Optional[int] = ..., action: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., episode_over: bool = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., valid_for_ms: _Optional[int] = ..., durable_sequence: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[GuardIntervention, str]]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., draining: bool = ..., safe_reason: _Optional[_Union[SafeReason, str]] = ...) -> None: ...
+    task_changed: bool
+    def __init__(self, sequence: _Optional[int] = ..., action: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., episode_over: bool = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., valid_for_ms: _Optional[int] = ..., durable_sequence: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[GuardIntervention, str]]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., draining: bool = ..., safe_reason: _Optional[_Union[SafeReason, str]] = ..., task_changed: bool = ...) -> None: ...
 
 class ServerTiming(_message.Message):
     __slots__ = ("total_ms", "infer_ms")

@@ -42,7 +42,7 @@ class Moment(_message.Message):
     def __init__(self, wall_s: _Optional[float] = ..., boot_id: _Optional[str] = ..., since_boot_s: _Optional[float] = ...) -> None: ...
 
 class TrialMemory(_message.Message):
-    __slots__ = ("explore_episodes", "horizon", "episodes_finished", "steps_in_episode", "in_episode", "closed", "belief", "latent_mean", "latent_std", "latent", "observation", "command", "last_safe", "seed", "stochastic", "num_events", "returns", "return_so_far", "owed")
+    __slots__ = ("explore_episodes", "horizon", "episodes_finished", "steps_in_episode", "in_episode", "closed", "belief", "latent_mean", "latent_std", "latent", "observation", "command", "last_safe", "seed", "stochastic", "num_events", "returns", "return_so_far", "owed", "re_explore")
     EXPLORE_EPISODES_FIELD_NUMBER: _ClassVar[int]
     HORIZON_FIELD_NUMBER: _ClassVar[int]
     EPISODES_FINISHED_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class TrialMemory(_message.Message):
     RETURNS_FIELD_NUMBER: _ClassVar[int]
     RETURN_SO_FAR_FIELD_NUMBER: _ClassVar[int]
     OWED_FIELD_NUMBER: _ClassVar[int]
+    RE_EXPLORE_FIELD_NUMBER: _ClassVar[int]
     explore_episodes: int
     horizon: int
     episodes_finished: int
@@ -81,4 +82,5 @@ class TrialMemory(_message.Message):
     returns: _containers.RepeatedScalarFieldContainer[float]
     return_so_far: float
     owed: _containers.RepeatedCompositeFieldContainer[_adaptation_pb2.EncodedTransition]
-    def __init__(self, explore_episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., episodes_finished: _Optional[int] = ..., steps_in_episode: _Optional[int] = ..., in_episode: bool = ..., closed: bool = ..., belief: _Optional[bytes] = ..., latent_mean: _Optional[bytes] = ..., latent_std: _Optional[bytes] = ..., latent: _Optional[bytes] = ..., observation: _Optional[bytes] = ..., command: _Optional[bytes] = ..., last_safe: _Optional[bytes] = ..., seed: _Optional[int] = ..., stochastic: bool = ..., num_events: _Optional[int] = ..., returns: _Optional[_Iterable[float]] = ..., return_so_far: _Optional[float] = ..., owed: _Optional[_Iterable[_Union[_adaptation_pb2.EncodedTransition, _Mapping]]] = ...) -> None: ...
+    re_explore: int
+    def __init__(self, explore_episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., episodes_finished: _Optional[int] = ..., steps_in_episode: _Optional[int] = ..., in_episode: bool = ..., closed: bool = ..., belief: _Optional[bytes] = ..., latent_mean: _Optional[bytes] = ..., latent_std: _Optional[bytes] = ..., latent: _Optional[bytes] = ..., observation: _Optional[bytes] = ..., command: _Optional[bytes] = ..., last_safe: _Optional[bytes] = ..., seed: _Optional[int] = ..., stochastic: bool = ..., num_events: _Optional[int] = ..., returns: _Optional[_Iterable[float]] = ..., return_so_far: _Optional[float] = ..., owed: _Optional[_Iterable[_Union[_adaptation_pb2.EncodedTransition, _Mapping]]] = ..., re_explore: _Optional[int] = ...) -> None: ...

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ccm_export.experience import experience_stats
 from ccm_export.golden import golden_samples
 from ccm_export.graphs import build_graphs
 from ccm_export.model_card import model_card
@@ -75,6 +76,7 @@ def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = Non
         update={
             "parity": measure_parity(reference, exported, probes),
             "golden": golden_samples(exported, recording.probe),
+            "experience": experience_stats(exported, run.family, seed=run.config.tasks.seed),
         }
     )
     return write_bundle(out, checked, graphs)

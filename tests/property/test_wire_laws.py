@@ -54,7 +54,16 @@ events = st.one_of(
     st.builds(Transition, vectors, floats, st.booleans(), st.booleans(), st.none() | some),
 )
 reactions = st.builds(
-    Reaction, st.none() | some, st.sampled_from(Phase), uint32, uint32, st.booleans(), floats, floats, interventions
+    Reaction,
+    st.none() | some,
+    st.sampled_from(Phase),
+    uint32,
+    uint32,
+    st.booleans(),
+    floats,
+    floats,
+    interventions,
+    st.booleans(),
 )
 options = st.builds(
     SessionOptions,
@@ -67,6 +76,7 @@ options = st.builds(
     st.none() | contexts,
     st.none() | uint32,
     words,
+    st.booleans(),
 )
 
 
@@ -91,7 +101,7 @@ def test_an_agent_survives_the_wire(agent):
 @given(options)
 def test_options_survive_the_wire(value):
     back = survives(value, wire.options_to_proto, wire.options_from_proto)
-    assert (value.seed, value.explore_episodes) == (back.seed, back.explore_episodes)
+    assert (value.seed, value.explore_episodes, value.re_explore) == (back.seed, back.explore_episodes, back.re_explore)
 
 
 @given(uint64, events)
@@ -109,7 +119,7 @@ def test_an_event_survives_the_wire(sequence, event):
 def test_an_answer_survives_the_wire(answer):
     back = survives(answer, wire.answer_to_proto, wire.answer_from_proto)
     assert answer.reaction.interventions == back.reaction.interventions
-    assert answer.safe is back.safe
+    assert (answer.safe, answer.reaction.task_changed) == (back.safe, back.reaction.task_changed)
     assert (answer.reaction.action is None) == (back.reaction.action is None)
 
 

@@ -30,11 +30,11 @@ TRIALS = st.builds(
 MEMORIES = st.builds(
     Memory, TRIALS, VECTORS, VECTORS, VECTORS, VECTORS, VECTORS, st.none() | VECTORS, st.none() | VECTORS,
     st.integers(0, 2**64 - 1), st.booleans(), st.integers(0, 2**63), st.lists(FLOATS, max_size=5).map(tuple), FLOATS,
-    st.lists(st.builds(EncodedTransition, VECTORS, VECTORS, SINGLES, VECTORS), max_size=3).map(tuple),
+    st.lists(st.builds(EncodedTransition, VECTORS, VECTORS, SINGLES, VECTORS), max_size=3).map(tuple), COUNTS,
 )  # fmt: skip
 REACTIONS = st.builds(
     Reaction, st.none() | VECTORS, st.sampled_from(Phase), COUNTS, COUNTS, st.booleans(), SINGLES, SINGLES,
-    st.lists(st.sampled_from(Intervention), max_size=3).map(tuple),
+    st.lists(st.sampled_from(Intervention), max_size=3).map(tuple), st.booleans(),
 )  # fmt: skip
 ANSWERS = st.builds(Answer, st.integers(1, 2**62), REACTIONS, COUNTS, COUNTS, SINGLES, SINGLES, st.booleans(), SAFE)
 VIGILS = st.builds(Vigil, COUNTS, COUNTS, SAFE)
@@ -58,9 +58,10 @@ def test_no_field_of_a_session_is_forgotten():
         return_so_far=0.1,
         last_safe=memory.command,
         owed=(EncodedTransition(one, one, 0.5, one),),
+        re_explore=2,
     )
     trial = dataclasses.replace(memory.trial, episodes_finished=7)
-    reaction = dataclasses.replace(reaction, interventions=(Intervention.RATE,))
+    reaction = dataclasses.replace(reaction, interventions=(Intervention.RATE,), task_changed=True)
     answer = Answer(4, reaction, 5, 3, 1.5, 0.5, draining=True, safe=SafeReason.MISSES)
     vigil = Vigil(2, 3, SafeReason.MISSES)
     session = Session("name", dataclasses.replace(memory, trial=trial), answer, "key", "tenant", vigil)
