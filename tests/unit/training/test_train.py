@@ -277,6 +277,7 @@ def test_every_method_trains_and_is_evaluated(tmp_path, method):
     found = run(tmp_path / method, config(method)).evaluation
     assert found.method == method
     assert found.explore_episodes == (0 if method == "oracle" else 2)
+    assert (found.context is not None) == METHODS[method].encoder
     assert np.isfinite(found.returns).all()
     assert evaluate_path(tmp_path / method, trials=3).trials == 3
 
