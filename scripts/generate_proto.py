@@ -1,4 +1,4 @@
-"""Generate `ccm_runtime/v1/` from the proto files, with the oldest compiler whose code runs on every supported protobuf.
+"""Generate `ccm_runtime/v1/` from the proto files, with the oldest compiler whose code runs on all supported protobufs.
 
 Generated code refuses a protobuf older than its compiler's, so the newest compiler would raise the floor that
 `pyproject.toml` promises. If the pinned grpcio-tools is not the one installed, a throw-away environment gets it.
