@@ -135,7 +135,8 @@ class Learner:
         settings = self.config.encoder
         tasks, length, _ = context.prefixes.shape
         at = self._uniform(tasks, settings.queries).mul(length - 1).long() + 1
-        queries = beliefs.read(_take(context.prefixes, at)).mean
+        asked = _take(context.prefixes, at)
+        queries = self._given(asked) if settings.contrastive_weight > 0.0 else beliefs.read(asked).mean
         divergence = losses.prior_divergence(beliefs.read(context.prefixes[:, -1]))
         contrast = losses.contrastive_loss(queries, context.keys, self.agent.bilinear)
         metrics["encoder/contrastive_loss"] = contrast.loss
@@ -228,7 +229,7 @@ class Learner:
         return weight * latent + (1.0 - weight) * latent.detach()
 
     def _given(self, belief: Tensor) -> Tensor:
-        """Latents as the executor is given them, so that what it samples is what the encoder learns to narrow."""
+        """Latents as the executor is given them, so that the encoder learns to narrow what that samples."""
         mean, std = beliefs.read(belief)
         return mean + std * self._normal(mean) if self.config.trial.latent == "sample" else mean
 
