@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ccm_runtime import wire
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
-from ccm_runtime.errors import CcmError, ServerUnreachableError, SessionError, SpecError
+from ccm_runtime.errors import CcmError, ContextMismatchError, ServerUnreachableError, SessionError, SpecError
 from ccm_runtime.messages import (
     Acted,
     Agent,
@@ -33,6 +33,7 @@ from ccm_runtime.messages import (
     Transition,
 )
 from ccm_runtime.progress import Progress, SessionView
+from ccm_runtime.specs import BoxSpec
 from ccm_runtime.statuses import error_from_event
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
@@ -98,6 +99,9 @@ class AsyncClient:
         explore_episodes: int | None = None,
         context: Context | None = None,
         expected_family: str = "",
+        expected_bundle_digest: str = "",
+        expected_observation: BoxSpec | None = None,
+        expected_action: BoxSpec | None = None,
         re_explore: bool = False,
     ) -> "AsyncSession":
         """A trial, to be opened by `async with` or `await session.open()`.
@@ -108,6 +112,9 @@ class AsyncClient:
             explore_episodes: Instead of the agent's K; 0 executes at once.
             context: Begin knowing this instead of nothing.
             expected_family: Refuse a server whose agent is of another family.
+            expected_bundle_digest: Refuse a server that serves another bundle.
+            expected_observation: Refuse one whose observations have another size, order, units or bounds.
+            expected_action: The same of actions.
             re_explore: Explore anew when an episode shows that the task has changed.
         """
         options = SessionOptions(
@@ -116,10 +123,11 @@ class AsyncClient:
             explore_episodes=explore_episodes,
             context=context,
             expected_family=expected_family,
+            expected_bundle_digest=expected_bundle_digest,
             re_explore=re_explore,
             idempotency_key=secrets.token_hex(16),
         )
-        return AsyncSession(self._connection, options)
+        return AsyncSession(self._connection, options, (expected_observation, expected_action))
 
     async def encode(self, transitions: Iterable[EncodedTransition], context: Context | None = None) -> Encoded:
         """Fold transitions into a context, without a session.
@@ -158,8 +166,14 @@ class AsyncSession(SessionView):
     the same event, and a server that has seen it answers what it answered before.
     """
 
-    def __init__(self, connection: Connection, options: SessionOptions) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        options: SessionOptions,
+        expected: tuple[BoxSpec | None, BoxSpec | None] = (None, None),
+    ) -> None:
         super().__init__(Progress(), options.explore_episodes)
+        self._expected = expected
         self._connection = connection
         self._options = options
         self._stream: SessionStream | None = None
@@ -182,8 +196,18 @@ class AsyncSession(SessionView):
                 await self.close()
 
     async def open(self) -> Self:
-        """Open the session with the server, unless it is open."""
+        """Open the session with the server, unless it is open.
+
+        Raises:
+            ContextMismatchError: The server's agent is not the one that is expected.
+        """
         await self._connection.persist(self._attached)
+        try:
+            for expected, served in zip(self._expected, (self.agent.observation, self.agent.action), strict=True):
+                _check_spec(expected, served)
+        except ContextMismatchError:
+            await self.close()
+            raise
         return self
 
     async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
@@ -329,6 +353,18 @@ def _accepted(response: pb.SessionResponse) -> pb.SessionResponse:
     if response.WhichOneof("kind") == "error":
         raise error_from_event(response.error)
     return response
+
+
+def _check_spec(expected: BoxSpec | None, served: BoxSpec) -> None:
+    """Refuse vectors whose entries mean something else."""
+    if expected is None:
+        return
+    for what in ("labels", "units", "low", "high"):
+        wanted, found = getattr(expected, what), getattr(served, what)
+        if wanted != found:
+            raise ContextMismatchError(
+                f"the client expects {expected.name}s with the {what} {wanted}; this server's have {found}"
+            )
 
 
 def _numbers(name: str, values: ArrayLike) -> Array:

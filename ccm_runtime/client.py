@@ -21,6 +21,7 @@ from ccm_runtime.belief import Array
 from ccm_runtime.errors import ServerError
 from ccm_runtime.messages import Acted, Agent, Context, Encoded, EncodedTransition, SessionClosed
 from ccm_runtime.progress import SessionView
+from ccm_runtime.specs import BoxSpec
 from ccm_runtime.trial import Phase
 
 __all__ = ["AsyncClient", "AsyncSession", "Client", "Session"]
@@ -115,6 +116,9 @@ class Client:
         explore_episodes: int | None = None,
         context: Context | None = None,
         expected_family: str = "",
+        expected_bundle_digest: str = "",
+        expected_observation: BoxSpec | None = None,
+        expected_action: BoxSpec | None = None,
         re_explore: bool = False,
     ) -> "Session":
         """Open a trial; see `AsyncClient.open_session`."""
@@ -124,6 +128,9 @@ class Client:
             explore_episodes=explore_episodes,
             context=context,
             expected_family=expected_family,
+            expected_bundle_digest=expected_bundle_digest,
+            expected_observation=expected_observation,
+            expected_action=expected_action,
             re_explore=re_explore,
         )
         self._thread.run(session.open())

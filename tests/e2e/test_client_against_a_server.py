@@ -18,7 +18,7 @@ from ccm_runtime.errors import (
     UnauthenticatedError,
 )
 from ccm_runtime.messages import Context, EncodedTransition
-from ccm_runtime.testing import ScriptedPolicy, serve, serving
+from ccm_runtime.testing import ScriptedPolicy, box, serve, serving
 from ccm_runtime.trial import Phase
 
 
@@ -163,3 +163,26 @@ def test_threads_may_share_a_client(address):
 async def test_a_client_and_a_server_share_one_event_loop():
     async with serving(ScriptedPolicy()) as address, AsyncClient(address) as client, client.open_session() as session:
         assert await drive_async(Line(), session) == [3.0] * 4
+
+
+WIDE = box("action", 2, bound=1.0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "word"),
+    [
+        ({"expected_family": "walker-sparse"}, "task family walker-sparse"),
+        ({"expected_bundle_digest": "ab" * 32}, "bundle abab"),
+        ({"expected_observation": box("observation", 3)}, "labels"),
+        ({"expected_action": WIDE.model_copy(update={"labels": ("action_1", "action_0")})}, "labels"),
+        ({"expected_action": WIDE.model_copy(update={"units": ("N", "N")})}, "units"),
+        ({"expected_action": box("action", 2, bound=2.0)}, "low"),
+    ],
+)
+def test_a_wrong_contract_is_refused_when_the_session_opens_and_leaves_none_behind(expected, word):
+    config = ServerConfig(port=0, log_level="error", max_sessions=1)
+    with serve(ScriptedPolicy(), config) as address, Client(address) as client:
+        with pytest.raises(ContextMismatchError, match=word):
+            client.open_session(**expected)
+        with client.open_session(expected_action=WIDE, expected_observation=box("observation", 2)) as session:
+            assert session.answer is None
