@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from ccm_runtime.batching import Stepper
 from ccm_runtime.errors import ConfigError, DependencyMissingError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
-from ccm_runtime.messages import Agent, Answer, Intervention
+from ccm_runtime.messages import Agent, Answer, Intervention, SafeReason
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.trial import Phase
 
@@ -115,8 +115,13 @@ class Metrics:
         yield _gauges("ccm_sessions", "Sessions that are held.", "phase", counts)
         certainties = {phase.value: _mean_certainty(of) for phase, of in held.items()}
         yield _gauges("ccm_certainty", "Mean certainty of the sessions' beliefs, 0 to 1.", "phase", certainties)
+        safe = Counter(s.vigil.safe for s in sessions)
+        reasons = {reason.value: float(safe[reason]) for reason in SafeReason}
+        yield _gauges("ccm_sessions_safe", "SAFE sessions: they are given the fallback alone.", "reason", reasons)
+        owed = sum(len(s.memory.owed) for s in sessions)
+        yield _gauge("ccm_owed", "Transitions that were answered but are not in their beliefs yet.", owed)
         novel = sum(s.last_answer is not None and s.last_answer.reaction.novelty > 1.0 for s in sessions)
-        yield _gauge("ccm_sessions_novel", "Sessions whose task is farther off than 99 % of the training tasks.", novel)
+        yield _gauge("ccm_sessions_novel", "Sessions that see what 99 % of trials on training tasks never show.", novel)
 
     def _store(self) -> Iterator["Metric"]:
         if self._group_commit is None:

@@ -1,0 +1,150 @@
+"""The full figures of what a robot relies on; the tests run the same campaigns in short.
+
+    python benchmarks/realtime.py --out benchmarks/results/reliability
+    python benchmarks/realtime.py --out /tmp/here deadline guard
+
+Each campaign writes one file: what was done, how often, and what must be 0 or empty. It ends with 1 if anything is not.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from provenance import how
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+import hostile_model
+import isolation
+import silence
+
+from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.belief import Array, Folded, Transitions
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.manifest import Adaptation
+from ccm_runtime.messages import Intervention
+from ccm_runtime.testing import ScriptedPolicy, serving
+
+Result = dict[str, Any]
+_DEADLINE_MS, _GRACE_MS = 10.0, 5.0
+
+
+class Stalling(ScriptedPolicy):
+    """Whose encoder takes twice the deadline for every run."""
+
+    def fold(self, belief: Array, transitions: Transitions) -> Folded:
+        """As ever, but late."""
+        time.sleep(2 * _DEADLINE_MS / 1000)
+        return super().fold(belief, transitions)
+
+
+def main() -> None:
+    """Run the campaigns that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; default: all")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    clean = True
+    for name in options.campaigns or CAMPAIGNS:
+        began_s = time.monotonic()
+        result = CAMPAIGNS[name](options.seed)
+        bad = {key: value for key, value in result["must_be_none"].items() if value}
+        clean = clean and not bad
+        seconds = round(time.monotonic() - began_s, 1)
+        made = {"seed": options.seed, "seconds": seconds, **how("numpy", "grpcio", "onnxruntime")}
+        text = json.dumps({"campaign": name, **result, "made": made}, indent=2)
+        (options.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        print(f"{name}: {bad or 'clean'} in {seconds:g} s", flush=True)
+    sys.exit(0 if clean else 1)
+
+
+def deadline(seed: int) -> Result:
+    """Take 10,000 steps while every run of the networks takes twice the deadline."""
+    spent_ms = np.array(asyncio.run(_stalled_steps(10_000, seed)))
+    beyond = spent_ms > _DEADLINE_MS + _GRACE_MS
+    return {
+        "what": f"{len(spent_ms)} steps over gRPC, deadline {_DEADLINE_MS:g} ms, networks that take twice as long",
+        "share_within_deadline_and_5_ms": float(1.0 - beyond.mean()),
+        "ms_from_arrival_to_answer": {
+            name: round(float(np.percentile(spent_ms, q)), 2)
+            for name, q in (("p50", 50), ("p99", 99), ("p99.9", 99.9), ("max", 100))
+        },
+        "must_be_none": {"more_than_one_in_a_thousand_too_late": int(beyond.mean() > 0.001)},
+    }
+
+
+async def _stalled_steps(num: int, seed: int) -> list[float]:
+    policy = Stalling(Adaptation(explore_episodes=1, episodes=2, horizon=50))
+    config = ServerConfig(port=0, log_level="error", action_deadline_ms=_DEADLINE_MS, max_misses=10**9)
+    draw, spent_ms = np.random.default_rng(seed), []
+    async with serving(policy, config) as address, AsyncClient(address) as client, client.open_session() as session:
+        while len(spent_ms) < num:
+            if session.episode_over:
+                await session.begin_episode(draw.normal(size=2))
+                continue
+            await session.act(draw.normal(size=2), 1.0)
+            answer = session.answer
+            if answer is not None and answer.reaction.action is not None:
+                if Intervention.LATE not in answer.reaction.interventions:
+                    raise RuntimeError("the networks were in time, which they cannot be")
+                spent_ms.append(answer.total_ms)
+    return spent_ms
+
+
+def guard(seed: int) -> Result:
+    """Let hostile models propose 100,000 actions for actuators of many kinds."""
+    found = hostile_model.campaign(100_000, seed)
+    return {
+        "what": "not finite, out of bounds and too fast actions, checked against bounds and the previous command",
+        "actions": found["actions"],
+        "interventions": found["interventions"],
+        "must_be_none": {"violations": found["num_violations"]},
+    }
+
+
+def silent_servers(seed: int) -> Result:
+    """Stop, kill and cut off `ccm serve` under a robot that never waits."""
+    cases = {}
+    for kind in ("stopped", "killed", "half-open"):
+        with tempfile.TemporaryDirectory() as folder:
+            cases[kind] = asyncio.run(silence.campaign(kind, embedded_bundle(), Path(folder), 20, seed))
+    names = ("late", "stale", "beliefs_differing", "returns_differing")
+    return {
+        "what": f"20 silences of a server each; actions are valid for {silence.VALID_MS} ms",
+        "cases": cases,
+        "must_be_none": {name: sum(case[name] for case in cases.values()) for name in names},
+    }
+
+
+def apart(seed: int) -> Result:
+    """Cancel, repeat and reopen at random over 64 sessions, with and without a deadline."""
+    cases = {
+        name: asyncio.run(isolation.campaign(50_000, seed, deadline_ms))
+        for name, deadline_ms in (("without a deadline", None), ("deadline of 5 ms, stalling networks", 5.0))
+    }
+    names = ("beliefs_of_another_story", "beliefs_that_are_equal")
+    return {
+        "what": "64 sessions on different tasks; callers give up at random, come again, close and reopen",
+        "cases": cases,
+        "must_be_none": {name: sum(case[name] for case in cases.values()) for name in names},
+    }
+
+
+CAMPAIGNS: dict[str, Callable[[int], Result]] = {
+    "deadline": deadline,
+    "guard": guard,
+    "silent_servers": silent_servers,
+    "isolation": apart,
+}
+
+if __name__ == "__main__":
+    main()
