@@ -343,17 +343,21 @@ class Adapter:
         self, experience: ExperienceStats, memories: Sequence[Memory], events: Sequence[Event], novelties: list[float]
     ) -> None:
         """Raise the novelties of the trials whose transition is farther off than their belief."""
-        size = self.policy.observation.size
-        moved = [
-            (row, np.concatenate((was, _applied(memory, event), [event.reward], event.observation - was)))
-            for row, (memory, event) in enumerate(zip(memories, events, strict=True))
-            if isinstance(event, Transition)
-            for was in [memory.observation[:size]]
-        ]
-        if moved:
-            surprises = experience.surprise(np.array([vector for _, vector in moved], np.float32)).tolist()
-            for (row, _), surprise in zip(moved, surprises, strict=True):
-                novelties[row] = max(novelties[row], surprise)
+        moved = [row for row, event in enumerate(events) if isinstance(event, Transition)]
+        if not moved:
+            return
+        size, vectors = self.policy.observation.size, np.empty((len(moved), len(experience.mean)), np.float32)
+        for vector, row in zip(vectors, moved, strict=True):
+            memory, event = memories[row], events[row]
+            assert isinstance(event, Transition)  # noqa: S101 (chosen above)
+            was, applied = memory.observation[:size], _applied(memory, event)
+            vector[:size] = was
+            vector[size : size + len(applied)] = applied
+            vector[-size - 1] = event.reward
+            vector[-size:] = event.observation
+            vector[-size:] -= was
+        for row, surprise in zip(moved, experience.surprise(vectors).tolist(), strict=True):
+            novelties[row] = max(novelties[row], surprise)
 
     def _with_return(self, memory: Memory, novel: float) -> float:
         """Return the novelty with that of the executor's last return, if exploring has not begun anew since."""

@@ -122,7 +122,8 @@ class ExperienceStats(BaseModel):
     def surprise(self, transitions: Array) -> Array:
         """Distance of transitions `[n, .]` to those of training tasks, in units of the threshold, `[n]`."""
         mean, factor = self._whitening
-        distance: Array = np.sqrt(np.square((transitions - mean) @ factor).sum(-1))
+        whitened = (transitions - mean) @ factor
+        distance: Array = np.sqrt(np.einsum("ni,ni->n", whitened, whitened))
         return distance
 
     def shortfall(self, episode_return: float) -> float:
