@@ -17,7 +17,7 @@ from ccm_runtime.errors import (
     TrialOrderError,
     UnauthenticatedError,
 )
-from ccm_runtime.messages import Context, EncodedTransition
+from ccm_runtime.messages import Context, EncodedTransition, SafeReason
 from ccm_runtime.testing import ScriptedPolicy, box, serve, serving
 from ccm_runtime.trial import Phase
 
@@ -186,3 +186,31 @@ def test_a_wrong_contract_is_refused_when_the_session_opens_and_leaves_none_behi
             client.open_session(**expected)
         with client.open_session(expected_action=WIDE, expected_observation=box("observation", 2)) as session:
             assert session.answer is None
+
+
+class Broken(ScriptedPolicy):
+    """Has no number for an answer, until it is mended."""
+
+    def __init__(self):
+        super().__init__()
+        object.__setattr__(self, "mended", threading.Event())
+
+    def explore(self, observation, belief, noise):
+        action = super().explore(observation, belief, noise)
+        return action if self.mended.is_set() else np.full_like(action, np.nan)
+
+
+def test_a_safe_session_is_given_the_fallback_until_an_episode_begins_that_leaves_safe():
+    config, policy = ServerConfig(port=0, log_level="error", max_misses=3), Broken()
+    with serve(policy, config) as address, Client(address) as client, client.open_session() as session:
+        session.begin_episode(np.zeros(2))
+        assert session.safe is None
+        session.act(np.zeros(2), 0.0)
+        session.act(np.zeros(2), 0.0)
+        assert SafeReason.MISSES is session.safe
+        policy.mended.set()
+        np.testing.assert_array_equal(np.zeros(2), session.act(np.ones(2), 0.0))
+        assert SafeReason.MISSES is session.safe
+        session.act(np.ones(2), 0.0, truncated=True)
+        assert session.begin_episode(np.ones(2), leave_safe=True).any()
+        assert session.safe is None

@@ -10,11 +10,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.hosting import Hosting
-from ccm_runtime.messages import Answer, Intervention, Reaction
+from ccm_runtime.messages import Answer, Intervention, Reaction, SafeReason
 from ccm_runtime.metrics import expose
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy, served
 from ccm_runtime.trial import Phase
+from ccm_runtime.vigil import Vigil
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
@@ -40,7 +41,9 @@ def test_metrics_tell_what_happened():
     metrics, table = hosting.metrics, hosting.table
     for explore_episodes, certainty, novelty in ((2, 0.25, 0.5), (0, 0.5, 2.0), (0, 1.0, 0.0)):
         session = table.open(hosting.adapter.start(explore_episodes=explore_episodes))
-        table.keep(session.answered(session.memory, answer(1.0, certainty=certainty, novelty=novelty)))
+        told = answer(1.0, certainty=certainty, novelty=novelty)
+        safe = SafeReason.MISSES if novelty > 1.0 else None
+        table.keep(session.answered(session.memory, told, Vigil(safe=safe)))
     metrics.num_opened += 3
     metrics.refused["SPEC"] += 2
     for told in (answer(0.25), answer(3.0, Intervention.BOUND, Intervention.RATE), answer(1e6, Intervention.RATE)):
@@ -52,6 +55,9 @@ def test_metrics_tell_what_happened():
         'ccm_certainty{phase="explore"} 0.25',
         'ccm_certainty{phase="execute"} 0.75',
         "ccm_sessions_novel 1.0",
+        'ccm_sessions_safe{reason="misses"} 1.0',
+        'ccm_sessions_safe{reason="interventions"} 0.0',
+        "ccm_owed 0.0",
         "ccm_sessions_opened_total 3.0",
         'ccm_refused_total{reason="SPEC"} 2.0',
         'ccm_interventions_total{kind="bound"} 1.0',
