@@ -129,10 +129,10 @@ def silent_servers(seed: int) -> Result:
     cases = {}
     for kind in ("stopped", "killed", "half-open"):
         with tempfile.TemporaryDirectory() as folder:
-            cases[kind] = asyncio.run(silence.campaign(kind, embedded_bundle(), Path(folder), 20, seed))
+            cases[kind] = asyncio.run(silence.campaign(kind, embedded_bundle(), Path(folder), 10, seed, between=320))
     names = ("late", "stale", "beliefs_differing", "returns_differing")
     return {
-        "what": f"20 silences of a server each; actions are valid for {silence.VALID_MS} ms",
+        "what": f"10 silences of a server each; actions are valid for {silence.VALID_MS} ms",
         "cases": cases,
         "must_be_none": {name: sum(case[name] for case in cases.values()) for name in names},
     }

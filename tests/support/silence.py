@@ -114,12 +114,13 @@ class Robot:
         given: The action that came of each event; `None` where the safe one stood in, or the episode was over.
         answered: Events that the server answered in time.
         late: Actions that came after the one before them had run out.
+        step: Of the episode; 0: it rests, and may wait for its server.
     """
 
     def __init__(self, seed):
         self._draw = np.random.default_rng(seed)
         self.told, self.given = [], []
-        self.answered = self.late = 0
+        self.answered = self.late = self.step = 0
 
     async def run(self, pilot, until):
         """Go on until `until` is set and the episode is over."""
@@ -127,10 +128,11 @@ class Robot:
             await self._episode(pilot)
 
     async def _episode(self, pilot):
+        self.step = 0
         action = await pilot.begin_episode(self._sees(None))
         self._note(pilot, action, 0)
         for step in range(1, 33):
-            observation = self._sees(action)
+            self.step, observation = step, self._sees(action)
             before, left_s, called_s = pilot.num_safe, pilot.watchdog.left_s, time.monotonic()
             action = await pilot.act(observation, float(np.float32(step)), truncated=step == 32)
             self.late += time.monotonic() - called_s > left_s
@@ -162,8 +164,8 @@ def stale(robot, adapter):
     return count, memory
 
 
-async def campaign(kind, bundle, folder, faults, seed=0):
-    """Let a server fall silent `faults` times under a robot; the counts."""
+async def campaign(kind, bundle, folder, faults, seed=0, *, between=20):
+    """Let a server fall silent `faults` times under a robot, after so many answers each; the counts."""
     robot, over = Robot(seed), asyncio.Event()
     async with (
         trouble_with(kind, bundle, folder) as (address, silence, heal),
@@ -173,11 +175,12 @@ async def campaign(kind, bundle, folder, faults, seed=0):
     ):
         running = asyncio.create_task(robot.run(pilot, over))
         for _ in range(faults):
-            await _until(running, robot, pilot, answered=20)
+            await _until(running, robot, pilot, answered=between)
+            await _until(running, robot, pilot, under_way=True)
             silence()
             await _until(running, robot, pilot, safe=2)
             await heal()
-        await _until(running, robot, pilot, answered=20)
+        await _until(running, robot, pilot, answered=between)
         over.set()
         await asyncio.wait_for(running, LIMIT_S)
         closed = await session.close()
@@ -192,11 +195,11 @@ async def campaign(kind, bundle, folder, faults, seed=0):
     }
 
 
-async def _until(running, robot, pilot, *, answered=0, safe=0):
-    """Wait for so many more answers or safe actions."""
+async def _until(running, robot, pilot, *, answered=0, safe=0, under_way=False):
+    """Wait for so many more answers or safe actions, and for the robot to be in the first half of an episode."""
     enough = robot.answered + answered, pilot.num_safe + safe
     async with asyncio.timeout(LIMIT_S):
-        while robot.answered < enough[0] or pilot.num_safe < enough[1]:
+        while robot.answered < enough[0] or pilot.num_safe < enough[1] or (under_way and not 0 < robot.step < 16):
             if running.done():
                 running.result()
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0 if under_way else 0.005)
