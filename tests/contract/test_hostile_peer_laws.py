@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import socket
 import struct
 from contextlib import asynccontextmanager
@@ -206,9 +207,9 @@ async def test_no_token_and_no_payload_is_in_a_log(tmp_path, capfd):
 def test_no_pickle_eval_or_unsafe_yaml_is_in_the_packages():
     root = Path(__file__).parents[2]
     wanted = ("import pickle", "import marshal", "import shelve", "import dill", "joblib", "cloudpickle")
-    wanted += ("eval(", "exec(", "yaml.load(", "yaml.unsafe_load", "allow_pickle=True", "weights_only=False")
+    wanted += ("yaml.load(", "yaml.unsafe_load", "allow_pickle=True", "weights_only=False")
     for folder in ("ccm_runtime", "training/ccm_training", "export/ccm_export"):
         for path in (root / folder).rglob("*.py"):
-            text = path.read_text(encoding="utf-8").replace(".eval(", "").replace("_eval(", "").replace("_exec(", "")
-            found = [word for word in wanted if word in text]
+            text = path.read_text(encoding="utf-8")
+            found = [word for word in wanted if word in text] + re.findall(r"(?<![\w.])(?:eval|exec)\(", text)
             assert not found, f"{path}: {found}"
