@@ -9,19 +9,16 @@ held-out tasks and writes `results.json` and one picture of learning curves a fa
 import argparse
 import json
 import os
-import platform
-import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from provenance import how
 
 from ccm_training.checkpoint import load_agent
 from ccm_training.evaluation import trials_of
@@ -61,7 +58,7 @@ def main() -> None:
         family: score_family(options.runs, family, options.methods, options.seeds) for family in options.families
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    record = {"made": how(), "tasks": TASKS, "results": results}
+    record = {"made": how("torch", "numpy"), "tasks": TASKS, "results": results}
     (options.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for family, found in results.items():
         curves = {method: (np.array(data["env_steps"]), np.array(data["curves"])) for method, data in found.items()}
@@ -139,19 +136,6 @@ def curve_of(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of the run's metrics that hold a score."""
     lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [line for line in map(json.loads, lines) if "score" in line]
-
-
-def how() -> dict[str, Any]:
-    """Command, date, machine and versions."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{cpu}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("torch", "numpy")} | {"python": platform.python_version()},
-    }
 
 
 def table(record: dict[str, Any]) -> str:
