@@ -1,7 +1,7 @@
 """The full figures of what a robot relies on; the tests run the same campaigns in short.
 
     python benchmarks/realtime.py --out benchmarks/results/reliability
-    python benchmarks/realtime.py --out /tmp/here deadline guard
+    python benchmarks/realtime.py --out figures deadline guard
 
 Each campaign writes one file: what was done, how often, and what must be 0 or empty. It ends with 1 if anything is not.
 """

@@ -1,7 +1,7 @@
 """The full figures of what durable sessions promise; the tests run the same campaigns in short.
 
     python benchmarks/reliability.py --out benchmarks/results/reliability
-    python benchmarks/reliability.py --out /tmp/here kills torn
+    python benchmarks/reliability.py --out figures kills torn
 
 Each campaign writes one file: what was done, how often, and what must be 0 or empty. It ends with 1 if anything is not.
 The full disk and the folder that turns read-only are real file systems of a few megabytes, and need root to be mounted.

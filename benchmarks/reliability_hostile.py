@@ -1,7 +1,7 @@
 """The full figures against hostile and broken peers; the tests run the same in short.
 
     python benchmarks/reliability_hostile.py --out benchmarks/results/reliability
-    python benchmarks/reliability_hostile.py --out /tmp/here bundles messages
+    python benchmarks/reliability_hostile.py --out figures bundles messages
 
 Each campaign writes one file: what was done, how often, and what must be 0 or empty; ends with 1 if anything is not.
 The server is a process of its own, `ccm serve` on loopback.
