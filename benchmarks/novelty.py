@@ -41,6 +41,7 @@ def main() -> None:
     found = measure(adapter, get_family(bundle.manifest.family), options.tasks, options.seed)
     found["bundle_digest"] = bundle.digest
     text = json.dumps({**found, "seed": options.seed, "made": how("numpy", "onnxruntime")}, indent=2)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text + "\n", encoding="utf-8")
     print(text)
 

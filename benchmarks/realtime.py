@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     clean = True
     for name in options.campaigns or CAMPAIGNS:
         began_s = time.monotonic()
