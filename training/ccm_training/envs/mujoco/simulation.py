@@ -19,6 +19,8 @@ PICTURE_SIZE = (360, 480)
 """Height and width, in pixels."""
 _NO_OPENGL = {"0", "disable", "disabled", "false", "no", "off"}  # MuJoCo's words for it
 
+_NO_STAGE = 0  # mjSTAGE_NONE: what follows from a state is computed once it is written
+
 
 class State(NamedTuple):
     """What rewards and endings are computed from, as numpy arrays or torch tensors.
@@ -86,7 +88,7 @@ class MujocoEnv:
         """Begin an episode everywhere, or where `mask` says; all observations, `[n, obs]`."""
         began = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         if len(began):
-            self._batch.reset(began)
+            self._batch.reset(began, stage=_NO_STAGE)
             for index in began:
                 rng = np.random.default_rng((self._seed + index, self._num_began[index]))
                 self._position[index], self._velocity[index] = self._robot.initial_state(rng)
@@ -116,7 +118,7 @@ class MujocoEnv:
 
     def place(self, position: Array, velocity: Array) -> None:
         """Put every simulation into a state, `[n, nq]` and `[n, nv]`, at rest in all else."""
-        self._batch.reset()
+        self._batch.reset(stage=_NO_STAGE)
         self._position[:], self._velocity[:] = position, velocity
         self._batch.forward()
 
