@@ -11,7 +11,7 @@ import torch._dynamo  # noqa: F401  (the optimizers load it when they are made: 
 from tiny_run import tiny_config
 
 from ccm_runtime import crash_points
-from ccm_training.checkpoint import is_begun
+from ccm_training.checkpoint import CONFIG
 from ccm_training.train import train
 
 ITERATIONS = 3
@@ -64,7 +64,7 @@ def _train(run_dir: Path, signal: int, at_call: int, crash_at: str, calls) -> No
             if made == at_call:
                 os.kill(os.getpid(), signal)
 
-    resume = is_begun(run_dir)
+    resume = (run_dir / CONFIG).is_file()
     sys.setprofile(count)
     result = train(config(), run_dir, device="cpu", resume=resume, progress=False)
     sys.setprofile(None)

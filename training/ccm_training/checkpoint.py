@@ -100,11 +100,6 @@ def checkpoint_name(experiment: Experiment) -> str:
     return f"{name}-{within:06d}" if within else name
 
 
-def is_begun(run_dir: Path) -> bool:
-    """Whether a run was begun in this folder, be it that it never came to a checkpoint."""
-    return (run_dir / CONFIG).is_file() or (run_dir / FOLDER).is_dir()
-
-
 def restore(experiment: Experiment, run_dir: Path) -> Path | None:
     """Put an experiment back to the run's last checkpoint, in place; a damaged newer one is set aside.
 

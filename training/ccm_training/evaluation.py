@@ -12,7 +12,7 @@ from torch import Tensor
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.errors import CheckpointMissingError, ConfigError
-from ccm_training.checkpoint import FOLDER, load_agent
+from ccm_training.checkpoint import FOLDER, LoadedRun, load_agent
 from ccm_training.envs.family import Family, Split
 from ccm_training.experiment import task_features
 from ccm_training.filming import Actor
@@ -112,17 +112,14 @@ def evaluate_path(
         ConfigError: `family` or the oracle's is not the family that it was trained on.
     """
     opened = _open(path, family)
-    table = torch.from_numpy(opened.family.sample_tasks(cast("Split", tasks), trials or opened.num_tasks, opened.seed))
-    best = None if ceiling is None else _best_return(_open(ceiling, family), opened, table)
-    return evaluate(
-        opened.policy_for(table),
-        opened.family,
-        table,
-        method=opened.method,
-        split=tasks,
-        seed=opened.seed,
-        ceiling=best,
-    )
+    oracle = None if ceiling is None else _open(ceiling, family)
+    return _evaluate(opened, tasks, trials or opened.num_tasks, oracle)
+
+
+def evaluate_run(run: LoadedRun) -> Evaluation:
+    """Evaluate a run that is loaded already, on its own number of held-out tasks."""
+    opened = _opened(run)
+    return _evaluate(opened, "test", opened.num_tasks, None)
 
 
 def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
@@ -187,6 +184,10 @@ def _open(path: Path, family: str | None) -> _Opened:
         )
     run = load_agent(path)
     check_trained_on(path, run.family.name, family)
+    return _opened(run)
+
+
+def _opened(run: LoadedRun) -> _Opened:
     tasks = run.config.tasks
     if not run.config.what.learns:
         generator = torch.Generator().manual_seed(run.config.seed)
@@ -195,6 +196,19 @@ def _open(path: Path, family: str | None) -> _Opened:
         return _Opened(random, run.family, "random", tasks.num_test, tasks.seed)
     policy, config = AgentPolicy(run.agent, run.adaptation), run.config
     return _Opened(policy, run.family, config.method, tasks.num_test, tasks.seed, told=config.what.told)
+
+
+def _evaluate(opened: _Opened, split: str, num: int, oracle: _Opened | None) -> Evaluation:
+    table = torch.from_numpy(opened.family.sample_tasks(cast("Split", split), num, opened.seed))
+    return evaluate(
+        opened.policy_for(table),
+        opened.family,
+        table,
+        method=opened.method,
+        split=split,
+        seed=opened.seed,
+        ceiling=None if oracle is None else _best_return(oracle, opened, table),
+    )
 
 
 def _best_return(oracle: _Opened, opened: _Opened, tasks: Tensor) -> float:

@@ -17,7 +17,7 @@ from ccm_training.config import Config
 from ccm_training.context_quality import quality_of_context
 from ccm_training.divergence import check_finite
 from ccm_training.durable import write_whole
-from ccm_training.evaluation import evaluate, evaluate_path
+from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Experiment, build, resolve_device
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, run_trials, wander
@@ -106,9 +106,10 @@ def train(
             save_checkpoint(run, run_dir)
     if stop.asked_by is not None:
         return TrainResult(run_dir, None, stop.asked_by)
-    evaluation = evaluate_path(run_dir, tasks="test")
+    finished = load_agent(run_dir)
+    evaluation = evaluate_run(finished)
     if config.what.encoder:
-        evaluation = evaluation.model_copy(update={"context": quality_of_context(load_agent(run_dir))})
+        evaluation = evaluation.model_copy(update={"context": quality_of_context(finished)})
     write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
     return TrainResult(run_dir, evaluation)
 
