@@ -6,19 +6,16 @@
 Each campaign writes one file: what was done, how often, and what must be 0 or empty. It ends with 1 if anything is not.
 """
 
-import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from campaigns import Result, run_campaigns
 from numpy.typing import NDArray
-from provenance import how
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -34,7 +31,6 @@ from ccm_runtime.manifest import Adaptation
 from ccm_runtime.messages import Intervention
 from ccm_runtime.testing import ScriptedPolicy, serving
 
-Result = dict[str, Any]
 _DEADLINE_MS, _GRACE_MS = 10.0, 5.0
 
 
@@ -45,28 +41,6 @@ class Stalling(ScriptedPolicy):
         """As ever, but late."""
         time.sleep(2 * _DEADLINE_MS / 1000)
         return super().fold(belief, transitions)
-
-
-def main() -> None:
-    """Run the campaigns that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; default: all")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    clean = True
-    for name in options.campaigns or CAMPAIGNS:
-        began_s = time.monotonic()
-        result = CAMPAIGNS[name](options.seed)
-        bad = {key: value for key, value in result["must_be_none"].items() if value}
-        clean = clean and not bad
-        seconds = round(time.monotonic() - began_s, 1)
-        made = {"seed": options.seed, "seconds": seconds, **how("numpy", "grpcio", "onnxruntime")}
-        text = json.dumps({"campaign": name, **result, "made": made}, indent=2)
-        (options.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        print(f"{name}: {bad or 'clean'} in {seconds:g} s", flush=True)
-    sys.exit(0 if clean else 1)
 
 
 def deadline(seed: int) -> Result:
@@ -161,4 +135,4 @@ CAMPAIGNS: dict[str, Callable[[int], Result]] = {
 }
 
 if __name__ == "__main__":
-    main()
+    run_campaigns(__doc__, CAMPAIGNS, "numpy", "grpcio", "onnxruntime")

@@ -1,19 +1,14 @@
 """The full figures of what durable sessions promise; the tests run the same campaigns in short.
 
     python benchmarks/reliability.py --out benchmarks/results/reliability
-    python benchmarks/reliability.py --out figures kills torn
+    python benchmarks/reliability.py --out figures random_kills torn_files
 
 Each campaign writes one file: what was done, how often, and what must be 0 or empty. It ends with 1 if anything is not.
 The full disk and the folder that turns read-only are real file systems of a few megabytes, and need root to be mounted.
 """
 
-import argparse
 import asyncio
-import json
-import os
-import platform
 import resource
-import shlex
 import sqlite3
 import subprocess
 import sys
@@ -21,12 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import grpc
+from campaigns import Result, run_campaigns
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -49,32 +43,9 @@ from ccm_runtime.sqlite_store import SqliteStore
 from ccm_runtime.testing import manifest_of, serving
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
 
-Result = dict[str, Any]
 Trouble: TypeAlias = "Callable[[Path, Fleet], AbstractContextManager[None]]"
 _NUM_SESSIONS = 64
 _LIMIT_S = 60.0
-
-
-def main() -> None:
-    """Run the campaigns that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; default: all")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    clean = True
-    for name in options.campaigns or CAMPAIGNS:
-        began_s = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            result = CAMPAIGNS[name](Path(folder), options.seed)
-        result["seconds"] = round(time.monotonic() - began_s, 1)
-        bad = {key: value for key, value in result["must_be_none"].items() if value}
-        clean = clean and not bad
-        text = json.dumps({"campaign": name, **result, "made": made(options.seed)}, indent=2)
-        (options.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        print(f"{name}: {bad or 'clean'} in {result['seconds']:g} s", flush=True)
-    sys.exit(0 if clean else 1)
 
 
 def random_kills(folder: Path, seed: int) -> Result:
@@ -313,19 +284,16 @@ CAMPAIGNS: dict[str, Callable[[Path, int], Result]] = {
 }
 
 
-def made(seed: int) -> Result:
-    """Command, date, machine and versions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    return {
-        "command": f"python benchmarks/reliability.py {shlex.join(sys.argv[1:])}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{cpu}, {os.cpu_count()} cores",
-        "seed": seed,
-        "versions": {name: version(name) for name in ("grpcio", "numpy")}
-        | {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version},
-    }
+def _in_a_folder(campaign: Callable[[Path, int], Result]) -> Callable[[int], Result]:
+    """The campaign in a folder of its own, which is removed after it."""
+
+    def run(seed: int) -> Result:
+        with tempfile.TemporaryDirectory() as folder:
+            return campaign(Path(folder), seed)
+
+    return run
 
 
 if __name__ == "__main__":
-    main()
+    in_folders = {name: _in_a_folder(campaign) for name, campaign in CAMPAIGNS.items()}
+    run_campaigns(__doc__, in_folders, "grpcio", "numpy", sqlite=sqlite3.sqlite_version)

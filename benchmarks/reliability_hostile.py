@@ -73,7 +73,7 @@ def bundles(num: int = 5_000) -> Result:
 
 
 def messages(num: int = 100_000) -> Result:
-    """C14: malformed messages to every call, while a good session goes on."""
+    """C14: malformed messages to every call, and a good session before and after them."""
     with server("--max-message-bytes", "4096") as ours:
         before, calm_ms = resident_mb(ours), p99_ms(ours.address)
         codes: Counter[str] = asyncio.run(_bombard(ours.address, num))

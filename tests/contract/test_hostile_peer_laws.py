@@ -1,4 +1,4 @@
-"""Laws against hostile and broken peers, over a real server. The full figures: benchmarks/reliability_peers.py."""
+"""Laws against hostile and broken peers, over a real server. The full figures: benchmarks/reliability_hostile.py."""
 
 import asyncio
 import random
