@@ -121,7 +121,7 @@ class Punctual:
             if ticket.answered.done():
                 continue
             if session is None:
-                self._finish(ticket, SessionUnknownError("the session was closed before its event was answered"))
+                self._finish(ticket, _closed())
                 continue
             tickets.append(ticket)
             sessions.append(session)
@@ -158,7 +158,7 @@ class Punctual:
             num_owed = len(session.memory.owed) + isinstance(ticket.event, Transition)
             self._core.catch_up(session.session_id, proposal.memory, num_owed)
         elif self._core.find(session.session_id) is None:
-            self._finish(ticket, SessionUnknownError("the session was closed before its event was answered"))
+            self._finish(ticket, _closed())
         else:
             self._finish(ticket, self._core.conclude(ticket.step, session, proposal, infer_ms))
 
@@ -166,7 +166,7 @@ class Punctual:
         """Answer without the networks."""
         session = self._core.find(ticket.step.session_id)
         if session is None:
-            outcome: Outcome = SessionUnknownError("the session was closed before its event was answered")
+            outcome: Outcome = _closed()
         else:
             outcome = self._core.fall_back(ticket.step, session, ticket.event)
             self._owing[session.session_id] = None
@@ -184,6 +184,10 @@ class Punctual:
             ticket.answered.set_exception(outcome)
         else:
             ticket.answered.set_result(outcome)
+
+
+def _closed() -> SessionUnknownError:
+    return SessionUnknownError("the session was closed before its event was answered")
 
 
 def _look_at_error(answered: "asyncio.Future[Answer]") -> None:
