@@ -32,6 +32,7 @@ from damage import damaged_bundles
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.commands.bench import made
 from ccm_runtime.commands.bench_load import Trial, load
+from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.commands.server_process import Listening, listening_process
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import CcmError
@@ -202,7 +203,11 @@ def resident_mb(process: Listening) -> float:
 
 def p99_ms(address: str) -> float:
     """99th percentile of a lone client's step."""
-    measured = load(address, [Trial([0.0, 0.0], stream=True, timings=[])], stream=True, warm_s=0.05, seconds=0.3)
+
+    def connect() -> Wire:
+        return Wire(address, stream=True)
+
+    measured = load(connect, [Trial([0.0, 0.0], stream=True, timings=[])], warm_s=0.05, seconds=0.3)
     return 1000 * sorted(measured.latencies_s)[int(0.99 * len(measured.latencies_s))]
 
 

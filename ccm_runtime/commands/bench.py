@@ -40,6 +40,7 @@ from ccm_runtime.commands.bench_results import (
     targets,
     where,
 )
+from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.commands.server_process import Listening, listening_process
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError
@@ -142,9 +143,8 @@ def _measure_case(findings: Findings, case: Case, server: Listening, plan: Plan,
         cpu_before.append(_cpu_s(server.pid))
 
     measured = load(
-        server.address,
+        lambda: Wire(server.address, stream=case.kind in _STREAMS),
         [_script(case, policy, timings) for _ in range(case.clients)],
-        stream=case.kind in _STREAMS,
         warm_s=plan.warm_s,
         seconds=plan.seconds,
         started=started,

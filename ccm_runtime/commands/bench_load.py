@@ -2,18 +2,41 @@
 
 import gc
 import selectors
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.errors import DeadlineError, ServerError
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 _SERVICE = "/ccm_runtime.v1.Adaptation/"
 _SILENCE_S = 20.0
 Request = tuple[str, bytes]
+
+
+class Connection(Protocol):
+    """One connection to a server, with one exchange at a time; raises as `bench_wire.Wire` does."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """What to wait on."""
+
+    def send(self, path: str, message: bytes) -> None:
+        """Send a message."""
+
+    def receive(self) -> bytes | None:
+        """Read once from the socket; return the answer if it is whole."""
+
+    def wait(self) -> bytes:
+        """Wait for an answer."""
+
+    def exchange(self, path: str, message: bytes) -> bytes:
+        """Send a message and wait for its answer."""
+
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class Script(Protocol):
@@ -123,16 +146,15 @@ class Load:
 
 @dataclass(slots=True)
 class _Client:
-    wire: Wire
+    connection: Connection
     script: Script
     sent_s: float = 0.0
 
 
 def load(
-    address: str,
+    connect: Callable[[], Connection],
     scripts: Sequence[Script],
     *,
-    stream: bool,
     warm_s: float,
     seconds: float,
     started: Callable[[], None] = lambda: None,
@@ -140,9 +162,8 @@ def load(
     """Let every script talk to a server on a connection of its own.
 
     Args:
-        address: `HOST:PORT`.
+        connect: Opens a connection.
         scripts: The clients, one each.
-        stream: Whether they stream.
         warm_s: How long to talk before it counts.
         seconds: How long it counts.
         started: Called when it begins to count.
@@ -151,17 +172,17 @@ def load(
         ServerError: The server refused a call, or gave an answer to something else.
         DeadlineError: No client was answered in a long time.
     """
-    clients = [_Client(Wire(address, stream=stream), script) for script in scripts]
+    clients = [_Client(connect(), script) for script in scripts]
     selector = selectors.DefaultSelector()
     gc.collect()
     gc.disable()
     try:
         for client in clients:
-            selector.register(client.wire.socket, selectors.EVENT_READ, client)
+            selector.register(client.connection.socket, selectors.EVENT_READ, client)
         for client in clients:
-            client.wire.send(*client.script.opening())
+            client.connection.send(*client.script.opening())
         for client in clients:
-            _say(client, client.wire.wait())
+            _say(client, client.connection.wait())
         _talk(selector, warm_s)
         started()
         measured = _talk(selector, seconds)
@@ -171,7 +192,7 @@ def load(
     finally:
         gc.enable()
         for client in clients:
-            client.wire.close()
+            client.connection.close()
         selector.close()
 
 
@@ -185,7 +206,7 @@ def _talk(selector: selectors.BaseSelector, seconds: float) -> Load:
             raise DeadlineError(f"no client was answered within {_SILENCE_S:g} s")
         for key, _ in ready:
             client: _Client = key.data
-            response = client.wire.receive()
+            response = client.connection.receive()
             if response is None:
                 continue
             now_s = time.perf_counter()
@@ -197,12 +218,12 @@ def _talk(selector: selectors.BaseSelector, seconds: float) -> Load:
 def _say(client: _Client, response: bytes) -> None:
     path, message = client.script.next(response)
     client.sent_s = time.perf_counter()
-    client.wire.send(path, message)
+    client.connection.send(path, message)
 
 
 def _leave(client: _Client) -> None:
     """Take the last answer and close the session, so that the next measurement meets an idle server."""
-    client.wire.wait()
+    client.connection.wait()
     farewell = client.script.closing()
     if farewell is not None:
-        client.wire.exchange(*farewell)
+        client.connection.exchange(*farewell)

@@ -73,7 +73,7 @@ def test_its_client_says_what_a_real_client_says(stream):
     timings = []
     with serve(ScriptedPolicy()) as address:
         scripts = [Trial([0.5, 0.5], stream, timings) for _ in range(3)]
-        measured = load(address, scripts, stream=stream, warm_s=0.0, seconds=0.05)
+        measured = load(lambda: Wire(address, stream=stream), scripts, warm_s=0.0, seconds=0.05)
         wire = Wire(address, stream=False)
         described = [wire.exchange(DESCRIBE, b"") for _ in range(2)]
         wire.close()
