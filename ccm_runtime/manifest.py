@@ -9,6 +9,7 @@ from typing import Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from ccm_runtime.belief import ExperienceStats, NoveltyStats
+from ccm_runtime.belief_map import BeliefMap
 from ccm_runtime.errors import BundleCorruptError, BundleSchemaError
 from ccm_runtime.specs import BoxSpec
 
@@ -168,6 +169,7 @@ class Manifest(_Strict):
     safety: SafetyLimits = SafetyLimits()
     novelty: NoveltyStats | None = None
     experience: ExperienceStats | None = None
+    belief_map: BeliefMap | None = None
     provenance: Provenance
     parity: ParityReport
     golden: dict[str, GoldenSample] = Field(default_factory=dict)
@@ -187,6 +189,8 @@ class Manifest(_Strict):
             sizes = {len(novelty.mean), len(novelty.precision), *map(len, novelty.precision)}
             if sizes != {belief.latent_size}:
                 raise ValueError(f"novelty has sizes {sorted(sizes)}, belief.latent_size is {belief.latent_size}")
+        if self.belief_map is not None and len(self.belief_map.centre) != belief.latent_size:
+            raise ValueError(f"belief_map has size {len(self.belief_map.centre)}, a latent has {belief.latent_size}")
         if self.experience is not None:
             seen = self.experience
             sizes = {len(seen.mean), len(seen.scale), len(seen.precision), *map(len, seen.precision)}

@@ -1,4 +1,4 @@
-"""Add to an older bundle what its manifest lacks: what transitions and returns on training tasks are like.
+"""Add to an older bundle what its manifest lacks: what transitions, returns and beliefs on training tasks are like.
 
     python scripts/add_experience.py BUNDLE
 
@@ -8,7 +8,7 @@ The graphs stay as they are; the manifest's digest, and with it the bundle's ide
 import argparse
 from pathlib import Path
 
-from ccm_export.experience import experience_stats
+from ccm_export.experience import experience
 from ccm_runtime.bundle import MANIFEST, load_bundle
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.manifest import to_bytes
@@ -23,9 +23,9 @@ def main() -> None:
     bundle = load_bundle(folder)
     manifest = bundle.manifest
     seed = int(manifest.provenance.config["tasks"]["seed"])  # type: ignore[index]  # a resolved config has it
-    experience = experience_stats(OnnxPolicy(bundle), get_family(manifest.family), seed=seed)
+    stats, plane = experience(OnnxPolicy(bundle), get_family(manifest.family), seed=seed)
     draft = folder / f"{MANIFEST}.new"
-    draft.write_bytes(to_bytes(manifest.model_copy(update={"experience": experience})))
+    draft.write_bytes(to_bytes(manifest.model_copy(update={"experience": stats, "belief_map": plane})))
     draft.replace(folder / MANIFEST)
 
 

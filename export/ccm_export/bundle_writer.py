@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccm_export.experience import experience_stats
+from ccm_export.experience import experience
 from ccm_export.golden import golden_samples
 from ccm_export.graphs import build_graphs
 from ccm_export.model_card import model_card
@@ -72,11 +72,13 @@ def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = Non
     exported = OnnxPolicy(Bundle(out, draft, "", graphs))
     reference = AgentPolicy(run.agent, run.adaptation)
     probes = [recording.probe, *synthetic_probes(exported, np.random.default_rng(run.config.seed))]
+    stats, plane = experience(exported, run.family, seed=run.config.tasks.seed)
     checked = draft.model_copy(
         update={
             "parity": measure_parity(reference, exported, probes),
             "golden": golden_samples(exported, recording.probe),
-            "experience": experience_stats(exported, run.family, seed=run.config.tasks.seed),
+            "experience": stats,
+            "belief_map": plane,
         }
     )
     return write_bundle(out, checked, graphs)

@@ -1,18 +1,20 @@
-"""Whole trials of an exported agent: what its transitions and returns are like on the tasks that it knows."""
+"""Whole trials of an exported agent: what transitions, returns and beliefs are like on the tasks that it knows."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import Array, ExperienceStats
+from ccm_runtime.belief_map import BeliefMap, principal_axes
 from ccm_runtime.messages import BeginEpisode, Transition
 from ccm_runtime.policy import Policy
 from ccm_training.envs.family import Family, Table
 
 NUM_TASKS = 400
+NUM_POINTS = 128  # of the map: enough to see, and a few kB
 # Transitions and returns each raise the flag on one training task in 200.
 QUANTILE = 0.995
 _RIDGE = 0.01  # in units of each entry's variance: what never varies in training is not novel by rounding
@@ -30,11 +32,13 @@ class Trials(NamedTuple):
             the end of an episode that ended early.
         novelty: Of each transition, `[n, steps]`, likewise.
         returns: `[n, episodes]`.
+        latents: Means of the beliefs at the end, `[n, latent]`.
     """
 
     transitions: NDArray[np.float64]
     novelty: NDArray[np.float64]
     returns: NDArray[np.float64]
+    latents: NDArray[np.float64]
 
 
 def run_trials(
@@ -71,20 +75,47 @@ def run_trials(
             told = new
             if not alive.any():
                 break
-    return Trials(np.array(transitions).swapaxes(0, 1), np.array(novelty).T, np.array(returns).T)
+    latents = np.array([memory.latent_mean for memory in memories], np.float64)
+    return Trials(np.array(transitions).swapaxes(0, 1), np.array(novelty).T, np.array(returns).T, latents)
 
 
-def experience_stats(policy: Policy, family: Family, *, seed: int = 0, num_tasks: int = NUM_TASKS) -> ExperienceStats:
-    """Return what transitions and returns are like on tasks of the training split."""
+def experience(
+    policy: Policy, family: Family, *, seed: int = 0, num_tasks: int = NUM_TASKS
+) -> tuple[ExperienceStats, BeliefMap]:
+    """Return what transitions, returns and beliefs are like on tasks of the training split."""
     tasks = family.sample_tasks("train", num_tasks, seed)
     trials = run_trials(Adapter.of(policy), family, tasks, seed=seed)
+    explored = min(policy.adaptation.explore_episodes, trials.returns.shape[1] - 1)
+    return experience_stats(trials, explored), belief_map(trials.latents, tasks, family.task.labels)
+
+
+def belief_map(latents: NDArray[np.float64], tasks: Table, labels: Sequence[str]) -> BeliefMap:
+    """Return the plane in which latents `[n, latent]` of tasks `[n, params]` vary the most, and the first of them."""
+    plane = BeliefMap(
+        centre=_rounded(latents.mean(0)),
+        axes=principal_axes(np.atleast_2d(np.cov(latents.T))),
+        points=(),
+        tasks=(),
+        labels=tuple(labels),
+    )
+    points = plane.place(latents[:NUM_POINTS].tolist())
+    shown = {"points": [_rounded(point) for point in points], "tasks": [_rounded(task) for task in tasks[:NUM_POINTS]]}
+    return BeliefMap.model_validate(plane.model_dump() | shown)
+
+
+def _rounded(row: NDArray[np.floating[Any]]) -> tuple[float, ...]:
+    return tuple(round(float(entry), 4) for entry in row)
+
+
+def experience_stats(trials: Trials, explored: int) -> ExperienceStats:
+    """Return what transitions and returns are like in trials whose first `explored` episodes were the explorer's."""
     rows = trials.transitions.reshape(-1, trials.transitions.shape[-1])
     rows = rows[np.isfinite(rows).all(1)]
     mean, scale = rows.mean(0), np.maximum(rows.std(0), 1e-6)
     precision = np.linalg.inv(np.cov(((rows - mean) / scale).T) + _RIDGE * np.eye(len(mean)))
     scaled = (trials.transitions - mean) / scale
     farthest = np.nanmax(np.sqrt(np.einsum("nti,ij,ntj->nt", scaled, precision, scaled)), 1)
-    executed = trials.returns[:, min(policy.adaptation.explore_episodes, trials.returns.shape[1] - 1) :]
+    executed = trials.returns[:, explored:]
     return ExperienceStats(
         mean=tuple(mean.tolist()),
         scale=tuple(scale.tolist()),

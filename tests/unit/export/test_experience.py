@@ -1,0 +1,23 @@
+import numpy as np
+import pytest
+
+from ccm_export.experience import NUM_POINTS, belief_map
+
+
+def test_tasks_that_differ_lie_apart_on_the_map():
+    """Latents on a line through a cloud of noise: the first axis is the line, the points keep the tasks' order."""
+    rng = np.random.default_rng(0)
+    tasks = np.linspace(0.0, 1.0, 200)[:, None]
+    direction = np.array([0.6, 0.0, 0.8])
+    latents = 5.0 + 10.0 * tasks * direction + rng.normal(0.0, 0.01, (200, 3))
+    plane = belief_map(latents, tasks, ["speed"])
+    assert NUM_POINTS == len(plane.points)
+    assert ("speed",) == plane.labels
+    along = np.array(plane.points)[:, 0]
+    assert 1.0 == pytest.approx(np.corrcoef(along, np.array(plane.tasks)[:, 0])[0, 1], abs=1e-3)
+    np.testing.assert_allclose(plane.place(latents[:NUM_POINTS].tolist()), plane.points, atol=1e-3)
+
+
+def test_a_latent_of_one_entry_has_a_map_too():
+    plane = belief_map(np.array([[0.0], [1.0], [2.0]]), np.zeros((3, 1)), ["goal"])
+    np.testing.assert_allclose(plane.points, [(-1.0, 0.0), (0.0, 0.0), (1.0, 0.0)])
