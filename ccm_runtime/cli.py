@@ -417,6 +417,30 @@ def bench_serve(
         bench_serve(bundle, QUICK if quick else plan_of(clients, rounds, seconds), as_json=as_json)
 
 
+@app.command(short_help="Watch a server under load for anything that grows.")
+def soak(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of all sessions together.")] = 500_000,
+    sessions: Annotated[int, typer.Option(min=1, metavar="N", help="Sessions at a time.")] = 64,
+    store: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Let the server keep its sessions in this SQLite file (none).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Step sessions of a server of its own without a pause, trial after trial, and watch it from outside.
+
+    Ends with 1 if a step fails, memory grows by 1 MB or more in 100,000 steps, descriptors, threads, tasks, sessions
+    or the store grow, or the 99th percentile of a step's time or its processor time rise by more than 10 %.
+    """
+    with needs("serve"):
+        from ccm_runtime.commands.soak import SoakPlan
+        from ccm_runtime.commands.soak import soak as run
+
+        run(bundle, SoakPlan(steps, sessions, store), as_json=as_json)
+
+
 @app.command(short_help="Print the version.")
 def version() -> None:
     """Print the version."""

@@ -52,6 +52,9 @@ class Metrics:
         group_commit: What makes them durable, if anything does.
         agent: What is served.
         device: Where its networks truly run.
+
+    Attributes:
+        count_tasks: Tells the tasks of the server's event loop.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Metrics:
         self._step_ms, self._infer_ms = Histogram(), Histogram()
         self._interventions = dict.fromkeys(Intervention, 0)
         self.num_opened = 0
+        self.count_tasks: Callable[[], int] = lambda: 0
         self.refused: Counter[str] = Counter()
 
     def stepped(self, answer: Answer) -> None:
@@ -91,6 +95,7 @@ class Metrics:
         yield _counters("ccm_interventions", "What the guard had to mend in actions.", "kind", interventions)
         yield _counters("ccm_refused", "Calls and events that were refused.", "reason", dict(self.refused))
         yield from self._store()
+        yield _gauge("ccm_tasks", "Tasks of the server's event loop.", self.count_tasks())
         yield _gauge("ccm_draining", "1: the server is shutting down.", float(self._stepper.draining))
         if self._agent is not None:
             told = {"agent_id": self._agent.agent_id, "bundle": self._agent.bundle_digest, "device": self._device}

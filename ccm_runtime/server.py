@@ -96,6 +96,8 @@ class Server:
         await self._say(health_pb2.HealthCheckResponse.SERVING)
         await self._watch_store()
         if self._config.metrics_port is not None:
+            loop = asyncio.get_running_loop()
+            self.hosting.metrics.count_tasks = lambda: len(asyncio.all_tasks(loop))
             self._stop_metrics = expose(self.hosting.metrics, self._config.host, self._config.metrics_port)
         self._sweeper = asyncio.create_task(self._sweep())
         return self.port
