@@ -46,7 +46,6 @@ class GroupCommit:
 
     Args:
         store: Where to.
-        bundle_digest: Of the bundle that serves the sessions.
         interval_s: A change is written at most this long after it, and as long as the group before it takes.
         on_failure: `degrade`: sessions go on while the store fails; `refuse`: their events are refused.
         clock: Seconds that never jump.
@@ -55,7 +54,6 @@ class GroupCommit:
     def __init__(
         self,
         store: Store,
-        bundle_digest: str,
         *,
         interval_s: float = 0.05,
         on_failure: FailurePolicy = "degrade",
@@ -64,7 +62,6 @@ class GroupCommit:
         self.counts = Counts()
         self.on_change: Callable[[bool, str], None] = lambda _well, _why: None
         self._store = store
-        self._digest = bundle_digest
         self._interval_s = interval_s
         self._on_failure = on_failure
         self._well = True
@@ -209,7 +206,7 @@ class GroupCommit:
         try:
             # Encoded one by one while SQLite takes them: a long run of Python here would keep the event loop waiting.
             saved = (
-                Record(session.session_id, to_bytes(Stored(session, self._digest, now)))
+                Record(session.session_id, to_bytes(Stored(session, now)))
                 for session in group.values()
                 if session is not None
             )

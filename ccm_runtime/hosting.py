@@ -206,7 +206,6 @@ class Hosting:
         config = self._config
         return GroupCommit(
             store,
-            self.agent.bundle_digest,
             interval_s=config.store_commit_ms / 1000,
             on_failure=config.store_failure,
         )
@@ -226,7 +225,7 @@ class Hosting:
         )
 
     def _begin(self, memory: Memory, options: SessionOptions, tenant: str) -> Session:
-        session = self.table.open(memory, options.idempotency_key, tenant)
+        session = self.table.open(memory, options.idempotency_key, tenant, self.agent.bundle_digest)
         self.metrics.num_opened += 1
         self.log.info("session opened", session_id=session.session_id, num_sessions=len(self.table))
         return session

@@ -24,10 +24,9 @@ _FLOAT32 = np.dtype("<f4")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A session as it was saved: under which bundle, and when."""
+    """A session as it was saved, and when."""
 
     session: Session
-    bundle_digest: str
     saved_at: Moment
 
 
@@ -38,7 +37,7 @@ def to_bytes(stored: Stored) -> bytes:
         session_id=session.session_id,
         idempotency_key=session.idempotency_key,
         tenant=session.tenant,
-        bundle_digest=stored.bundle_digest,
+        bundle_digest=session.bundle_digest,
         saved_at=pb.Moment(wall_s=saved_at.wall_s, boot_id=saved_at.boot_id, since_boot_s=saved_at.since_boot_s),
         memory=_memory_to_proto(session.memory),
         last_answer=None if session.last_answer is None else wire.answer_to_proto(session.last_answer),
@@ -68,11 +67,12 @@ def from_bytes(data: bytes) -> Stored:
             message.idempotency_key,
             message.tenant,
             Vigil(message.misses, message.mended, wire.safe_from_proto(message.safe_reason)),
+            message.bundle_digest,
         )
     except (DecodeError, SpecError, ValueError) as error:
         raise RecordCorruptError(f"the record holds no session: {error}") from None
     saved_at = Moment(message.saved_at.wall_s, message.saved_at.boot_id, message.saved_at.since_boot_s)
-    return Stored(session, message.bundle_digest, saved_at)
+    return Stored(session, saved_at)
 
 
 def _digest(message: bytes) -> bytes:

@@ -68,8 +68,8 @@ def _find(store: Store, adapter: Adapter, digest: str, max_sessions: int, log: A
     secret, now = store.secret(), Moment.now()
     sound = _sound(store, store.read(), adapter, digest, log)
     by_age = sorted(sound, key=lambda stored: stored.saved_at.age_s(now))
-    ours = [stored for stored in by_age if stored.bundle_digest == digest]
-    others = [stored for stored in by_age if stored.bundle_digest != digest]
+    ours = [stored for stored in by_age if stored.session.bundle_digest == digest]
+    others = [stored for stored in by_age if stored.session.bundle_digest != digest]
     # A server that is down is nobody's idleness: whatever is resumed has its whole idle limit before it.
     resumed = [stored for stored in ours if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
     dormant = [stored for stored in others if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
@@ -90,7 +90,7 @@ def _sound(store: Store, records: list[Record], adapter: Adapter, digest: str, l
             stored = from_bytes(record.data)
             if stored.session.session_id != record.session_id:
                 raise RecordCorruptError(f"it is the record of session {stored.session.session_id}")
-            if stored.bundle_digest == digest:
+            if stored.session.bundle_digest == digest:
                 adapter.check_belief(stored.session.memory.belief)
             sound.append(stored)
         except StoreUnavailableError:

@@ -28,6 +28,7 @@ class Session:
         idempotency_key: The client's own name for it, or empty.
         tenant: Whose it is; empty where the server knows one tenant.
         vigil: What was seen of its last actions, and whether it is SAFE.
+        bundle_digest: Of the bundle that it was opened with: its belief means nothing to another one.
     """
 
     session_id: str
@@ -36,6 +37,7 @@ class Session:
     idempotency_key: str = ""
     tenant: str = ""
     vigil: Vigil = WATCHFUL
+    bundle_digest: str = ""
 
     @property
     def next_sequence(self) -> int:
@@ -62,7 +64,12 @@ class Session:
 
     def answered(self, memory: Memory, answer: Answer, vigil: Vigil = WATCHFUL) -> "Session":
         """Return the session after an event."""
-        return Session(self.session_id, memory, answer, self.idempotency_key, self.tenant, vigil)
+        return Session(self.session_id, memory, answer, self.idempotency_key, self.tenant, vigil, self.bundle_digest)
+
+
+def new_name() -> str:
+    """Return a name for a session, at random."""
+    return secrets.token_hex(8)
 
 
 class Journal(Protocol):
@@ -119,8 +126,15 @@ class SessionTable:
         session_id = self._by_key.get((tenant, idempotency_key))
         return None if session_id is None else self._sessions[session_id]
 
-    def open(self, memory: Memory, idempotency_key: str = "", tenant: str = "") -> Session:
-        """Return a new session.
+    def open(
+        self,
+        memory: Memory,
+        idempotency_key: str = "",
+        tenant: str = "",
+        bundle_digest: str = "",
+        session_id: str = "",
+    ) -> Session:
+        """Return a new session; without a name, of one drawn at random.
 
         Raises:
             SessionLimitError: The table is full, or the tenant's share of it.
@@ -136,7 +150,13 @@ class SessionTable:
                 f"this tenant already holds its maximum of {self.max_tenant_sessions} sessions; close one, "
                 "or raise --max-tenant-sessions"
             )
-        session = Session(secrets.token_hex(8), memory, idempotency_key=idempotency_key, tenant=tenant)
+        session = Session(
+            session_id or new_name(),
+            memory,
+            idempotency_key=idempotency_key,
+            tenant=tenant,
+            bundle_digest=bundle_digest,
+        )
         self._count(session)
         return self.keep(session)
 

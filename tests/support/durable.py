@@ -1,5 +1,6 @@
 """Sessions whose every state is known: events are a function of session and number, and the core is the model."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -79,7 +80,9 @@ def model(index):
 
 def record(session, digest=DIGEST, saved_at=None):
     """A session as a store keeps it."""
-    return Record(session.session_id, to_bytes(Stored(session, digest, saved_at or Moment.now())))
+    return Record(
+        session.session_id, to_bytes(Stored(replace(session, bundle_digest=digest), saved_at or Moment.now()))
+    )
 
 
 def sessions_of(store):

@@ -3,7 +3,7 @@ import threading
 from contextlib import asynccontextmanager
 
 import pytest
-from durable import DIGEST, model, sessions_of
+from durable import model, sessions_of
 
 from ccm_runtime.errors import StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
@@ -32,7 +32,7 @@ class Disk(MemoryStore):
 @asynccontextmanager
 async def committing(live=(), **options):
     disk = Disk()
-    writer = GroupCommit(disk, DIGEST, **{"interval_s": 60.0, **options})  # only a flush writes, unless a test says so
+    writer = GroupCommit(disk, **{"interval_s": 60.0, **options})  # only a flush writes, unless a test says so
     writer.watch(lambda: live, ())
     yield writer, disk
     disk.broken = False
@@ -197,7 +197,7 @@ async def test_so_many_changes_that_a_group_is_full_are_written_before_the_inter
 
 async def test_closing_with_a_broken_disk_says_so_and_ends():
     disk = Disk()
-    writer = GroupCommit(disk, DIGEST, interval_s=60.0)
+    writer = GroupCommit(disk, interval_s=60.0)
     writer.changed(model(0).session(1))
     disk.broken = True
     with pytest.raises(StoreUnavailableError):
@@ -205,6 +205,6 @@ async def test_closing_with_a_broken_disk_says_so_and_ends():
 
 
 async def test_a_writer_that_wrote_nothing_leaves_no_thread():
-    writer = GroupCommit(Disk(), DIGEST)
+    writer = GroupCommit(Disk())
     await writer.close()
     assert writer._thread is None

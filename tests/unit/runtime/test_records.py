@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from durable import DIGEST, image, model
+from durable import image, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,8 +38,8 @@ REACTIONS = st.builds(
 )  # fmt: skip
 ANSWERS = st.builds(Answer, st.integers(1, 2**62), REACTIONS, COUNTS, COUNTS, SINGLES, SINGLES, st.booleans(), SAFE)
 VIGILS = st.builds(Vigil, COUNTS, COUNTS, SAFE)
-SESSIONS = st.builds(Session, st.text(), MEMORIES, st.none() | ANSWERS, st.text(), st.text(), VIGILS)
-STORED = st.builds(Stored, SESSIONS, st.text(), st.builds(Moment, FLOATS, st.text(), FLOATS))
+SESSIONS = st.builds(Session, st.text(), MEMORIES, st.none() | ANSWERS, st.text(), st.text(), VIGILS, st.text())
+STORED = st.builds(Stored, SESSIONS, st.builds(Moment, FLOATS, st.text(), FLOATS))
 
 
 @settings(deadline=None)
@@ -64,18 +64,18 @@ def test_no_field_of_a_session_is_forgotten():
     reaction = dataclasses.replace(reaction, interventions=(Intervention.RATE,), task_changed=True)
     answer = Answer(4, reaction, 5, 3, 1.5, 0.5, draining=True, safe=SafeReason.MISSES)
     vigil = Vigil(2, 3, SafeReason.MISSES)
-    session = Session("name", dataclasses.replace(memory, trial=trial), answer, "key", "tenant", vigil)
+    session = Session("name", dataclasses.replace(memory, trial=trial), answer, "key", "tenant", vigil, "ab" * 32)
     blank = Memory(Trial(0), *(np.zeros(0, np.float32),) * 5)
     for full, empty in ((session.memory, blank), (session, Session("", blank)), (answer, Answer(0, reaction))):
         for field in dataclasses.fields(full):
             if field.name not in {"reaction"}:
                 assert image(getattr(full, field.name)) != image(getattr(empty, field.name)), field.name
-    stored = Stored(session, DIGEST, Moment(1.0, "boot", 2.0))
+    stored = Stored(session, Moment(1.0, "boot", 2.0))
     assert image(stored) == image(from_bytes(to_bytes(stored)))
 
 
 def test_a_flipped_bit_anywhere_is_noticed():
-    data = to_bytes(Stored(model(0).session(8), DIGEST, Moment.now()))
+    data = to_bytes(Stored(model(0).session(8), Moment.now()))
     for place in range(len(data)):
         for bit in range(8):
             damaged = bytearray(data)
@@ -86,14 +86,14 @@ def test_a_flipped_bit_anywhere_is_noticed():
 
 @pytest.mark.parametrize("length", [0, 1, 4, 19, 20, 100])
 def test_a_record_that_was_cut_is_noticed(length):
-    data = to_bytes(Stored(model(0).session(8), DIGEST, Moment.now()))
+    data = to_bytes(Stored(model(0).session(8), Moment.now()))
     for cut in (data[:length], data[: len(data) - 1 - length], data + b"x"):
         with pytest.raises(RecordCorruptError):
             from_bytes(cut)
 
 
 def test_a_record_of_a_later_version_is_not_guessed_at():
-    data = to_bytes(Stored(model(0).session(8), DIGEST, Moment.now()))
+    data = to_bytes(Stored(model(0).session(8), Moment.now()))
     with pytest.raises(RecordCorruptError, match="another version wrote it"):
         from_bytes(b"CCM2" + data[4:])
 
@@ -110,7 +110,7 @@ def test_whatever_bytes_come_they_are_a_session_or_refused(payload, whole):
 @given(st.data())
 def test_a_record_spliced_of_two_is_a_session_or_refused(data):
     """With a right digest, as only a fault of ours could write it."""
-    one, other = (to_bytes(Stored(model(index).session(9), DIGEST, Moment.now()))[20:] for index in range(2))
+    one, other = (to_bytes(Stored(model(index).session(9), Moment.now()))[20:] for index in range(2))
     place, count = data.draw(st.integers(0, len(one))), data.draw(st.integers(0, 40))
     payload = one[:place] + other[place : place + count] + one[place:]
     with contextlib.suppress(RecordCorruptError):
@@ -118,7 +118,7 @@ def test_a_record_spliced_of_two_is_a_session_or_refused(data):
 
 
 def test_what_is_read_may_be_written_to():
-    session = from_bytes(to_bytes(Stored(model(0).session(8), DIGEST, Moment.now()))).session
+    session = from_bytes(to_bytes(Stored(model(0).session(8), Moment.now()))).session
     session.memory.belief[0] = 1.0
 
 
