@@ -23,11 +23,12 @@ from provenance import how
 
 from ccm_training import train as training
 from ccm_training.agent import Agent
+from ccm_training.batch import draw, sample_batch
 from ccm_training.config import parse_config
 from ccm_training.envs.registry import get_family
 from ccm_training.experiment import build
 from ccm_training.replay import Replay
-from ccm_training.updates import Learner, sample_batch
+from ccm_training.updates import Learner
 
 SIZES = Sizes()
 EPISODES = 2  # so that a whole trial is the context
@@ -76,11 +77,11 @@ def our_learner() -> tuple[Work, Work]:
     for field in replay.rows[:4]:  # but not `terminated`
         field.copy_(torch.randn(field.shape, generator=generator).clamp(-1.0, 1.0))
     replay.rows.valid.fill_(1.0)
-    learner, features = Learner(agent, config, 1, generator), torch.zeros(SIZES.tasks, 1)
+    learner, features = Learner(agent, config, 1, generator.device), torch.zeros(SIZES.tasks, 1)
     batch = sample_batch(replay, features, config, generator)
 
     def update() -> int:
-        learner.update(batch)
+        learner.update(batch, draw(config, SIZES.action, generator))
         return 1
 
     def sample() -> int:

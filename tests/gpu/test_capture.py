@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from tiny_run import tiny_config
+from tiny_run import lesson, tiny_config
 
 from ccm_training import train as training
 from ccm_training.capture import Step
 from ccm_training.experiment import build
-from ccm_training.updates import sample_batch
 
 pytestmark = pytest.mark.gpu
 NUM_UPDATES = 30
@@ -36,7 +35,7 @@ def test_captured_updates_agree_with_eager_ones_step_for_step(method):
     eager, captured = warmed_up(method), warmed_up(method)
 
     def update(run):
-        return run.learner.update(sample_batch(run.replay, run.features, run.config, run.streams.learn))
+        return run.learner.update(*lesson(run))
 
     step = Step(lambda: update(captured), streams=[captured.streams.learn], device=captured.device)
     expected, found = losses(eager, lambda: update(eager)), losses(captured, step)
@@ -48,7 +47,7 @@ def test_captured_updates_agree_with_eager_ones_step_for_step(method):
 def test_what_a_step_returned_is_not_overwritten_by_the_next():
     run = warmed_up("ccm")
     step = Step(
-        lambda: run.learner.update(sample_batch(run.replay, run.features, run.config, run.streams.learn)),
+        lambda: run.learner.update(*lesson(run)),
         streams=[run.streams.learn],
         device=run.device,
     )

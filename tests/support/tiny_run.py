@@ -2,6 +2,7 @@
 
 import torch
 
+from ccm_training.batch import Batch, Draws, draw, sample_batch
 from ccm_training.config import Config, parse_config
 from ccm_training.experiment import Experiment, build
 from ccm_training.replay import Rows
@@ -38,3 +39,10 @@ def tiny_experiment(method: str = "ccm", **changes) -> Experiment:
     experiment.counters.updates = 3 * experiment.config.updates_per_iteration
     experiment.counters.env_steps = 1234
     return experiment
+
+
+def lesson(run: Experiment, *, encoder_alone: bool = False) -> tuple[Batch, Draws]:
+    """Draw what one update learns from, as `train()` does."""
+    stream = run.streams.learn
+    batch = sample_batch(run.replay, run.features, run.config, stream)
+    return batch, draw(run.config, run.family.action.size, stream, encoder_alone=encoder_alone)

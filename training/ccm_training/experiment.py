@@ -206,7 +206,7 @@ def build(config: Config, device: torch.device) -> Experiment:
         tasks=tasks,
         features=task_features(family, tasks),
         agent=agent,
-        learner=Learner(agent, config, adaptation.explore_episodes, streams.learn),
+        learner=Learner(agent, config, adaptation.explore_episodes, device),
         replay=replay,
         streams=streams,
     )

@@ -55,26 +55,24 @@ class Replay:
             store[tasks, slot] = new
         self.written[tasks] += 1
 
-    def sample_trials(self, tasks: Tensor, num: int, generator: torch.Generator, *, recent: int | None = None) -> Rows:
-        """`num` trials of each task, `[n, num, episodes, horizon, ...]`, of the latest `recent` if given."""
+    def sample_trials(self, tasks: Tensor, chance: Tensor) -> Rows:
+        """Trials of each task, `[n, num, episodes, horizon, ...]`; `chance`, uniform, `[n, num]`, says which."""
         written = self.written[tasks]
         stored = written.clamp(max=self.capacity)
-        reach = stored if recent is None else stored.clamp(max=recent)
-        chance = torch.rand(len(tasks), num, generator=generator, device=tasks.device)
-        age = (chance * reach[:, None]).long()
+        age = (chance * stored[:, None]).long()
         slot = (written[:, None] - 1 - age) % self.capacity
         return self._gather(self._packed.flatten(0, 1), tasks[:, None] * self.capacity + slot)
 
-    def sample_rows(self, tasks: Tensor, num: int, generator: torch.Generator, *, episodes: int | None = None) -> Rows:
-        """`num` transitions of each task, `[n, num, ...]`, from each trial's first `episodes` if given.
+    def sample_rows(self, tasks: Tensor, chance: Tensor) -> Rows:
+        """Transitions of each task, `[n, num, ...]`, padding among them: mask by `valid`.
 
-        Padding may be among them; mask by `valid`.
+        Args:
+            tasks: `[n]`.
+            chance: Which trial, episode and step; uniform, `[3, n, num]`.
         """
         stored = self.written[tasks].clamp(max=self.capacity)[:, None]
-        shape = (len(tasks), num)
-        chance = torch.rand(3, *shape, generator=generator, device=tasks.device)
         slot = (chance[0] * stored).long()
-        episode = (chance[1] * (episodes or self.episodes)).long()
+        episode = (chance[1] * self.episodes).long()
         step = (chance[2] * self.horizon).long()
         at = ((tasks[:, None] * self.capacity + slot) * self.episodes + episode) * self.horizon + step
         return self._gather(self._packed.flatten(0, 3), at)

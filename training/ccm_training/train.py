@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ccm_runtime.errors import RunError
+from ccm_training.batch import Batch, Draws, draw, sample_batch
 from ccm_training.capture import Step
 from ccm_training.checkpoint import FOLDER, checkpoint_name, load_agent, restore, save_checkpoint, write_config
 from ccm_training.config import Config
@@ -24,7 +25,6 @@ from ccm_training.rollout import Noise, run_trials, wander
 from ccm_training.runlog import RunLog
 from ccm_training.scores import Evaluation
 from ccm_training.stopping import Stop, StopAskedError, drawn_again_if_stopped, stop_on_signals
-from ccm_training.updates import Batch, sample_batch
 from ccm_training.watched import watched
 
 _PRETRAIN_BLOCK = 50
@@ -141,7 +141,7 @@ def pretrain(run: Experiment, run_dir: Path, log: RunLog, stop: Stop) -> None:
     settings, counters = run.config.encoder, run.counters
     if not run.config.what.encoder or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:
         return
-    update = _captured(run, run.learner.pretrain)
+    update = _captured(run, run.learner.pretrain, encoder_alone=True)
     while not counters.pretrained:
         mark = run.streams.learn.get_state()
         run.tally.note(update(), mark)
@@ -186,12 +186,17 @@ def collect(run: Experiment) -> None:
     run.counters.env_steps += int(trials.rows.valid.sum())
 
 
-def _captured(run: Experiment, learn: Callable[[Batch], dict[str, Tensor]]) -> Step:
+def _captured(
+    run: Experiment, learn: Callable[[Batch, Draws], dict[str, Tensor]], *, encoder_alone: bool = False
+) -> Step:
     """Drawing a batch and learning from it, as one step."""
-    stream = run.streams.learn
-    return Step(
-        lambda: learn(sample_batch(run.replay, run.features, run.config, stream)), streams=[stream], device=run.device
-    )
+    stream, actions = run.streams.learn, run.family.action.size
+
+    def step() -> dict[str, Tensor]:
+        batch = sample_batch(run.replay, run.features, run.config, stream)
+        return learn(batch, draw(run.config, actions, stream, encoder_alone=encoder_alone))
+
+    return Step(step, streams=[stream], device=run.device)
 
 
 def _scores(run: Experiment) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 import pytest
 import torch
 from capture_watch import ForbiddenInCaptureError, watch
-from tiny_run import tiny_config
+from tiny_run import lesson, tiny_config
 
 from ccm_training import train as training
-from ccm_training import updates
 from ccm_training.capture import Step
 from ccm_training.experiment import build
-from ccm_training.updates import sample_batch
 
 # Leaf operations of an update with its sampling, views among them: alarms, not goals.
 MOST_OPERATIONS = {"ccm": 1050, "pearl": 700, "pearl-cl": 700, "pearl-dp": 700, "pearl-cl-dp": 700, "oracle": 400}
@@ -25,7 +23,7 @@ def warmed_up(method="ccm", **changes):
 def learning(run, name="update"):
     """Draw a batch and learn from it, as `train()` has it captured."""
     learn = getattr(run.learner, name)
-    return lambda: learn(sample_batch(run.replay, run.features, run.config, run.streams.learn))
+    return lambda: learn(*lesson(run, encoder_alone=name == "pretrain"))
 
 
 @pytest.mark.parametrize("method", MOST_OPERATIONS)
@@ -103,16 +101,16 @@ def moves_a_gradient(run, batch):
 )
 def test_what_breaks_a_capture_is_seen_when_it_is_planted(monkeypatch, fault, said):
     run = warmed_up()
-    sample = updates.sample_batch
+    drawn = lesson
     kept = []  # or a buffer that was given up might be handed out again
 
-    def faulty(*arguments):
-        batch = sample(*arguments)
+    def faulty(run, **options):
+        batch, draws = drawn(run, **options)
         kept.append(run.agent.bilinear.grad)
         fault(run, batch)
-        return batch
+        return batch, draws
 
-    monkeypatch.setitem(globals(), "sample_batch", faulty)
+    monkeypatch.setitem(globals(), "lesson", faulty)
     with pytest.raises(ForbiddenInCaptureError, match=said):
         watch(learning(run), list(run.agent.parameters()))
 

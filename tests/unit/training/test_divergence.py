@@ -12,7 +12,8 @@ from tiny_run import tiny_config
 
 from ccm_runtime import cli
 from ccm_runtime.errors import DivergenceError, SimulationError
-from ccm_training import experiment, updates
+from ccm_training import batch as lessons
+from ccm_training import experiment
 from ccm_training import train as training
 from ccm_training.checkpoint import load_agent
 from ccm_training.envs.registry import get_family
@@ -52,9 +53,9 @@ def spoil(monkeypatch, method, call, effect):
     """Let something go wrong after one call of the learner; the batches that it was given."""
     given, original = [], getattr(Learner, method)
 
-    def spoiled(learner, batch):
+    def spoiled(learner, batch, draws):
         given.append(batch)
-        metrics = original(learner, batch)
+        metrics = original(learner, batch, draws)
         if len(given) == call:
             effect(learner, metrics)
         return metrics
@@ -107,7 +108,7 @@ def test_a_loss_of_pre_training_that_is_not_finite_ends_the_run_too(tmp_path, mo
 
 
 def test_a_batch_that_holds_no_numbers_is_named_as_the_cause(tmp_path, monkeypatch):
-    sample = updates.sample_batch
+    sample = lessons.sample_batch
 
     def poisoned(replay, *rest):
         replay.rows.reward[0] = NAN

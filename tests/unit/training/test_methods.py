@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from tiny_run import tiny_config
+from tiny_run import lesson, tiny_config
 
 from ccm_training.config import Config
 from ccm_training.experiment import build
 from ccm_training.methods import ADAPTIVE, METHODS
+from ccm_training.objective import Objective
 from ccm_training.replay import Rows
-from ccm_training.updates import sample_batch
 
 H, P = 0.25, 0.5  # precision-weighted mean and precision of every factor
 MOTION, REWARD = 0.5, 2.0
@@ -55,8 +55,7 @@ def test_the_encoders_loss_is_what_a_hand_computes(method):
         + taught.divergence_weight * divergence
         + taught.prediction_weight * prediction
     )
-    drawn = sample_batch(run.replay, run.features, run.config, run.streams.learn)
-    found = run.learner.encoder_loss(drawn, run.learner.encode(drawn), {})
+    found = Objective(run.config, run.adaptation.explore_episodes, run.agent, *lesson(run)).of_encoder()
     assert expected == pytest.approx(found.item(), rel=1e-5)
 
 
@@ -68,7 +67,7 @@ def encoder_gradient(method, **encoder):
     observation, action, reward, after = (torch.randn(*shape, size, generator=generator) for size in (3, 2, 1, 3))
     rows = Rows(observation, 0.1 * action.tanh(), reward, after, torch.zeros(*shape, 1), torch.ones(*shape, 1))
     run.replay.add(torch.arange(len(run.tasks)), rows)
-    run.learner.update(sample_batch(run.replay, run.features, run.config, run.streams.learn))
+    run.learner.update(*lesson(run))
     return torch.cat([parameter.grad.flatten() for parameter in run.agent.encoder.parameters()])
 
 

@@ -39,26 +39,19 @@ def digits(reward: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"task": value // 1000, "trial": value // 100 % 10, "episode": value // 10 % 10, "step": value % 10}
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def chance(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("num_trials", "kept"), [(1, {0}), (2, {0, 1}), (3, {0, 1, 2}), (7, {4, 5, 6})])
 def test_the_oldest_trial_is_overwritten_first(num_trials, kept):
-    found = digits(filled(num_trials).sample_trials(torch.tensor([1, 3]), 200, generator()).reward)
+    found = digits(filled(num_trials).sample_trials(torch.tensor([1, 3]), chance(2, 200)).reward)
     assert set(found["trial"].unique().tolist()) == kept
-
-
-def test_recent_trials_are_the_latest_ones():
-    found = digits(filled(7).sample_trials(torch.tensor([0]), 100, generator(), recent=1).reward)
-    assert found["trial"].unique().tolist() == [6]
-    found = digits(filled(7).sample_trials(torch.tensor([0]), 100, generator(), recent=2).reward)
-    assert found["trial"].unique().tolist() == [5, 6]
 
 
 def test_a_task_is_given_its_own_trials_whole_and_in_order():
     tasks = torch.tensor([4, 0, 2])
-    found = digits(filled(5).sample_trials(tasks, 7, generator()).reward)
+    found = digits(filled(5).sample_trials(tasks, chance(3, 7)).reward)
     assert found["task"].shape == (3, 7, EPISODES, HORIZON)
     assert (found["task"] == tasks.view(-1, 1, 1, 1)).all()
     assert (found["trial"] == found["trial"][..., :1, :1]).all()
@@ -67,30 +60,27 @@ def test_a_task_is_given_its_own_trials_whole_and_in_order():
 
 
 def test_rows_come_from_everywhere_in_a_tasks_own_trials():
-    found = digits(filled(2).sample_rows(torch.tensor([1, 2]), 2000, generator()).reward)
+    found = digits(filled(2).sample_rows(torch.tensor([1, 2]), chance(3, 2, 2000)).reward)
     assert (found["task"] == torch.tensor([[1], [2]])).all()
     assert set(found["trial"].unique().tolist()) == {0, 1}
     assert set(found["episode"].unique().tolist()) == set(range(EPISODES))
     assert set(found["step"].unique().tolist()) == set(range(HORIZON))
 
 
-def test_rows_of_the_first_episodes_are_theirs():
-    found = digits(filled(2).sample_rows(torch.tensor([1]), 500, generator(), episodes=2).reward)
-    assert set(found["episode"].unique().tolist()) == {0, 1}
-
-
 def test_tasks_are_filled_independently():
     store = filled(1)
     store.add(torch.tensor([2]), marked([2], 8))
-    assert set(digits(store.sample_trials(torch.tensor([2]), 100, generator()).reward)["trial"].unique().tolist()) == {
+    assert set(digits(store.sample_trials(torch.tensor([2]), chance(1, 100)).reward)["trial"].unique().tolist()) == {
         0,
         8,
     }
-    assert digits(store.sample_trials(torch.tensor([1]), 100, generator()).reward)["trial"].unique().tolist() == [0]
+    assert digits(store.sample_trials(torch.tensor([1]), chance(1, 100)).reward)["trial"].unique().tolist() == [0]
 
 
-def test_sampling_is_a_function_of_the_generator():
+def test_sampling_is_a_function_of_chance():
     store = filled(3)
-    first, second, other = (store.sample_rows(torch.tensor([0]), 50, generator(seed)).reward for seed in (1, 1, 2))
+    first, second, other = (
+        store.sample_rows(torch.tensor([0]), chance(3, 1, 50, seed=seed)).reward for seed in (1, 1, 2)
+    )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from tiny_run import tiny_config, tiny_experiment
+from tiny_run import lesson, tiny_config, tiny_experiment
 
 from ccm_training import losses
+from ccm_training.batch import sample_batch
 from ccm_training.experiment import build
+from ccm_training.objective import Objective
 from ccm_training.replay import Rows
 from ccm_training.rewards import ExplorationReward
-from ccm_training.updates import sample_batch
 
 QUIET = {"contrastive_weight": 0.0, "divergence_weight": 0.0, "prediction_weight": 0.0, "value_weight": 0.0}
 
@@ -27,8 +28,9 @@ def experiment(method="ccm", encoder=None, **changes):
     return run
 
 
-def batch(run):
-    return sample_batch(run.replay, run.features, run.config, run.streams.learn)
+def learn(run, step="update"):
+    """Take a step on a batch of its own."""
+    return getattr(run.learner, step)(*lesson(run))
 
 
 def weights(module):
@@ -48,7 +50,7 @@ def test_the_contrastive_loss_alone_moves_the_encoder_in_every_update(step):
     run = experiment(encoder=QUIET | {"contrastive_weight": 1.0})
     for _ in range(10):
         before, bilinear = weights(run.agent.encoder), run.agent.bilinear.detach().clone()
-        getattr(run.learner, step)(batch(run))
+        learn(run, step)
         assert moved(before, run.agent.encoder) == len(before)
         assert not torch.equal(bilinear, run.agent.bilinear)
 
@@ -58,7 +60,7 @@ def test_without_any_of_its_losses_the_encoder_stands_still(step):
     run = experiment(encoder=QUIET)
     before = weights(run.agent.encoder)
     for _ in range(3):
-        getattr(run.learner, step)(batch(run))
+        learn(run, step)
     assert moved(before, run.agent.encoder) == 0
 
 
@@ -69,7 +71,7 @@ def test_without_any_of_its_losses_the_encoder_stands_still(step):
 def test_each_of_the_other_losses_moves_the_encoder_alone(method, teacher):
     run = experiment(method, encoder=QUIET | teacher)
     before = weights(run.agent.encoder)
-    run.learner.update(batch(run))
+    learn(run)
     assert moved(before, run.agent.encoder) == len(before)
 
 
@@ -78,7 +80,7 @@ def test_the_critic_teaches_the_encoder_by_its_weight(latent):
     gradients = {}
     for weight in (0.0, 0.25, 1.0):
         run = experiment(encoder=QUIET | {"value_weight": weight}, trial={"execute_episodes": 2, "latent": latent})
-        run.learner.update(batch(run))
+        learn(run)
         gradients[weight] = torch.cat([parameter.grad.flatten() for parameter in run.agent.encoder.parameters()])
     assert gradients[1.0].abs().max() > 0.0
     assert not gradients[0.0].any()
@@ -90,14 +92,14 @@ def test_prediction_moves_the_models_and_nothing_else_does():
         run = experiment(encoder={"prediction_weight": weight})
         for model in (run.agent.forward_model, run.agent.backward_model):
             before = weights(model)
-            run.learner.update(batch(run))
+            learn(run)
             assert moved(before, model) == expected * len(before)
 
 
 def test_the_contrastive_loss_falls_when_it_is_trained_alone():
     run = experiment(encoder=QUIET | {"contrastive_weight": 1.0, "learning_rate": 3e-3})
-    same = batch(run)
-    found = [float(run.learner.pretrain(same)["encoder/contrastive_loss"]) for _ in range(150)]
+    same = lesson(run)
+    found = [float(run.learner.pretrain(*same)["encoder/contrastive_loss"]) for _ in range(150)]
     assert np.mean(found[-10:]) < np.mean(found[:10]) - 0.1
 
 
@@ -106,14 +108,14 @@ def test_contrast_at_ignorance_is_log_m():
     with torch.no_grad():
         for parameter in run.agent.encoder.parameters():
             parameter.zero_()
-    found = run.learner.pretrain(batch(run))
+    found = learn(run, "pretrain")
     assert float(found["encoder/contrastive_loss"]) == pytest.approx(np.log(run.config.meta_batch), rel=1e-5)
 
 
 def test_an_oracle_trains_no_encoder():
     run = experiment("oracle")
     before = weights(run.agent.encoder)
-    run.learner.update(batch(run))
+    learn(run)
     assert moved(before, run.agent.encoder) == 0
 
 
@@ -125,7 +127,7 @@ def test_the_momentum_encoder_follows_as_a_moving_average_and_by_nothing_else(st
     run = experiment(encoder={"momentum": 0.25})
     for _ in range(3):
         before = weights(run.agent.momentum_encoder)
-        getattr(run.learner, step)(batch(run))
+        learn(run, step)
         online = weights(run.agent.encoder)
         expected = [0.75 * old + 0.25 * new for old, new in zip(before, online, strict=True)]
         torch.testing.assert_close(expected, weights(run.agent.momentum_encoder))
@@ -138,8 +140,8 @@ def test_the_momentum_encoder_begins_as_a_copy():
 
 def test_no_gradient_reaches_the_momentum_encoder():
     run = experiment()
-    run.learner.pretrain(batch(run))
-    run.learner.update(batch(run))
+    learn(run, "pretrain")
+    learn(run)
     stepped = {id(p) for group in run.learner.optimizer.param_groups for p in group["params"]}
     stepped |= {id(p) for group in run.learner.encoder_optimizer.param_groups for p in group["params"]}
     for parameter in run.agent.momentum_encoder.parameters():
@@ -151,7 +153,7 @@ def test_no_gradient_reaches_the_momentum_encoder():
 
 def test_keys_carry_no_gradient():
     run = experiment()
-    context = run.learner.encode(batch(run))
+    context = Objective(run.config, 2, run.agent, *lesson(run)).encode()
     assert not context.keys.requires_grad
     assert context.prefixes.requires_grad
 
@@ -167,7 +169,7 @@ def test_the_critic_loss_moves_critics_and_not_actors(monkeypatch):
     run = experiment()
     monkeypatch.setattr(losses, "actor_loss", lambda _, log_prob, __: 0.0 * log_prob.sum())
     before = {name: (weights(part.actor), weights(part.critics)) for name, part in actor_critics(run)}
-    run.learner.update(batch(run))
+    learn(run)
     for name, part in actor_critics(run):
         assert moved(before[name][0], part.actor) == 0
         assert moved(before[name][1], part.critics) == len(before[name][1])
@@ -177,7 +179,7 @@ def test_the_actor_loss_moves_actors_and_not_critics(monkeypatch):
     run = experiment()
     monkeypatch.setattr(losses, "critic_loss", lambda values, _: 0.0 * values.sum())
     before = {name: (weights(part.actor), weights(part.critics)) for name, part in actor_critics(run)}
-    run.learner.update(batch(run))
+    learn(run)
     for name, part in actor_critics(run):
         assert moved(before[name][0], part.actor) == len(before[name][0])
         assert moved(before[name][1], part.critics) == 0
@@ -187,7 +189,7 @@ def test_target_critics_follow_as_a_moving_average_and_by_nothing_else():
     run = experiment(policy={"target_rate": 0.25})
     for _ in range(2):
         before = {name: weights(part.target_critics) for name, part in actor_critics(run)}
-        run.learner.update(batch(run))
+        learn(run)
         for name, part in actor_critics(run):
             pairs = zip(before[name], weights(part.critics), strict=True)
             torch.testing.assert_close([0.75 * old + 0.25 * new for old, new in pairs], weights(part.target_critics))
@@ -198,14 +200,14 @@ def test_a_temperature_rate_of_zero_keeps_the_temperature():
     for rate in (0.0, 1e-2):
         run = experiment(policy={"temperature_rate": rate})
         before = run.agent.executor.log_temperature.item()
-        run.learner.update(batch(run))
+        learn(run)
         assert (run.agent.executor.log_temperature.item() == before) == (rate == 0.0)
 
 
 def test_pearl_leaves_the_explorer_alone():
     run = experiment("pearl")
     before = weights(run.agent.explorer)
-    run.learner.update(batch(run))
+    learn(run)
     assert moved(before, run.agent.explorer) == 0
 
 
@@ -213,12 +215,12 @@ def test_padding_changes_no_critic():
     critics = []
     for filler in (0.0, 7.0):
         run = experiment(policy={"exploration_reward": "telescoping", "information_weight": 0.0}, encoder=QUIET)
-        drawn = batch(run)
+        drawn, draws = lesson(run)
         rows = drawn.rows._replace(
             reward=torch.where(drawn.rows.valid > 0.0, drawn.rows.reward, filler),
             next_observation=torch.where(drawn.rows.valid > 0.0, drawn.rows.next_observation, filler),
         )
-        run.learner.update(drawn._replace(rows=rows))
+        run.learner.update(drawn._replace(rows=rows), draws)
         critics.append(weights(run.agent.executor.critics))
     torch.testing.assert_close(*critics)
 
@@ -227,7 +229,7 @@ def test_every_variant_of_the_exploration_reward_is_the_same_without_its_weight(
     explorers = []
     for variant in ExplorationReward:
         run = experiment(policy={"exploration_reward": variant, "information_weight": 0.0})
-        run.learner.update(batch(run))
+        learn(run)
         explorers.append(weights(run.agent.explorer))
     torch.testing.assert_close(explorers[0], explorers[1])
     torch.testing.assert_close(explorers[0], explorers[2])
@@ -237,10 +239,10 @@ def test_the_exploration_reward_is_computed_with_todays_encoder():
     values = []
     for scale in (1.0, 3.0):
         run = experiment()
-        drawn = batch(run)
+        drawn, draws = lesson(run)
         with torch.no_grad():
             run.agent.bilinear.mul_(scale)
-        values.append(float(run.learner.update(drawn)["explorer/gain_of_a_trial"]))
+        values.append(float(run.learner.update(drawn, draws)["explorer/gain_of_a_trial"]))
     assert values[0] != values[1]
 
 
@@ -251,14 +253,14 @@ def test_the_exploration_reward_is_computed_with_todays_encoder():
 def test_every_parameter_steps_once_an_update(method):
     run = experiment(method)
     for _ in range(4):
-        run.learner.update(batch(run))
+        learn(run)
     assert {int(state["step"]) for state in run.learner.optimizer.state.values()} == {4}
 
 
 @pytest.mark.parametrize("method", ["ccm", "pearl", "oracle"])
 def test_every_metric_is_a_finite_scalar_without_gradient(method):
     run = experiment(method)
-    found = run.learner.update(batch(run))
+    found = learn(run)
     assert "executor/critic_loss" in found
     for value in found.values():
         assert value.shape == ()
@@ -272,8 +274,8 @@ def test_updates_are_a_function_of_the_seed_and_touch_no_global_random_state():
         run = experiment()
         before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002 (what is checked)
         for _ in range(2):
-            run.learner.pretrain(batch(run))
-            run.learner.update(batch(run))
+            learn(run, "pretrain")
+            learn(run)
         assert torch.equal(before[0], torch.get_rng_state())
         assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
         results.append(weights(run.agent))
