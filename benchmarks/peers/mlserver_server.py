@@ -1,0 +1,78 @@
+"""A policy behind MLServer (V2 inference protocol, gRPC), in its own process, without its batching, which is slower."""
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import v2_request
+from bare_policy import BarePolicy, announce, free_port
+from mlserver import MLModel, MLServer
+from mlserver.settings import ModelParameters, ModelSettings, Settings
+from mlserver.types import InferenceRequest, InferenceResponse
+
+PROTOCOL, PATH = "grpc-unary", v2_request.PATH
+
+
+def request(policy: BarePolicy) -> bytes:
+    """Ask for an action."""
+    return v2_request.infer("policy", policy.example().tolist())
+
+
+def action(response: bytes) -> list[float]:
+    """Read an answer."""
+    return v2_request.answered(response)
+
+
+class Policy(MLModel):
+    """The policy in MLServer's words."""
+
+    async def load(self) -> bool:
+        """Load it."""
+        self._policy = BarePolicy(os.environ["PEER_BUNDLE"])
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Act."""
+        told = payload.inputs[0]
+        raw: Any = told.data.root
+        observation = np.frombuffer(raw, np.float32) if isinstance(raw, bytes) else np.asarray(raw, np.float32)
+        acted = self._policy.act(observation.reshape(told.shape))
+        output = {"name": "action", "shape": list(acted.shape), "datatype": "FP32", "data": acted.ravel().tolist()}
+        return InferenceResponse(model_name=self.name, outputs=[output])
+
+
+async def run(port: int) -> None:
+    """Serve until killed."""
+    settings = Settings(
+        host="127.0.0.1",
+        http_port=free_port(),
+        grpc_port=port,
+        metrics_port=free_port(),
+        metrics_endpoint=None,
+        parallel_workers=0,
+    )
+    model = ModelSettings(name="policy", implementation=Policy, parameters=ModelParameters(version="1"))
+    await MLServer(settings).start([model])
+
+
+def serve_policy(policy: BarePolicy) -> None:
+    """Serve until killed."""
+    import grpc  # noqa: PLC0415
+
+    port, example = free_port(), request(policy)
+
+    def watch() -> None:
+        while True:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                try:
+                    channel.unary_unary(PATH)(example, timeout=1)
+                except grpc.RpcError:
+                    time.sleep(0.2)
+                else:
+                    return announce(port)
+
+    threading.Thread(target=watch, daemon=True).start()
+    asyncio.run(run(port))
