@@ -29,7 +29,7 @@ from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError
 from ccm_runtime.manifest import Adaptation
 from ccm_training.agent import Agent
-from ccm_training.config import Config, parse_config
+from ccm_training.config import Config, changed_settings, parse_config
 from ccm_training.durable import sync_folder, write_synced, write_whole
 from ccm_training.envs.family import Family
 from ccm_training.envs.registry import get_family
@@ -112,8 +112,7 @@ def restore(experiment: Experiment, run_dir: Path) -> Path | None:
         ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`).
     """
     if not _stored(run_dir) and (run_dir / CONFIG).is_file():
-        begun_with = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
-        _check_settings(experiment.config, parse_config(begun_with, where=str(run_dir / CONFIG)), run_dir)
+        _check_settings(experiment.config, read_config(run_dir), run_dir)
         warnings.warn(f"{run_dir}: stopped before its first checkpoint; the run begins again", stacklevel=2)
         return None
     path, state, tensors = _last(run_dir, set_aside=True)
@@ -135,13 +134,18 @@ def restore(experiment: Experiment, run_dir: Path) -> Path | None:
     return path
 
 
+def read_config(run_dir: Path) -> Config:
+    """The settings that a run was begun with.
+
+    Raises:
+        ConfigError: They are not what this version of ccm knows.
+    """
+    path = run_dir / CONFIG
+    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+
+
 def _check_settings(config: Config, begun_with: Config, run_dir: Path) -> None:
-    before = _settings(begun_with)
-    changed = [
-        f"{name} was {before[name]}, is {value}"
-        for name, value in _settings(config).items()
-        if value != before[name] and not name.startswith(_FREE)
-    ]
+    changed = [text for name, text in changed_settings(begun_with, config).items() if not name.startswith(_FREE)]
     if changed:
         raise ConfigError(f"{run_dir} was begun with other settings: {'; '.join(changed)}; resume with those it has")
 
@@ -193,14 +197,6 @@ def write_config(config: Config, run_dir: Path) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_whole(run_dir / CONFIG, text)
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted name."""
-    tree = config.model_dump(mode="json")
-    flat = {name: value for name, value in tree.items() if not isinstance(value, dict)}
-    groups = ((name, group) for name, group in tree.items() if isinstance(group, dict))
-    return flat | {f"{name}.{key}": value for name, group in groups for key, value in group.items()}
 
 
 def _named_tensors(experiment: Experiment) -> dict[str, Tensor]:

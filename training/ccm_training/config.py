@@ -249,6 +249,20 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
         raise ConfigError(f"{where}: {key}: {first['msg']}, got {first['input']!r}") from error
 
 
+def changed_settings(before: Config, after: Config) -> dict[str, str]:
+    """What differs, by dotted name, in words: `policy.discount was 0.9, is 0.95`."""
+    old, new = _flat(before), _flat(after)
+    return {name: f"{name} was {old[name]}, is {value}" for name, value in new.items() if value != old[name]}
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted name."""
+    tree = config.model_dump(mode="json")
+    flat = {name: value for name, value in tree.items() if not isinstance(value, dict)}
+    groups = ((name, group) for name, group in tree.items() if isinstance(group, dict))
+    return flat | {f"{name}.{key}": value for name, group in groups for key, value in group.items()}
+
+
 def _lay_method_over(tree: dict[str, Any], overrides: list[str]) -> None:
     """Lay the settings of the method over the preset's; the method itself may come from an override."""
     asked = copy.deepcopy(tree)

@@ -24,7 +24,7 @@ def quality_of_context(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Con
     """
     num, generator = run.config.meta_batch, torch.Generator().manual_seed(seed)
     found = _noisy_trials(run, trials, seed, generator)
-    latents = beliefs.read(found.beliefs[:, -1]).mean.reshape(num, trials, -1)
+    latents = _last_latents(found, num)
     contrast = None
     if run.config.encoder.contrastive_weight > 0.0:
         rows = Rows(*(field.reshape(num, trials, *field.shape[1:]) for field in found.rows))
@@ -44,6 +44,16 @@ def quality_of_context(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Con
         certainty=certainty,
         certain_after=certain_after(certainty),
     )
+
+
+def latents_of_trials(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Tensor:
+    """The latents of which `quality_of_context` speaks, `[tasks, trials, latent]`."""
+    found = _noisy_trials(run, trials, seed, torch.Generator().manual_seed(seed))
+    return _last_latents(found, run.config.meta_batch)
+
+
+def _last_latents(found: Trials, tasks: int) -> Tensor:
+    return beliefs.read(found.beliefs[:, -1]).mean.unflatten(0, (tasks, -1))
 
 
 def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Generator) -> Trials:

@@ -13,7 +13,7 @@ from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.errors import CheckpointMissingError, ConfigError
 from ccm_training.checkpoint import FOLDER, LoadedRun, load_agent
-from ccm_training.envs.family import Family, Split
+from ccm_training.envs.family import Family, Split, Table
 from ccm_training.experiment import task_features
 from ccm_training.filming import Actor
 from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy, TorchPolicy
@@ -120,6 +120,14 @@ def evaluate_run(run: LoadedRun) -> Evaluation:
     """Evaluate a run that is loaded already, on its own number of held-out tasks."""
     opened = _opened(run)
     return _evaluate(opened, "test", opened.num_tasks, None)
+
+
+def trials_of_run(run: LoadedRun) -> tuple[Table, Trials]:
+    """One deterministic trial on each of a run's held-out tasks, `[tasks, params]`."""
+    opened = _opened(run)
+    tasks = opened.family.sample_tasks("test", opened.num_tasks, opened.seed)
+    table = torch.from_numpy(tasks)
+    return tasks, trials_of(opened.policy_for(table), opened.family, table, opened.seed)
 
 
 def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:

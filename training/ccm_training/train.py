@@ -20,6 +20,7 @@ from ccm_training.divergence import check_finite
 from ccm_training.durable import write_whole
 from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Experiment, build, resolve_device
+from ccm_training.lock import trained_by_us_alone
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, run_trials, wander
 from ccm_training.runlog import RunLog
@@ -58,7 +59,7 @@ def train(
         progress: Draw a progress display on standard error.
 
     Raises:
-        RunError: `run_dir` holds a run already and `resume` was not asked for.
+        RunError: `run_dir` holds a run already and `resume` was not asked for, or another process trains it.
         DivergenceError: A loss or a parameter stopped being finite.
         SimulationError: A simulation failed.
     """
@@ -66,6 +67,12 @@ def train(
         raise RunError(f"{run_dir} holds a run already; go on with --resume, or choose another --run-dir")
     torch.set_num_threads(config.threads)
     run = build(config, resolve_device(device))
+    with trained_by_us_alone(run_dir):
+        return _train(run, run_dir, resume=resume, progress=progress)
+
+
+def _train(run: Experiment, run_dir: Path, *, resume: bool, progress: bool) -> TrainResult:
+    config = run.config
     saved = restore(run, run_dir) if resume else None
     write_config(config, run_dir)
     counters = run.counters
