@@ -23,7 +23,7 @@ EXPLORER, EXECUTOR, CEILING, FLOOR = "#d97706", "#2563eb", "#047857", "#9ca3af"
 _INK, _GREY, _GRID = "#1f2937", "#6b7280", "#e5e7eb"
 _GOALS = ("#f59e0b", "#3b82f6")
 _EPISODES = LinearSegmentedColormap.from_list("episodes", ["#fcd9a4", "#b45309"])
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": _INK,
@@ -58,7 +58,7 @@ def learning_curve(
         floor: What random actions bring, as `score`; `None`: unknown.
         chance: InfoNCE accuracy of guessing.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 6.6), layout="constrained")
         score, accuracy, losses = figure.subplots(3, 1, sharex=True, height_ratios=(2.2, 1, 1.3))
         _line(score, metrics, "score", EXECUTOR, marker="o", markersize=3.5)
@@ -78,7 +78,7 @@ def learning_curve(
         losses.set_xlabel("environment steps")
         losses.xaxis.set_major_formatter(EngFormatter(sep=""))
         _updates_axis(score, metrics)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def comparison(curves: Mapping[str, tuple[Array, Array]], title: str) -> str:
@@ -89,7 +89,7 @@ def comparison(curves: Mapping[str, tuple[Array, Array]], title: str) -> str:
         title: What was learned.
     """
     colours = (EXECUTOR, EXPLORER, CEILING, "#7c3aed", "#be123c", _GREY)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 4.2), layout="constrained")
         axes = figure.subplots()
         for (method, (steps, scores)), colour in zip(curves.items(), itertools.cycle(colours)):
@@ -103,7 +103,7 @@ def comparison(curves: Mapping[str, tuple[Array, Array]], title: str) -> str:
         axes.set_title(title)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.legend(loc="lower right")
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def adaptation_curve(
@@ -123,7 +123,7 @@ def adaptation_curve(
         floor: Mean return of random actions.
         each: Returns of single tasks, `[tasks, episodes]`, drawn as dots.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.6), layout="constrained")
         axes = figure.subplots()
         episode = np.arange(1, len(returns) + 1)
@@ -149,7 +149,7 @@ def adaptation_curve(
         axes.set_xlim(0.6, len(returns) + 0.4)
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside upper left", ncols=4)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def trajectory_map(
@@ -168,7 +168,7 @@ def trajectory_map(
     rows = -(-tasks // columns)
     low, high = _extent(observations[..., :2], goals)
     height = 9.2 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3
-    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(9.2, height * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for index, axes in enumerate(grid):
@@ -182,7 +182,7 @@ def trajectory_map(
         grid[0].set_ylim(low[1], high[1])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=5)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def film_strip(strips: Sequence[Strip]) -> str:
@@ -193,7 +193,7 @@ def film_strip(strips: Sequence[Strip]) -> str:
     """
     columns = max(len(strip.pictures) for strip in strips)
     height, width = strips[0].pictures[0].shape[:2]
-    with mpl.rc_context(_STYLE | {"axes.grid": False, "axes.titlesize": 8}):
+    with mpl.rc_context(STYLE | {"axes.grid": False, "axes.titlesize": 8}):
         figure = Figure(figsize=(9.2, len(strips) * (9.0 / columns * height / width + 0.3)), layout="constrained")
         grid = figure.subplots(len(strips), columns, squeeze=False)
         for axes in grid.flat:
@@ -204,7 +204,7 @@ def film_strip(strips: Sequence[Strip]) -> str:
                 axes.imshow(picture, interpolation="lanczos")
                 axes.set_title(f"step {step}", color=_GREY)
             row[0].set_title(f"{strip.phase.value}, return {strip.total:.1f}", color=colour)
-        return _svg(figure, dots_per_inch=160)
+        return svg_of(figure, dots_per_inch=160)
 
 
 def belief_map(latents: Array, tasks: Array, parameters: Sequence[str]) -> str:
@@ -219,7 +219,7 @@ def belief_map(latents: Array, tasks: Array, parameters: Sequence[str]) -> str:
         parameters: Name of each parameter.
     """
     plane = principal_axes(latents)
-    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(9.2, 4.2), layout="constrained")
         grid = figure.subplots(1, len(parameters), squeeze=False)[0]
         for axes, name, value in zip(grid, parameters, tasks.T, strict=True):
@@ -235,7 +235,7 @@ def belief_map(latents: Array, tasks: Array, parameters: Sequence[str]) -> str:
             axes.spines[:].set_visible(False)
             bar = figure.colorbar(dots, ax=axes, fraction=0.05, pad=0.02)
             bar.outline.set_visible(False)
-        return _svg(figure)
+        return svg_of(figure)
 
 
 def principal_axes(latents: Array) -> Array:
@@ -325,7 +325,8 @@ def _extent(paths: Array, goals: Array) -> tuple[Array, Array]:
     return low - margin, high + margin
 
 
-def _svg(figure: Figure, dots_per_inch: int = 100) -> str:
+def svg_of(figure: Figure, dots_per_inch: int = 100) -> str:
+    """A picture as SVG text, the same for the same picture."""
     text = io.StringIO()
     figure.savefig(text, format="svg", dpi=dots_per_inch, metadata={"Date": None, "Creator": None})
     return text.getvalue()
