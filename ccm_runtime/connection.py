@@ -114,6 +114,10 @@ class Connection:
         try:
             async with asyncio.timeout(self._timeout_s):
                 for planned_s in backoff(self._rng):
+                    if self._channel is not None and not _connected(self._channel):
+                        # Calls on a channel that is not connected fail one by one, and hold up those that connect.
+                        lost = lost or ServerUnreachableError("the connection was lost")
+                        await self._channel.channel_ready()
                     try:
                         return await attempt()
                     except (ServerUnreachableError, StoreUnavailableError) as error:
@@ -121,7 +125,7 @@ class Connection:
                     except ServerBusyError as error:
                         if error.retry_after_s is None:
                             raise
-                        lost, wait_s = error, error.retry_after_s * self._rng.uniform(0.5, 1.5)
+                        lost, wait_s = error, error.retry_after_s * self._rng.uniform(0.8, 1.2)
                     await asyncio.sleep(wait_s)
         except TimeoutError:
             if lost is None:
@@ -193,6 +197,10 @@ class SessionStream:
         if code is grpc.StatusCode.OK:
             return ServerUnreachableError("the server ended the stream")
         return _translated(code, await self._call.details(), await self._call.trailing_metadata())
+
+
+def _connected(channel: grpc.aio.Channel) -> bool:
+    return channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
 
 def _translated(code: grpc.StatusCode, details: str | None, metadata: Any) -> CcmError:

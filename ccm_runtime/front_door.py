@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from ccm_runtime import statuses
 from ccm_runtime.errors import UnauthenticatedError
-from ccm_runtime.service import Malformed
+from ccm_runtime.service import Malformed, hear_out
 from ccm_runtime.tenants import TENANT, Tokens
 
 _PROBES = "/grpc.health.v1.Health/"
@@ -63,6 +63,8 @@ def _refusing(handler: Any) -> Handler:
     _, code, message = statuses.classify(error)
 
     async def refuse(_: object, context: Any) -> None:
+        if handler.request_streaming:
+            await hear_out(context)
         await context.abort(code, message, statuses.trailing_metadata(error))
 
     make = {

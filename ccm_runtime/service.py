@@ -1,8 +1,8 @@
 """The RPCs: read a message, let the core work, write the answer. What goes wrong becomes a status, never a trace."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import wraps
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar
@@ -11,6 +11,7 @@ import grpc
 from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 from ccm_runtime import statuses, wire
+from ccm_runtime.admission import Admission
 from ccm_runtime.belief import Array
 from ccm_runtime.errors import ServerBusyError, SessionUnknownError, SpecError
 from ccm_runtime.hosting import Hosting
@@ -23,6 +24,7 @@ from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationServicer
 Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+_HEAR_OUT_S = 5.0
 
 
 class Malformed:
@@ -33,6 +35,16 @@ def check_message(request: object) -> None:
     """Refuse what is no message (SpecError)."""
     if isinstance(request, Malformed):
         raise SpecError("the bytes are no message of this call; see proto/ccm_runtime/v1/adaptation.proto")
+
+
+async def hear_out(context: "Call") -> None:
+    """Wait for the first message of a stream that is to be refused.
+
+    A client that writes to a call that has ended is told of a fault of gRPC's, and never why it was refused.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_HEAR_OUT_S):
+            await context.read()
 
 
 class Attention:
@@ -76,7 +88,7 @@ def _answering(
     async def answer(self: "Service", request: Request, context: Call) -> Response:
         try:
             check_message(request)
-            with self.admitted():
+            with self.admission.admitted():
                 return await handler(self, request, context)
         except Exception as error:
             refused = error
@@ -90,19 +102,7 @@ class Service(AdaptationServicer):
 
     def __init__(self, hosting: Hosting, max_calls: int) -> None:
         self._hosting = hosting
-        self._max_calls = max_calls
-        self._num_calls = 0
-
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count a call while it is under way, or refuse it (ServerBusyError)."""
-        if self._num_calls >= self._max_calls:
-            raise ServerBusyError(f"the server has {self._max_calls} calls under way, its maximum; try again later")
-        self._num_calls += 1
-        try:
-            yield
-        finally:
-            self._num_calls -= 1
+        self.admission = Admission(max_calls)
 
     @_answering
     async def DescribeAgent(self, request: pb.DescribeAgentRequest, context: Call) -> pb.DescribeAgentResponse:
@@ -144,14 +144,17 @@ class Service(AdaptationServicer):
     async def Session(self, requests: object, context: Call) -> None:
         """Serve a session over one stream, until its client closes it, leaves or is silent for too long."""
         try:
-            with self.admitted():
+            with self.admission.admitted():
                 async with Attention(self._hosting.idle_limit_s) as attention:
                     opened = await self._attach(context)
                     attention.heard()
                     while await self._exchange(opened, context):
                         attention.heard()
+        except ServerBusyError as error:
+            refused: Exception = error
+            await hear_out(context)
         except TimeoutError:
-            refused: Exception = SessionUnknownError(f"the stream was silent for {self._hosting.idle_limit_s:g} s")
+            refused = SessionUnknownError(f"the stream was silent for {self._hosting.idle_limit_s:g} s")
         except Exception as error:
             refused = error
         else:

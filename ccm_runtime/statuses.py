@@ -69,9 +69,11 @@ def trailing_metadata(error: BaseException) -> Metadata:
     status = Status(code=code.value[0], message=message)
     status.details.add().Pack(info)
     if isinstance(error, (errors.SessionLimitError, errors.ServerBusyError)):
-        more = ((RETRY_AFTER_KEY, str(RETRY_AFTER_MS)),)
+        known_s = getattr(error, "retry_after_s", None)
+        retry_after_ms = RETRY_AFTER_MS if known_s is None else round(known_s * 1000)
+        more = ((RETRY_AFTER_KEY, str(retry_after_ms)),)
         retry = RetryInfo()
-        retry.retry_delay.FromMilliseconds(RETRY_AFTER_MS)
+        retry.retry_delay.FromMilliseconds(retry_after_ms)
         status.details.add().Pack(retry)
     return (*more, (DETAILS_KEY, status.SerializeToString()))
 

@@ -71,14 +71,17 @@ def test_reasons_and_errors_appear_once_each():
     assert SessionLimitError in kinds
 
 
-@pytest.mark.parametrize("error", [SessionLimitError("full"), ServerBusyError("busy")])
-def test_a_bound_that_is_reached_says_when_to_try_again(error):
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [(SessionLimitError("full"), 1), (ServerBusyError("busy"), 1), (ServerBusyError("busy", 7.0), 7)],
+)
+def test_a_bound_that_is_reached_says_when_to_try_again(error, seconds):
     metadata = dict(statuses.trailing_metadata(error))
-    assert "1000" == metadata[statuses.RETRY_AFTER_KEY]
+    assert f"{seconds}000" == metadata[statuses.RETRY_AFTER_KEY]
     info, retry = Status.FromString(metadata[statuses.DETAILS_KEY]).details
     told = RetryInfo()
     assert retry.Unpack(told)
-    assert 1 == told.retry_delay.seconds
+    assert seconds == told.retry_delay.seconds
     assert info.Is(ErrorInfo.DESCRIPTOR)
 
 

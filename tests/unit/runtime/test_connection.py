@@ -1,0 +1,79 @@
+"""A client that has lost its server waits for it without calling it."""
+
+import asyncio
+import random
+
+import grpc
+import pytest
+
+from ccm_runtime.connection import Connection
+from ccm_runtime.errors import ServerBusyError, ServerUnreachableError
+
+
+class Channel:
+    """A channel that is connected when it is told so."""
+
+    def __init__(self):
+        self.connected = asyncio.Event()
+        self.asked = 0
+
+    def get_state(self, *, try_to_connect):
+        assert try_to_connect
+        self.asked += 1
+        return grpc.ChannelConnectivity.READY if self.connected.is_set() else grpc.ChannelConnectivity.IDLE
+
+    async def channel_ready(self):
+        await self.connected.wait()
+
+
+def connection(channel, timeout_s=20.0):
+    made = Connection(
+        "nobody:1", timeout_s=timeout_s, connect_timeout_s=1.0, token=None, credentials=None, rng=random.Random(0)
+    )
+    made._channel, made._stub = channel, object()
+    return made
+
+
+async def test_nothing_is_called_until_the_connection_is_back():
+    channel, calls = Channel(), []
+
+    async def attempt():
+        calls.append(channel.connected.is_set())
+        return "answer"
+
+    waiting = asyncio.create_task(connection(channel).persist(attempt))
+    while not channel.asked:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert [] == calls
+    channel.connected.set()
+    assert "answer" == await waiting
+    assert [True] == calls
+
+
+async def test_a_connection_that_does_not_come_back_in_time_is_lost():
+    async def attempt():
+        raise AssertionError("there is nobody to call")
+
+    with pytest.raises(ServerUnreachableError, match="lost nobody:1 and could not return within"):
+        await connection(Channel(), timeout_s=0.01).persist(attempt)
+
+
+async def test_who_is_told_when_to_come_again_comes_near_that_time(monkeypatch):
+    channel, slept, refusals = Channel(), [], [5.0, 12.0]
+    channel.connected.set()
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    async def attempt():
+        if refusals:
+            raise ServerBusyError("full", refusals.pop(0))
+        return "in"
+
+    monkeypatch.setattr("ccm_runtime.connection.asyncio.sleep", sleep)
+    assert "in" == await connection(channel).persist(attempt)
+    first, second = slept
+    assert 4.0 <= first <= 6.0
+    assert 9.6 <= second <= 14.4
