@@ -5,8 +5,9 @@ the same. It works on many trials at once, one row each, and no row sees another
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -39,8 +40,7 @@ _ACTION_NOISE, _LATENT_NOISE = 0, 1
 _BEGAN, _STEPPED = EpisodeBegan(), Stepped()
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """Everything that a trial carries from one event to the next, as a value.
 
     Attributes:
@@ -77,8 +77,7 @@ class Memory:
     re_explore: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A trial after an event whose action came in time.
 
     Attributes:
@@ -92,6 +91,9 @@ class Proposal:
     reaction: Reaction
     previous: Array | None
     last_safe: Array | None
+
+
+_Moved = tuple[int, Memory, Transition]  # a row, its trial before its transition, and the transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,29 +210,21 @@ class Adapter:
         """
         memories = [self.catch_up(memory) if memory.owed else memory for memory in memories]
         seen = self._seen(events)
-        known = self._fold(memories, events, seen)
+        moved = [(row, memories[row], event) for row, event in enumerate(events) if isinstance(event, Transition)]
+        transitions = _transitions(moved, seen) if moved else None
+        known = self._fold(memories, moved, transitions)
         certainties = certainty(known.latent_std).tolist()
         novelties = self._distances(known.latent_mean)
-        if self.experience is not None:
-            self._compare(self.experience, memories, events, novelties)
+        if transitions is not None and self.experience is not None:
+            self._compare(self.experience, moved, transitions, novelties)
         after = [
             self._absorb(memory, event, _pick(known, row), seen[row], certainties[row])
             if isinstance(event, Transition)
             else self._begin(memory, seen[row])
             for row, (memory, event) in enumerate(zip(memories, events, strict=True))
         ]
-        novelties = [self._with_return(memory, novel) for memory, novel in zip(after, novelties, strict=True)]
-        changed = [self._changed(memory, novel) for memory, novel in zip(after, novelties, strict=True)]
-        for row in np.flatnonzero(changed):
-            after[row] = self._renewed(after[row])
-            certainties[row] = float(certainty(after[row].latent_std[None])[0])
         actions = self._act(after, seen, known.belief)
-        return [
-            _propose(memory, guarded, certain, novel, changed=anew)
-            for memory, guarded, certain, novel, anew in zip(
-                after, actions, certainties, novelties, changed, strict=True
-            )
-        ]
+        return [self._proposal(*row) for row in zip(after, actions, certainties, novelties, strict=True)]
 
     def conclude(self, proposal: Proposal, *, unusable: Intervention | None = None) -> tuple[Memory, Reaction]:
         """Return the trial and what to tell its client.
@@ -243,8 +237,8 @@ class Adapter:
         if unusable is None or reaction.action is None:
             return memory, reaction
         guarded = self.guard.check(reaction.action, proposal.previous, proposal.last_safe, unusable=unusable)
-        memory = replace(memory, command=guarded.action, last_safe=proposal.last_safe)
-        return memory, replace(reaction, action=guarded.action, interventions=guarded.interventions)
+        memory = memory._replace(command=guarded.action, last_safe=proposal.last_safe)
+        return memory, reaction._replace(action=guarded.action, interventions=guarded.interventions)
 
     def fall_back(self, memory: Memory, event: Event, because: Intervention) -> tuple[Memory, Reaction]:
         """Take an event without the networks: the action is the fallback, and its transition is owed to the belief.
@@ -267,7 +261,7 @@ class Adapter:
         seen = self._seen([event])[0]
         if isinstance(event, Transition):
             moved = EncodedTransition(memory.observation, _applied(memory, event), event.reward, seen)
-            after = replace(self._absorb(memory, event, _known(memory), seen, certain=-1.0), owed=(*memory.owed, moved))
+            after = self._absorb(memory, event, _known(memory), seen, certain=-1.0)._replace(owed=(*memory.owed, moved))
         else:
             after = self._begin(memory, seen)
         guarded = None
@@ -292,8 +286,7 @@ class Adapter:
 
     def caught_up(self, memory: Memory, known: Folded, num_owed: int) -> Memory:
         """Return the trial with a belief (one row) that holds the first `num_owed` of what it owes."""
-        return replace(
-            memory,
+        return memory._replace(
             belief=known.belief,
             latent_mean=known.latent_mean,
             latent_std=known.latent_std,
@@ -340,23 +333,13 @@ class Adapter:
         return distances
 
     def _compare(
-        self, experience: ExperienceStats, memories: Sequence[Memory], events: Sequence[Event], novelties: list[float]
+        self, experience: ExperienceStats, moved: Sequence[_Moved], transitions: Transitions, novelties: list[float]
     ) -> None:
         """Raise the novelties of the trials whose transition is farther off than their belief."""
-        moved = [row for row, event in enumerate(events) if isinstance(event, Transition)]
-        if not moved:
-            return
-        size, vectors = self.policy.observation.size, np.empty((len(moved), len(experience.mean)), np.float32)
-        for vector, row in zip(vectors, moved, strict=True):
-            memory, event = memories[row], events[row]
-            assert isinstance(event, Transition)  # noqa: S101 (chosen above)
-            was, applied = memory.observation[:size], _applied(memory, event)
-            vector[:size] = was
-            vector[size : size + len(applied)] = applied
-            vector[-size - 1] = event.reward
-            vector[-size:] = event.observation
-            vector[-size:] -= was
-        for row, surprise in zip(moved, experience.surprise(vectors).tolist(), strict=True):
+        size = self.policy.observation.size
+        was, now = transitions.observation[:, 0, :size], transitions.next_observation[:, 0, :size]
+        vectors = np.concatenate((was, transitions.action[:, 0], transitions.reward[:, 0], now - was), 1)
+        for (row, _, _), surprise in zip(moved, experience.surprise(vectors).tolist(), strict=True):
             novelties[row] = max(novelties[row], surprise)
 
     def _with_return(self, memory: Memory, novel: float) -> float:
@@ -376,35 +359,22 @@ class Adapter:
         belief = self.initial_belief()
         mean, std = self.read(belief)
         trial = advance(memory.trial, ExplorationRenewed(memory.re_explore))
-        return replace(memory, trial=trial, belief=belief, latent_mean=mean, latent_std=std, latent=mean)
+        return memory._replace(trial=trial, belief=belief, latent_mean=mean, latent_std=std, latent=mean)
 
     def _seen(self, events: Sequence[Event]) -> Array:
         """Return each event's observation as the policies see it, `[n, input]`."""
         observation = _rows([event.observation for event in events])
         if not self.policy.adaptation.observe_reward:
             return observation
-        rewards = [[event.reward if isinstance(event, Transition) else 0.0] for event in events]
-        return np.concatenate((observation, np.array(rewards, np.float32)), 1)
+        rewards = [event.reward if isinstance(event, Transition) else 0.0 for event in events]
+        return np.concatenate((observation, np.array(rewards, np.float32)[:, None]), 1)
 
-    def _fold(self, memories: Sequence[Memory], events: Sequence[Event], seen: Array) -> Folded:
-        """Return what is known after each event, one row each: transitions are folded."""
-        moved = [
-            (row, memory, event)
-            for row, (memory, event) in enumerate(zip(memories, events, strict=True))
-            if isinstance(event, Transition)
-        ]
-        if not moved:
+    def _fold(self, memories: Sequence[Memory], moved: Sequence[_Moved], transitions: Transitions | None) -> Folded:
+        """Return what is known after each event, one row each: what moved is folded."""
+        if transitions is None:
             return _gather([_known(memory) for memory in memories])
-        everyone = len(moved) == len(memories)
-        transitions = Transitions(
-            _rows([memory.observation for _, memory, _ in moved])[:, None],
-            _rows([_applied(memory, event) for _, memory, event in moved])[:, None],
-            np.array([[[event.reward]] for _, _, event in moved], np.float32),
-            (seen if everyone else seen[[row for row, _, _ in moved]])[:, None],
-            np.ones((len(moved), 1, 1), np.float32),
-        )
         folded = self.policy.fold(_rows([memory.belief for _, memory, _ in moved]), transitions)
-        if everyone and _usable(folded):
+        if len(moved) == len(memories) and _usable(folded):
             return folded
         known = [_known(memory) for memory in memories]
         for index, (row, _, _) in enumerate(moved):
@@ -414,18 +384,18 @@ class Adapter:
 
     def _begin(self, memory: Memory, seen: Array) -> Memory:
         """Return the trial after the beginning of an episode, with the latent that it begins with."""
-        begun = replace(
-            memory,
+        begun = memory._replace(
             trial=advance(memory.trial, _BEGAN),
+            latent=memory.latent_mean,
             observation=seen,
             command=None,
             num_events=memory.num_events + 1,
             return_so_far=0.0,
         )
         if self.policy.adaptation.latent == "mean":
-            return replace(begun, latent=memory.latent_mean)
+            return begun
         drawn = _noise(begun, _LATENT_NOISE, self.policy.belief.latent_size)
-        return replace(begun, latent=memory.latent_mean + memory.latent_std * drawn)
+        return begun._replace(latent=memory.latent_mean + memory.latent_std * drawn)
 
     def _absorb(self, memory: Memory, event: Transition, known: Folded, seen: Array, certain: float) -> Memory:
         """Return the trial after a transition, with what is known now (one row)."""
@@ -462,18 +432,22 @@ class Adapter:
             belief: Their beliefs, `[n, belief]`.
         """
         actions: list[Guarded | None] = [None] * len(memories)
-        for phase in (Phase.EXPLORE, Phase.EXECUTE):
-            rows = [row for row, m in enumerate(memories) if m.trial.in_episode and m.trial.phase is phase]
+        acting: dict[bool, list[int]] = {True: [], False: []}  # by whether the belief is acted on, or the latent
+        on_belief = self.policy.adaptation.explore_with == "belief"
+        for row, memory in enumerate(memories):
+            if memory.trial.in_episode:
+                acting[on_belief and memory.trial.phase is Phase.EXPLORE].append(row)
+        for explores, rows in acting.items():
             if not rows:
                 continue
             everyone = len(rows) == len(memories)
-            acting = memories if everyone else [memories[row] for row in rows]
-            observation, noise = seen if everyone else seen[rows], self._action_noise(acting)
-            if phase is Phase.EXPLORE and self.policy.adaptation.explore_with == "belief":
+            trials = memories if everyone else [memories[row] for row in rows]
+            observation, noise = seen if everyone else seen[rows], self._action_noise(trials)
+            if explores:
                 proposed = self.policy.explore(observation, belief if everyone else belief[rows], noise)
             else:
-                proposed = self.policy.execute(observation, _rows([m.latent for m in acting]), noise)
-            guarded = self.guard.check_rows(proposed, [m.command for m in acting], [m.last_safe for m in acting])
+                proposed = self.policy.execute(observation, _rows([m.latent for m in trials]), noise)
+            guarded = self.guard.check_rows(proposed, [m.command for m in trials], [m.last_safe for m in trials])
             for row, action in zip(rows, guarded, strict=True):
                 actions[row] = action
         return actions
@@ -486,12 +460,21 @@ class Adapter:
                 noise[row] = _noise(memory, _ACTION_NOISE, size)
         return noise
 
+    def _proposal(self, memory: Memory, guarded: Guarded | None, certain: float, novel: float) -> Proposal:
+        """Return what a trial comes to, given what the guard lets it do."""
+        novel = self._with_return(memory, novel)
+        changed = self._changed(memory, novel)
+        if changed:
+            memory = self._renewed(memory)
+            certain = float(certainty(memory.latent_std[None])[0])
+        return _propose(memory, guarded, certain, novel, changed=changed)
+
 
 def close(memory: Memory) -> Memory:
     """Return the trial, over."""
     if memory.trial.closed:
         raise TrialOrderError("the trial is closed already")
-    return replace(memory, trial=advance(memory.trial, Closed()))
+    return memory._replace(trial=advance(memory.trial, Closed()))
 
 
 def _propose(
@@ -499,23 +482,19 @@ def _propose(
 ) -> Proposal:
     """Return the trial with the command that it is given, and what to tell its client."""
     trial, previous, last_safe = memory.trial, memory.command, memory.last_safe
-    interventions: tuple[Intervention, ...] = ()
-    action = None
-    if guarded is not None:
-        action, interventions = guarded.action, guarded.interventions
-        # Nobody has seen this value yet; a second copy would cost as much as the guard.
-        object.__setattr__(memory, "command", action)
-        object.__setattr__(memory, "last_safe", last_safe if interventions else action)
+    action, interventions = guarded or (None, ())
+    if action is not None:
+        memory = memory._replace(command=action, last_safe=last_safe if interventions else action)
     reaction = Reaction(
-        action=action,
-        phase=trial.phase,
-        episode=trial.episodes_finished,
-        step=trial.steps_in_episode,
-        episode_over=not trial.in_episode,
-        certainty=certain,
-        novelty=novel,
-        interventions=interventions,
-        task_changed=changed,
+        action,
+        trial.phase,
+        trial.episodes_finished,
+        trial.steps_in_episode,
+        not trial.in_episode,
+        certain,
+        novel,
+        interventions,
+        changed,
     )
     return Proposal(memory, reaction, previous, last_safe)
 
@@ -539,7 +518,25 @@ def _gather(rows: Sequence[Folded]) -> Folded:
 
 def _rows(vectors: Sequence[Array]) -> Array:
     """Return vectors as the rows of a matrix, without the price of `np.stack`."""
-    return np.concatenate(vectors).reshape(len(vectors), -1)
+    return vectors[0][None] if len(vectors) == 1 else np.concatenate(vectors).reshape(len(vectors), -1)
+
+
+def _transitions(moved: Sequence[_Moved], seen: Array) -> Transitions:
+    """Return what moved as transitions, each `[m, 1, .]`; `seen` is what every trial sees now, `[n, input]`."""
+    after = seen if len(moved) == len(seen) else seen[[row for row, _, _ in moved]]
+    return Transitions(
+        _rows([memory.observation for _, memory, _ in moved])[:, None],
+        _rows([_applied(memory, event) for _, memory, event in moved])[:, None],
+        np.array([event.reward for _, _, event in moved], np.float32)[:, None, None],
+        after[:, None],
+        _all_valid(len(moved)),
+    )
+
+
+@cache
+def _all_valid(num: int) -> Array:
+    """Return `[num, 1, 1]` ones, which nobody writes to."""
+    return np.ones((num, 1, 1), np.float32)
 
 
 def _applied(memory: Memory, event: Transition) -> Array:

@@ -7,7 +7,7 @@ session can never interleave. Only where actions have a deadline do the networks
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ccm_runtime.adapt import Adapter
@@ -105,13 +105,13 @@ class Stepper:
         while waiting:
             batch: dict[str, tuple[int, Step]] = {}
             later = []
-            for index, step in waiting:
-                if step.session_id in batch or len(batch) == self._max_batch:
-                    later.append((index, step))
+            for numbered in waiting:
+                session_id = numbered[1].session_id
+                if session_id in batch or len(batch) == self._max_batch:
+                    later.append(numbered)
                 else:
-                    batch[step.session_id] = (index, step)
-            for (index, _), outcome in zip(batch.values(), self._batch([s for _, s in batch.values()]), strict=True):
-                outcomes[index] = outcome
+                    batch[session_id] = numbered
+            self._batch(batch.values(), outcomes)
             waiting = later
         return [outcomes[index] for index in range(len(steps))]
 
@@ -133,26 +133,25 @@ class Stepper:
         if self._punctual is not None:
             self._punctual.worker.stop()
 
-    def _batch(self, steps: list[Step]) -> list[Outcome]:
-        """Return the outcome of each step, all of different sessions."""
-        admitted = [self._core.admit(step) for step in steps]
-        ready = [(step, found) for step, found in zip(steps, admitted, strict=True) if isinstance(found, tuple)]
-        try:
-            answers = iter(self._answer(ready))
-        except Exception as error:  # a fault of the networks: every session stays as it was
-            return [error if isinstance(found, tuple) else found for found in admitted]
-        return [next(answers) if isinstance(found, tuple) else found for found in admitted]
-
-    def _answer(self, ready: list[tuple[Step, tuple[Session, Event]]]) -> list[Answer]:
-        """Run the networks once over all sessions, and return and store each one's answer."""
-        if not ready:
-            return []
+    def _batch(self, steps: Iterable[tuple[int, Step]], outcomes: dict[int, Outcome]) -> None:
+        """Add the outcome of each step, all of different sessions, by its number: the networks run once over them."""
         core = self._core
+        ready: list[tuple[int, Step, Session, Event]] = []
+        for index, step in steps:
+            found = core.admit(step)
+            if isinstance(found, (Answer, Exception)):
+                outcomes[index] = found
+            else:
+                ready.append((index, step, *found))
+        if not ready:
+            return
         began_s = core.clock()
-        proposals = core.adapter.propose([s.memory for _, (s, _) in ready], [event for _, (_, event) in ready])
+        try:
+            proposals = core.adapter.propose([session.memory for _, _, session, _ in ready], [one[3] for one in ready])
+        except Exception as error:  # a fault of the networks: every session stays as it was
+            outcomes.update((index, error) for index, _, _, _ in ready)
+            return
         infer_ms = (core.clock() - began_s) * 1000
         core.num_batches += 1
-        return [
-            core.conclude(step, session, proposal, infer_ms)
-            for (step, (session, _)), proposal in zip(ready, proposals, strict=True)
-        ]
+        for (index, step, session, _), proposal in zip(ready, proposals, strict=True):
+            outcomes[index] = core.conclude(step, session, proposal, infer_ms)

@@ -7,6 +7,7 @@ may be merged, by addition.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,7 @@ class Transitions:
     valid: Array
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(NamedTuple):
     """What an encoder answers.
 
     Attributes:
@@ -123,7 +123,7 @@ class ExperienceStats(BaseModel):
         """Distance of transitions `[n, .]` to those of training tasks, in units of the threshold, `[n]`."""
         mean, factor = self._whitening
         whitened = (transitions - mean) @ factor
-        distance: Array = np.sqrt(np.einsum("ni,ni->n", whitened, whitened))
+        distance: Array = np.sqrt(np.vecdot(whitened, whitened))
         return distance
 
     def shortfall(self, episode_return: float) -> float:
@@ -138,8 +138,8 @@ def certainty(latent_std: Array) -> Array:
     Args:
         latent_std: Posterior standard deviations under a unit prior, `[n, latent]`.
     """
-    left = np.minimum(np.square(latent_std), 1.0).sum(-1)
-    removed: Array = 1.0 - left / np.float32(latent_std.shape[-1])
+    left = np.minimum(latent_std, 1.0)
+    removed: Array = 1.0 - np.vecdot(left, left) / latent_std.shape[-1]
     return removed
 
 
@@ -151,8 +151,8 @@ def novelty(latent_mean: Array, stats: NoveltyStats) -> Array:
         stats: Statistics of the training tasks, from the manifest.
     """
     offset = latent_mean - stats.mean_array
-    squared = np.einsum("ni,ij,nj->n", offset, stats.precision_array, offset)
-    distance: Array = np.sqrt(np.maximum(squared, 0.0)) / np.float32(stats.threshold)
+    squared = np.vecdot(offset @ stats.precision_array, offset)
+    distance: Array = np.sqrt(np.maximum(squared, 0.0)) / stats.threshold
     return distance
 
 

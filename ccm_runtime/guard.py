@@ -1,9 +1,8 @@
 """The guard: the last word on every action. Whatever a policy says, what leaves is finite, bounded and slow enough."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -15,10 +14,10 @@ from ccm_runtime.specs import BoxSpec
 # An action may leave its bounds by this much (float32 rounding inside a graph) without it being called an intervention;
 # it is clipped all the same.
 _ROUNDING = 1e-5
+_LARGEST = np.finfo(np.float32).max
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
+class Guarded(NamedTuple):
     """An action `[act]` that may be applied, and what had to be mended for it."""
 
     action: Array
@@ -30,23 +29,23 @@ class Guard:
     """Limits of an agent's actions.
 
     Attributes:
-        low: Lower bounds, `[act]`.
-        high: Upper bounds, `[act]`.
-        max_rate: Largest change of an entry from one command to the next, `[act]`.
+        low: Lower bounds, `[act]`; where there is none, the least float32.
+        high: Upper bounds, `[act]`; where there is none, the largest float32. So what is within is finite.
+        max_rate: Largest change of an entry from one command to the next, `[act]`; `None`: any.
         fallback: `hold` the previous command, `zero`, or the `last-safe` command.
     """
 
     low: Array
     high: Array
-    max_rate: Array
+    max_rate: Array | None
     fallback: str
 
     @classmethod
     def of(cls, action: BoxSpec, safety: SafetyLimits) -> Self:
         """Return the guard of an action spec and a bundle's limits."""
-        unlimited = np.full(action.size, np.inf, np.float32)
-        rate = unlimited if safety.max_rate is None else np.asarray(safety.max_rate, np.float32)
-        return cls(action.low_array, action.high_array, rate, safety.fallback)
+        low, high = (np.clip(bounds, -_LARGEST, _LARGEST) for bounds in (action.low_array, action.high_array))
+        rate = None if safety.max_rate is None else np.asarray(safety.max_rate, np.float32)
+        return cls(low, high, rate, safety.fallback)
 
     def check(
         self,
@@ -73,7 +72,7 @@ class Guard:
         action = np.clip(wanted, self.low, self.high)
         if (np.abs(action - wanted) > _ROUNDING * np.maximum(1.0, np.abs(action))).any():
             interventions.append(Intervention.BOUND)
-        if previous is not None:
+        if previous is not None and self.max_rate is not None:
             start = np.clip(previous, self.low, self.high)
             slowed = np.clip(action, start - self.max_rate, start + self.max_rate)
             if not np.array_equal(slowed, action):
@@ -86,15 +85,16 @@ class Guard:
     ) -> list[Guarded]:
         """Return what `check` says of each of `n` actions in time, `[n, act]`; those that need no mending are cheap."""
         low, high = self.low, self.high
-        if not math.isinf(self.max_rate.min()):
+        if self.max_rate is not None:
             rows = [action if before is None else before for action, before in zip(proposed, previous, strict=True)]
             start = np.clip(np.array(rows), low, high)
             low, high = np.maximum(low, start - self.max_rate), np.minimum(high, start + self.max_rate)
-        within = np.isfinite(proposed) & (proposed >= low) & (proposed <= high)
-        fine: list[bool] = np.logical_and.reduce(within, axis=1).tolist()
+        within = (proposed >= low) & (proposed <= high)  # what is not a number is not within
+        if within.all():
+            return [Guarded(action, ()) for action in proposed]
         return [
             Guarded(action, ()) if kept else self.check(action, before, safe)
-            for action, kept, before, safe in zip(proposed, fine, previous, last_safe, strict=True)
+            for action, kept, before, safe in zip(proposed, within.all(1).tolist(), previous, last_safe, strict=True)
         ]
 
     def fall_back(self, previous: Array | None, last_safe: Array | None) -> Array:

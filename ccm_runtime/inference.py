@@ -15,9 +15,8 @@ import numpy as np
 from ccm_runtime.belief import Array, Folded, Transitions
 from ccm_runtime.bundle import Bundle
 from ccm_runtime.errors import BundleSchemaError, ConfigError, DependencyMissingError, ProviderUnavailableError
-from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY, Adaptation, BeliefSpec
+from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY
 from ccm_runtime.signatures import Signature, fits, signatures, sized
-from ccm_runtime.specs import BoxSpec
 
 Device = Literal["auto", "cpu", "cuda"]
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -27,6 +26,10 @@ class OnnxPolicy:
     """The three graphs of a bundle, behind the protocol that every agent follows.
 
     Attributes:
+        observation: What it sees.
+        action: What it does, in environment units.
+        belief: What it remembers.
+        adaptation: How its trials run.
         device: Where they truly run, `cpu` or `cuda`.
     """
 
@@ -39,36 +42,18 @@ class OnnxPolicy:
             ProviderUnavailableError: CUDA was asked for and is not truly active.
             BundleSchemaError: A graph cannot be opened, or does not follow the manifest.
         """
-        self._manifest = bundle.manifest
+        manifest = bundle.manifest
+        self.observation, self.action = manifest.observation, manifest.action
+        self.belief, self.adaptation = manifest.belief, manifest.adaptation
         runtime = _onnxruntime()
         self.device: Literal["cpu", "cuda"] = _choose(runtime, device)
         graphs = {name: _open(runtime, name, graph, self.device) for name, graph in sorted(bundle.graphs.items())}
-        for name, signature in signatures(bundle.manifest).items():
+        for name, signature in signatures(manifest).items():
             _check(name, graphs[name], signature)
             _rehearse(name, graphs[name], signature)
         self._explorer = graphs[EXPLORATION_POLICY]
         self._encoder = graphs[CONTEXT_ENCODER]
         self._executor = graphs[EXECUTION_POLICY]
-
-    @property
-    def observation(self) -> BoxSpec:
-        """What it sees."""
-        return self._manifest.observation
-
-    @property
-    def action(self) -> BoxSpec:
-        """What it does, in environment units."""
-        return self._manifest.action
-
-    @property
-    def belief(self) -> BeliefSpec:
-        """What it remembers."""
-        return self._manifest.belief
-
-    @property
-    def adaptation(self) -> Adaptation:
-        """How its trials run."""
-        return self._manifest.adaptation
 
     def explore(self, observation: Array, belief: Array, noise: Array) -> Array:
         """Action of the explorer, `[n, act]`; zero noise is deterministic."""

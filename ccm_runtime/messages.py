@@ -5,6 +5,7 @@ Vectors are float32 in environment units, in the order of the agent's specs.
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,8 +66,7 @@ class Transition:
 Event = BeginEpisode | Transition
 
 
-@dataclass(frozen=True, slots=True)
-class Reaction:
+class Reaction(NamedTuple):
     """What an agent does and knows after an event; empty of everything that only a server adds.
 
     Attributes:
@@ -92,8 +92,7 @@ class Reaction:
     task_changed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A server's answer to one event.
 
     Attributes:

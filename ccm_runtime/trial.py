@@ -6,6 +6,7 @@ that they cannot disagree on when exploring ends.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ccm_runtime.errors import TrialOrderError
 
@@ -60,8 +61,7 @@ class Closed:
 Event = EpisodeBegan | Stepped | ExplorationCompleted | ExplorationRenewed | Closed
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """Explore for `explore_episodes` episodes, then execute until closed.
 
     Attributes:

@@ -203,7 +203,7 @@ def test_a_second_beginning_is_refused():
 
 def test_a_trial_does_not_grow_for_ever():
     memory = adapter().start()
-    old = replace(memory, trial=replace(memory.trial, episodes_finished=MAX_EPISODES))
+    old = memory._replace(trial=memory.trial._replace(episodes_finished=MAX_EPISODES))
     with pytest.raises(TrialOrderError, match="at most 10000 episodes"):
         adapter().step([old], [begin()])
 
@@ -228,7 +228,7 @@ def test_a_freak_transition_cannot_poison_the_belief():
     class Overflowing(ScriptedPolicy):
         def fold(self, belief, transitions):
             folded = super().fold(belief, transitions)
-            return replace(folded, belief=folded.belief * np.where(transitions.reward[:, 0] > 9, np.inf, 1))
+            return folded._replace(belief=folded.belief * np.where(transitions.reward[:, 0] > 9, np.inf, 1))
 
     agent = Adapter.of(Overflowing(K2))
     memory, _ = play(agent, agent.start(), [begin()])

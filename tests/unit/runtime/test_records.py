@@ -52,24 +52,23 @@ def test_no_field_of_a_session_is_forgotten():
     """Every field here differs from its default: one that a record leaves out comes back changed."""
     memory, reaction = model(3).after(4)
     one = np.ones(1, np.float32)
-    memory = dataclasses.replace(
-        memory,
+    memory = memory._replace(
         returns=(1.5, -2.25),
         return_so_far=0.1,
         last_safe=memory.command,
         owed=(EncodedTransition(one, one, 0.5, one),),
         re_explore=2,
     )
-    trial = dataclasses.replace(memory.trial, episodes_finished=7)
-    reaction = dataclasses.replace(reaction, interventions=(Intervention.RATE,), task_changed=True)
+    trial = memory.trial._replace(episodes_finished=7)
+    reaction = reaction._replace(interventions=(Intervention.RATE,), task_changed=True)
     answer = Answer(4, reaction, 5, 3, 1.5, 0.5, draining=True, safe=SafeReason.MISSES)
     vigil = Vigil(2, 3, SafeReason.MISSES)
-    session = Session("name", dataclasses.replace(memory, trial=trial), answer, "key", "tenant", vigil, "ab" * 32)
+    session = Session("name", memory._replace(trial=trial), answer, "key", "tenant", vigil, "ab" * 32)
     blank = Memory(Trial(0), *(np.zeros(0, np.float32),) * 5)
     for full, empty in ((session.memory, blank), (session, Session("", blank)), (answer, Answer(0, reaction))):
-        for field in dataclasses.fields(full):
-            if field.name not in {"reaction"}:
-                assert image(getattr(full, field.name)) != image(getattr(empty, field.name)), field.name
+        for name in full._fields if isinstance(full, tuple) else [field.name for field in dataclasses.fields(full)]:
+            if name not in {"reaction"}:
+                assert image(getattr(full, name)) != image(getattr(empty, name)), name
     stored = Stored(session, Moment(1.0, "boot", 2.0))
     assert image(stored) == image(from_bytes(to_bytes(stored)))
 
