@@ -43,7 +43,8 @@ class BeliefMap(BaseModel):
     def place(self, latents: Sequence[Sequence[float]]) -> NDArray[np.float64]:
         """Return where latents `[n, latent]` lie on the plane, `[n, 2]`."""
         rows = np.asarray(latents, np.float64).reshape(-1, len(self.centre))
-        return (rows - np.asarray(self.centre)) @ np.asarray(self.axes).T
+        placed: NDArray[np.float64] = (rows - np.asarray(self.centre)) @ np.asarray(self.axes).T
+        return placed
 
 
 def known_region(plane: BeliefMap, stats: NoveltyStats, num_points: int = 64) -> list[tuple[float, float]]:

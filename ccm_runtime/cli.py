@@ -254,6 +254,9 @@ def serve(
         int | None, typer.Option(metavar="N", help="Most sessions of one tenant at a time (no limit of its own).")
     ] = None,
     metrics_port: Annotated[int | None, typer.Option(metavar="N", help="Port of Prometheus metrics (none).")] = None,
+    page_port: Annotated[
+        int | None, typer.Option(metavar="N", help="Port of a page to watch the server on, in a browser (none).")
+    ] = None,
     max_batch: Annotated[
         int | None, typer.Option(metavar="N", help="Most sessions in one run of a network (64).")
     ] = None,

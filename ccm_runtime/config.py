@@ -43,6 +43,7 @@ class ServerConfig(BaseModel):
         token_file: File with the token that every call must bear, or with one `TENANT:TOKEN` a line.
         max_tenant_sessions: Most sessions of one tenant at a time; `None`: `max_sessions`.
         metrics_port: Port of the Prometheus metrics; `None`: none.
+        page_port: Port of the operator's page, under the same token and certificate; `None`: none.
         log_level: What is logged, on standard error.
     """
 
@@ -75,6 +76,7 @@ class ServerConfig(BaseModel):
     token_file: Path | None = None
     max_tenant_sessions: int | None = Field(default=None, ge=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    page_port: int | None = Field(default=None, ge=1, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """What a server does with its agent's sessions, apart from gRPC: describe, open, step, close."""
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from dataclasses import dataclass, replace
 
 from ccm_runtime import __version__
 from ccm_runtime.adapt import Adapter, Memory, close
@@ -23,6 +23,8 @@ from ccm_runtime.vigil import VigilLimits
 MAX_KEY_LENGTH = 128
 # Answers to the last closes, for clients whose answer was lost on its way.
 MAX_FAREWELLS = 256
+# Sessions that can be looked at after their end.
+MAX_ENDED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Hosting:
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
         log: Their log.
+        ended: The sessions that were closed last, the last one at the end.
         idle_limit_s: How long a session may be idle, and a stream silent.
     """
 
@@ -78,6 +81,7 @@ class Hosting:
         self.idle_limit_s = config.idle_limit_s
         self.log = logger(config.log_level)
         self._config = config
+        self.ended: deque[Session] = deque(maxlen=MAX_ENDED)
         self._farewells: OrderedDict[tuple[str, str], SessionClosed] = OrderedDict()
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
@@ -168,6 +172,7 @@ class Hosting:
         if session is None:
             return self._farewells.get((session_id, token), SessionClosed())
         memory = close(session.memory)
+        self.ended.append(replace(session, memory=memory))
         self.log.info("session closed", session_id=session_id, num_episodes=len(memory.returns))
         closed = SessionClosed(memory.returns, Context(self.agent.bundle_digest, memory.belief))
         self._farewells[session_id, token] = closed

@@ -1,43 +1,42 @@
 """Metrics of a server, for Prometheus. Counting costs an addition; everything else happens when someone looks."""
 
-import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from importlib import import_module
-from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from typing import TYPE_CHECKING
 
 from ccm_runtime.batching import Stepper
-from ccm_runtime.errors import ConfigError, DependencyMissingError, StoreUnavailableError
+from ccm_runtime.errors import DependencyMissingError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Agent, Answer, Intervention, SafeReason
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.trial import Phase
+from ccm_runtime.web import Reply, Request, Web
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-_BOUNDS_MS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
+BOUNDS_MS = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 
 
 class Histogram:
     """Counts of durations by size."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(_BOUNDS_MS) + 1)
+        self.counts = [0] * (len(BOUNDS_MS) + 1)
         self.sum_ms = 0.0
 
     def add(self, ms: float) -> None:
         """Count a duration."""
-        self._counts[bisect_left(_BOUNDS_MS, ms)] += 1
+        self.counts[bisect_left(BOUNDS_MS, ms)] += 1
         self.sum_ms += ms
 
     def buckets(self) -> list[tuple[str, float]]:
         """Return upper bounds and how many are within them."""
         total, buckets = 0, []
-        for bound, count in zip((*map(str, _BOUNDS_MS), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(str, BOUNDS_MS), "+Inf"), self.counts, strict=True):
             total += count
             buckets.append((bound, float(total)))
         return buckets
@@ -55,6 +54,11 @@ class Metrics:
 
     Attributes:
         count_tasks: Tells the tasks of the server's event loop.
+        step_ms: From events' arrival to their answers.
+        infer_ms: Of that, inside the networks.
+        interventions: What the guard had to mend in actions, by kind.
+        num_opened: Sessions that were opened.
+        refused: Calls and events that were refused, by reason.
     """
 
     def __init__(
@@ -70,18 +74,18 @@ class Metrics:
         self._stepper = stepper
         self._agent = agent
         self._device = device
-        self._step_ms, self._infer_ms = Histogram(), Histogram()
-        self._interventions = dict.fromkeys(Intervention, 0)
+        self.step_ms, self.infer_ms = Histogram(), Histogram()
+        self.interventions = dict.fromkeys(Intervention, 0)
         self.num_opened = 0
         self.count_tasks: Callable[[], int] = lambda: 0
         self.refused: Counter[str] = Counter()
 
     def stepped(self, answer: Answer) -> None:
         """Count an answer."""
-        self._step_ms.add(answer.total_ms)
-        self._infer_ms.add(answer.infer_ms)
+        self.step_ms.add(answer.total_ms)
+        self.infer_ms.add(answer.infer_ms)
         for intervention in answer.reaction.interventions:
-            self._interventions[intervention] += 1
+            self.interventions[intervention] += 1
 
     def collect(self) -> Iterator["Metric"]:
         """Yield every metric, as Prometheus asks for them."""
@@ -89,9 +93,9 @@ class Metrics:
         yield _counter("ccm_sessions_opened", "Sessions that were opened.", self.num_opened)
         yield _counter("ccm_steps", "Events that were answered.", self._stepper.num_steps)
         yield _counter("ccm_batches", "Runs over one or more sessions.", self._stepper.num_batches)
-        yield _histogram("ccm_step_ms", "Milliseconds from an event's arrival to its answer.", self._step_ms)
-        yield _histogram("ccm_infer_ms", "Milliseconds of that inside the networks.", self._infer_ms)
-        interventions = {kind.value: count for kind, count in self._interventions.items()}
+        yield _histogram("ccm_step_ms", "Milliseconds from an event's arrival to its answer.", self.step_ms)
+        yield _histogram("ccm_infer_ms", "Milliseconds of that inside the networks.", self.infer_ms)
+        interventions = {kind.value: count for kind, count in self.interventions.items()}
         yield _counters("ccm_interventions", "What the guard had to mend in actions.", "kind", interventions)
         yield _counters("ccm_refused", "Calls and events that were refused.", "reason", dict(self.refused))
         yield from self._store()
@@ -190,7 +194,7 @@ def _histogram(name: str, text: str, histogram: Histogram) -> "Metric":
 
 
 def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
-    """Serve `/metrics`, and `/live` and `/ready` for probes, over plain HTTP from a thread; return what stops it.
+    """Serve `/metrics`, and `/live` and `/ready` for probes, over plain HTTP from threads; return what stops it.
 
     Raises:
         ConfigError: The address cannot be listened on.
@@ -198,41 +202,19 @@ def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
     """
     try:
         prometheus = import_module("prometheus_client")
+        choose_encoder = import_module("prometheus_client.exposition").choose_encoder
     except ImportError:
         raise DependencyMissingError("--metrics-port needs prometheus-client: pip install 'ccm[serve]'") from None
     registry = prometheus.CollectorRegistry()
     registry.register(metrics)
-    show = prometheus.make_wsgi_app(registry)
 
-    def answer(request: dict[str, Any], start: Any) -> Any:
-        path = request["PATH_INFO"]
-        if path == "/metrics":
-            return show(request, start)
-        status = {"/live": "200 OK", "/ready": "200 OK" if metrics.ready() else "503 Service Unavailable"}
-        start(status.get(path, "404 Not Found"), [("Content-Type", "text/plain")])
-        return [b""]
+    def answer(request: Request) -> Reply:
+        if request.path == "/metrics":
+            encode, content_type = choose_encoder(request.headers.get("accept", ""))
+            return Reply(encode(registry), content_type=content_type)
+        well = {"/live": True, "/ready": metrics.ready()}.get(request.path)
+        if well is None:
+            return Reply(status=HTTPStatus.NOT_FOUND)
+        return Reply(status=HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE)
 
-    try:
-        server = make_server(host, port, answer, server_class=_Server, handler_class=_Silent)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot serve metrics at {host}:{port}: {error.strerror}; choose another --metrics-port"
-        ) from None
-    thread = threading.Thread(target=server.serve_forever, name="ccm-metrics", daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Silent(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the library's)
-        """Log nothing."""
+    return Web(host, port, answer, setting="--metrics-port").stop

@@ -21,12 +21,16 @@ from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.log import logger
 from ccm_runtime.metrics import expose
+from ccm_runtime.page import serve_page
+from ccm_runtime.page.state import Plane
+from ccm_runtime.page.view import viewer
 from ccm_runtime.service import Service
 from ccm_runtime.session import SessionTable
-from ccm_runtime.tenants import Tokens
+from ccm_runtime.tenants import TokenFile
 from ccm_runtime.tls import server_credentials
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
+from ccm_runtime.web import Web
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Adaptation"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -47,14 +51,16 @@ class Server:
 
     def __init__(self, served: ServedAgent, config: ServerConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
+        self._served = served
         table = SessionTable(
             config.max_sessions, config.idle_limit_s, clock, max_tenant_sessions=config.max_tenant_sessions
         )
         self.hosting = Hosting(served, table, config)
         self.port = 0
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
+        tokens = None if config.token_file is None else TokenFile(config.token_file, self.hosting.log)
         self._server = grpc.aio.server(
-            interceptors=(FrontDoor(None if config.token_file is None else Tokens.read(config.token_file)),),
+            interceptors=(FrontDoor(tokens),),
             options=(
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),
@@ -73,6 +79,7 @@ class Server:
         self._telling: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] | None = None
+        self._page: Web | None = None
 
     async def start(self) -> int:
         """Accept calls; return the port.
@@ -99,6 +106,10 @@ class Server:
             loop = asyncio.get_running_loop()
             self.hosting.metrics.count_tasks = lambda: len(asyncio.all_tasks(loop))
             self._stop_metrics = expose(self.hosting.metrics, self._config.host, self._config.metrics_port)
+        if self._config.page_port is not None:
+            look = viewer(self.hosting, self._served, self._config.address(self.port), self._config.max_sessions)
+            plane = Plane(self._served.digest, self._served.manifest)
+            self._page = serve_page(look, plane, self._config, self._config.page_port)
         self._sweeper = asyncio.create_task(self._sweep())
         return self.port
 
@@ -119,6 +130,8 @@ class Server:
                 await self._sweeper
         if self._stop_metrics is not None:
             self._stop_metrics()
+        if self._page is not None:
+            self._page.stop()
         await self._server.stop(grace=0.2)
         await self.hosting.leave()
 

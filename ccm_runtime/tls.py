@@ -1,5 +1,8 @@
 """TLS of a server whose certificates may be renewed while it runs: each handshake looks whether the files changed."""
 
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -36,6 +39,40 @@ def server_credentials(config: ServerConfig, log: Any) -> grpc.ServerCredentials
 
     mutual = config.tls_client_ca is not None
     return grpc.dynamic_ssl_server_credentials(_configuration(current), renewed, require_client_authentication=mutual)
+
+
+def web_context(config: ServerConfig) -> Callable[[], ssl.SSLContext] | None:
+    """Return what tells how to speak to the next web connection, as `server_credentials`; `None`: in plain text.
+
+    Raises:
+        ConfigError: A file cannot be used.
+    """
+    known = _read(config)
+    if known is None:
+        return None
+    try:
+        context = _context(config)
+    except OSError as error:
+        raise ConfigError(f"{config.tls_cert} and {config.tls_key} do not belong together: {error}") from None
+
+    def current() -> ssl.SSLContext:
+        nonlocal known, context
+        with suppress(ConfigError, OSError):  # a half-written renewal: the old certificate goes on
+            if (found := _read(config)) != known:
+                known, context = found, _context(config)
+        return context
+
+    return current
+
+
+def _context(config: ServerConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=config.tls_client_ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if config.tls_client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    assert config.tls_cert is not None  # noqa: S101 (read before)
+    context.load_cert_chain(config.tls_cert, config.tls_key)
+    return context
 
 
 def _read(config: ServerConfig) -> Certificates | None:

@@ -118,7 +118,7 @@ def test_a_port_that_is_taken_ends_with_code_2(tiny_bundle):
         port = taken.getsockname()[1]
         assert fails(ccm("serve", tiny_bundle, "--port", port), 2, f"cannot listen on 127.0.0.1:{port}", "--port")
         finished = ccm("serve", tiny_bundle, "--port", 0, "--metrics-port", port, "--log-level", "error")
-        assert fails(finished, 2, f"cannot serve metrics at 127.0.0.1:{port}", "--metrics-port")
+        assert fails(finished, 2, f"cannot listen on 127.0.0.1:{port}", "--metrics-port")
 
 
 def test_an_unreachable_server_ends_with_code_11():
