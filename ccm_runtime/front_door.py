@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from ccm_runtime import statuses
 from ccm_runtime.errors import UnauthenticatedError
 from ccm_runtime.service import Malformed, hear_out
-from ccm_runtime.tenants import TENANT, Tokens
+from ccm_runtime.tenants import TENANT, TokenFile
 
 _PROBES = "/grpc.health.v1.Health/"
 _OURS = "/ccm_runtime.v1."
@@ -20,7 +20,7 @@ Details = grpc.HandlerCallDetails
 class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
     """Refuses calls without a token of the server's, and notes whose call it is; health probes need none."""
 
-    def __init__(self, tokens: Tokens | None) -> None:
+    def __init__(self, tokens: TokenFile | None) -> None:
         self._tokens = tokens
 
     async def intercept_service(

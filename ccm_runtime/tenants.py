@@ -4,7 +4,7 @@ import hmac
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ccm_runtime.config import read_file
 from ccm_runtime.errors import ConfigError
@@ -44,6 +44,49 @@ class Tokens:
             if hmac.compare_digest(b"Bearer " + token, authorization):
                 found = tenant
         return found
+
+
+class TokenFile:
+    """The tokens of a file that may change while a server runs: it is looked at with each call.
+
+    A token that is taken out is refused from the next call on; a stream that stands goes on until it ends. A file that
+    cannot be read, or is wrong, changes nothing: the tokens before it go on.
+
+    Args:
+        path: The file.
+        log: Is told of a change, without a token.
+
+    Raises:
+        ConfigError: It is wrong at the start; see `Tokens.read`.
+    """
+
+    def __init__(self, path: Path, log: Any) -> None:
+        self._path = path
+        self._log = log
+        self._looks = _looks(path)
+        self._tokens = Tokens.read(path)
+
+    def tenant_of(self, authorization: bytes) -> str | None:
+        """Return whose `Bearer TOKEN` it is now, or `None`; see `Tokens.tenant_of`."""
+        looks = _looks(self._path)
+        if looks != self._looks:
+            self._looks = looks
+            try:
+                self._tokens = Tokens.read(self._path)
+            except ConfigError as error:
+                self._log.warning("tokens not renewed", why=str(error))
+            else:
+                self._log.info("tokens renewed", num_tokens=len(self._tokens.entries))
+        return self._tokens.tenant_of(authorization)
+
+
+def _looks(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file does; `None`: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _entry(path: Path, number: int, line: str) -> tuple[bytes, str]:

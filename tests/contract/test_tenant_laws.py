@@ -15,6 +15,7 @@ from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
 
 LIMIT_S = 20.0
 MINE, YOURS = "mine-is-a-long-secret", "yours-is-a-long-secret"
+RENEWED = "renewed-is-a-long-secret"
 FILE = f"me:{MINE}\n\nyou:{YOURS}\nyou:{YOURS}-2\n"
 
 
@@ -25,7 +26,7 @@ def bearing(token):
 @asynccontextmanager
 async def stub_of(tmp_path, tokens=FILE, **settings):
     (tmp_path / "tokens").write_text(tokens)
-    config = ServerConfig(port=0, log_level="error", token_file=tmp_path / "tokens", **settings)
+    config = ServerConfig(**{"port": 0, "log_level": "error", "token_file": tmp_path / "tokens", **settings})
     async with serving(ScriptedPolicy(), config) as address, grpc.aio.insecure_channel(address) as channel:
         yield AdaptationStub(channel)
 
@@ -122,3 +123,38 @@ def test_a_token_is_compared_with_every_entry_in_constant_time(tmp_path, monkeyp
         assert tenant == tokens.tenant_of(f"Bearer {given}".encode())
         assert 3 == len(compared)
     assert MINE not in repr(tokens)
+
+
+async def test_tokens_are_renewed_without_a_restart(tmp_path, capfd):
+    async with stub_of(tmp_path, log_level="info") as stub:
+        stream = stub.Session(metadata=bearing(MINE))
+        await stream.write(pb.SessionRequest(open=pb.OpenSessionRequest()))
+        await stream.read()
+        assert (grpc.StatusCode.UNAUTHENTICATED, "UnauthenticatedError") == await refused(opening(stub, RENEWED))
+        (tmp_path / "tokens").write_text(f"me:{RENEWED}\nyou:{YOURS}\n")
+        opened = await opening(stub, RENEWED)
+        assert (grpc.StatusCode.UNAUTHENTICATED, "UnauthenticatedError") == await refused(opening(stub, MINE))
+        assert 1 == (await stub.Step(begin(opened), metadata=bearing(RENEWED), timeout=LIMIT_S)).answer.sequence
+        await opening(stub, YOURS)
+        await stream.write(pb.SessionRequest(event=begin(opened).event))  # what stands goes on
+        assert 1 == (await stream.read()).answer.sequence
+        stream.cancel()
+    log = capfd.readouterr().err
+    assert "tokens renewed" in log
+    assert not [token for token in (MINE, YOURS, RENEWED) if token in log]
+
+
+@pytest.mark.parametrize("text", ["", f"me:{RENEWED}\n{YOURS}\n", "me:half-a-tok"])
+async def test_a_wrong_or_missing_file_of_tokens_lets_the_old_ones_go_on(tmp_path, capfd, text):
+    async with stub_of(tmp_path, log_level="info") as stub:
+        if text:
+            (tmp_path / "tokens").write_text(text)
+        else:
+            (tmp_path / "tokens").unlink()
+        await opening(stub, MINE)
+        assert (grpc.StatusCode.UNAUTHENTICATED, "UnauthenticatedError") == await refused(opening(stub, RENEWED))
+        (tmp_path / "tokens").write_text(f"me:{RENEWED}")
+        await opening(stub, RENEWED)
+    log = capfd.readouterr().err
+    assert 1 == log.count("tokens not renewed")
+    assert not [token for token in (MINE, YOURS, RENEWED, "half-a-tok") if token in log]

@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from certificates import make, needs_openssl
+from certificates import Authority, make, needs_openssl
 
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
@@ -68,6 +68,17 @@ async def test_mutual_tls_serves_only_clients_of_its_authority(tmp_path):
         assert "scripted" == await family(address, cert, client_key, client_cert)
         assert await is_refused(address, cert)
         assert await is_refused(address, cert, wrong_key, wrong_cert)
+
+
+async def test_a_certificate_that_has_run_out_opens_nothing(tmp_path):
+    authority = Authority(tmp_path)
+    server, client = authority.make("server"), authority.make("client")
+    old_server, old_client = authority.make("old-server", expired=True), authority.make("old-client", expired=True)
+    async with serving(ScriptedPolicy(), config(*server, tls_client_ca=authority.cert)) as address:
+        assert "scripted" == await family(address, authority.cert, *client)
+        assert await is_refused(address, authority.cert, *old_client)
+    async with serving(ScriptedPolicy(), config(*old_server)) as address:
+        assert await is_refused(address, authority.cert)
 
 
 def test_client_certificates_need_a_servers():
