@@ -53,7 +53,8 @@ def latents_of_trials(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Tens
 
 
 def _last_latents(found: Trials, tasks: int) -> Tensor:
-    return beliefs.read(found.beliefs[:, -1]).mean.unflatten(0, (tasks, -1))
+    latents = beliefs.read(found.beliefs[:, -1]).mean
+    return latents.reshape(tasks, -1, latents.shape[-1])
 
 
 def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Generator) -> Trials:

@@ -1,0 +1,1 @@
+"""The paper's figures: which runs make them up, their training, their results, their tables and pictures."""

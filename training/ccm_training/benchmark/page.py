@@ -1,0 +1,175 @@
+"""The results page in Markdown, from what is kept alone: the figures' summaries, and results older than these."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ccm_training.benchmark.budgets import BUDGETS
+from ccm_training.benchmark.plan import FIGURES
+from ccm_training.benchmark.summary import Odds, Row, Summary
+
+EARLIER = ("point_robots", "locomotion")
+"""Folders of results in which runs were not kept one by one; they go as their runs are made anew."""
+
+_BEGINNING = """\
+# Results
+
+Written by `ccm benchmark` from [what is kept]({results}): a file for each run in `runs/BUDGET`, and what they come to
+in `figure3` to `figure6`. Do not edit this page: [how to make it](how-to/reproduce-the-figures.md).
+
+The score is the return of the first execution episode on held-out tasks, with deterministic policies; where the best
+return is known, as a share of it (the ceiling of `cheetah-sparse` and `walker-sparse` is 2 a step, which nobody
+reaches). IQM is the interquartile mean over seeds and tasks, the interval a 95 % stratified bootstrap over seeds and
+tasks within them. The chance that one is better than another is that of a run of it scoring above a run of the other
+on the same task, ties counting half; its interval resamples seeds and tasks. All methods see the sparse reward only,
+and all observe the previous reward. The oracle is told the task; it needs no exploration, hence fewer steps. Minutes
+are of the clock, on cores that did other work too. In pictures a line is the mean over seeds, with the 95 % bootstrap
+interval of that mean, of the mean return on 40 held-out tasks; dashed: where the oracle ends; dotted: random actions.
+
+What the explorer is worth by itself is [measured apart](results-explorer.md).
+"""
+
+
+def results_page(results: Path, beside: Path) -> str:
+    """The whole page.
+
+    Args:
+        results: Folder of what is kept.
+        beside: Folder of the page, from which its links lead.
+    """
+    folder = Path(os.path.relpath(results, beside)).as_posix()
+    parts = [_BEGINNING.format(results=folder)]
+    for figure in FIGURES:
+        for budget in BUDGETS:
+            path = results / figure / f"{budget}.json"
+            if path.is_file():
+                parts += _figure(Summary.model_validate_json(path.read_text(encoding="utf-8")), folder)
+    for name in EARLIER:
+        path = results / name / "results.json"
+        if path.is_file():
+            parts += _earlier(json.loads(path.read_text(encoding="utf-8")), f"{folder}/{name}")
+    return "\n".join(parts)
+
+
+def _figure(summary: Summary, folder: str) -> list[str]:
+    figure = FIGURES[summary.figure]
+    parts = [
+        f"## {figure.title}, budget {summary.budget}",
+        "",
+        f"![{figure.title}]({folder}/{summary.figure}/{summary.budget}.svg)",
+        "",
+    ]
+    for family in dict.fromkeys(row.family for row in summary.rows):
+        rows = [row for row in summary.rows if row.family == family]
+        odds = [one for one in summary.odds if one.family == family]
+        parts += [f"### {family}: {summary.figure}", ""]
+        parts += context_table(rows) if summary.figure == "figure6" else score_table(rows, summary.of_ceiling[family])
+        parts += ["", *(f"- {sentence_of(one)}" for one in odds), *([""] if odds else [])]
+        parts += made_by(rows)
+    return parts
+
+
+def score_table(rows: list[Row], of_ceiling: bool) -> list[str]:  # noqa: FBT001
+    """What each arm scores."""
+    score = "score, IQM [95 %]" if of_ceiling else "return, IQM [95 %]"
+    lines = [
+        f"| method | {score} | mean of each seed | mean return | by episode | env steps | minutes a run |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seeds = ", ".join(_number(mean, of_ceiling) for mean in row.seed_means)
+        episodes = ", ".join(_number(mean, of_ceiling) for mean in row.by_episode)
+        low, high = row.minutes
+        lines.append(
+            f"| {row.label} | {_interval(row.score, of_ceiling)} | {seeds} | {row.mean_return:.1f} | {episodes} "
+            f"| {row.env_steps:,} | {low:g} to {high:g} |"
+        )
+    return lines
+
+
+def context_table(rows: list[Row]) -> list[str]:
+    """What the beliefs of each arm are worth."""
+    names = {
+        "retrieval": "retrieval",
+        "silhouette": "silhouette",
+        "accuracy": "InfoNCE accuracy",
+        "information": "information (nats)",
+        "effective_rank": "effective rank",
+        "certain_after": "certain after (episodes)",
+    }
+    lines = [f"| method | seeds | {' | '.join(names.values())} |", f"|{'---|' * (len(names) + 2)}"]
+    for row in rows:
+        cells = [_interval(row.context[name]) if name in row.context else "-" for name in names]
+        lines.append(f"| {row.label} | {len(row.seeds)} | {' | '.join(cells)} |")
+    return lines
+
+
+def sentence_of(odds: Odds) -> str:
+    """The chance that one is better than another, in words."""
+    return f"{odds.better} better than {odds.worse}: {_interval(odds.chance, two=True)}."
+
+
+def made_by(rows: list[Row]) -> list[str]:
+    """Every command that these rows come from."""
+    recorded = list(dict.fromkeys(command for row in rows for command in row.recorded))
+    commits = ", ".join(dict.fromkeys(commit for row in rows for commit in row.commits))
+    machines = "; ".join(dict.fromkeys(machine for row in rows for machine in row.machines))
+    first, last = min(row.dates[0] for row in rows), max(row.dates[1] for row in rows)
+    days = first if first == last else f"{first} to {last}"
+    return [
+        f"Runs of {days}, {machines}; {rows[0].tasks} held-out tasks a run. Taken in (at {commits or 'no commit'}) by",
+        "",
+        "```console",
+        *recorded,
+        "```",
+        "",
+        "and each trained, for its seeds, by",
+        "",
+        "```console",
+        *(f"{row.trained}   # SEED: {', '.join(map(str, row.seeds))}" for row in rows),
+        "```",
+        "",
+    ]
+
+
+def _interval(found: tuple[float, float, float], of_ceiling: bool = True, *, two: bool = False) -> str:  # noqa: FBT001, FBT002
+    value, low, high = (f"{each:.2f}" if two else _number(each, of_ceiling) for each in found)
+    return f"{value} [{low}, {high}]"
+
+
+def _number(value: float, of_ceiling: bool) -> str:  # noqa: FBT001
+    return f"{value:.3f}" if of_ceiling else f"{value:.0f}"
+
+
+def _earlier(record: dict[str, Any], folder: str) -> Iterable[str]:
+    """Results of a script that `ccm benchmark` has replaced: only what all runs of a method came to was kept."""
+    made, results = record["made"], record["results"]
+    yield f"## Earlier: {', '.join(results)}"
+    yield ""
+    yield "| family | method | score, IQM [95 %] | mean of each seed | mean return | env steps | minutes a run |"
+    yield "|---|---|---|---|---|---|---|"
+    for family, methods in results.items():
+        for method, data in methods.items():
+            score, minutes = data["score"], data["train_minutes"]
+            yield (
+                f"| `{family}` | {method} | {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] "
+                f"| {', '.join(f'{mean:.3f}' for mean in data['seed_means'])} | {data['mean_return']:.1f} "
+                f"| {data['env_steps'][-1]:,} | {min(minutes)} to {max(minutes)} |"
+            )
+    yield ""
+    for family, methods in results.items():
+        for method, data in methods.items():
+            if odds := data.get("probability_that_ccm_is_better"):
+                chance = f"{odds['value']:.2f} [{odds['low']:.2f}, {odds['high']:.2f}]"
+                yield f"- `{family}`, ccm better than {method}: {chance}."
+    yield ""
+    yield (
+        f"Made by `{made['command']}` (a script that `ccm benchmark` has replaced) on {made['date']}, "
+        f"{made['machine']}; {record['tasks']} held-out tasks a run."
+    )
+    yield ""
+    for family in results:
+        yield f"![Learning curves on {family}]({folder}/{family}.svg)"
+    yield ""
