@@ -58,9 +58,9 @@ class Server:
         self.hosting = Hosting(served, table, config)
         self.port = 0
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
-        tokens = None if config.token_file is None else TokenFile(config.token_file, self.hosting.log)
+        self._tokens = None if config.token_file is None else TokenFile(config.token_file, self.hosting.log)
         self._server = grpc.aio.server(
-            interceptors=(FrontDoor(tokens),),
+            interceptors=(FrontDoor(self._tokens),),
             options=(
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),
@@ -109,7 +109,7 @@ class Server:
         if self._config.page_port is not None:
             look = viewer(self.hosting, self._served, self._config.address(self.port), self._config.max_sessions)
             plane = Plane(self._served.digest, self._served.manifest)
-            self._page = serve_page(look, plane, self._config, self._config.page_port)
+            self._page = serve_page(look, plane, self._tokens, self._config, self._config.page_port)
         self._sweeper = asyncio.create_task(self._sweep())
         return self.port
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from ccm_runtime.config import ServerConfig, is_loopback
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.page.state import Ages, Plane, View, write_state
-from ccm_runtime.tenants import Tokens
+from ccm_runtime.tenants import TokenFile, Tokens
 from ccm_runtime.tls import web_context
 from ccm_runtime.web import Reply, Request, Web
 
@@ -43,7 +43,11 @@ class Page:
     """
 
     def __init__(
-        self, look: Callable[[], View], plane: Plane, tokens: Tokens | None, loop: asyncio.AbstractEventLoop
+        self,
+        look: Callable[[], View],
+        plane: Plane,
+        tokens: Tokens | TokenFile | None,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._look = look
         self._plane = plane
@@ -103,13 +107,14 @@ class Page:
         return taken.result(PATIENCE_S)
 
 
-def serve_page(look: Callable[[], View], plane: Plane, config: ServerConfig, port: int) -> Web:
+def serve_page(
+    look: Callable[[], View], plane: Plane, tokens: TokenFile | None, config: ServerConfig, port: int
+) -> Web:
     """Serve the page where the service listens, under the same token and certificate; call it on the event loop.
 
     Raises:
         ConfigError: The address cannot be listened on, or others could look without a token.
     """
-    tokens = None if config.token_file is None else Tokens.read(config.token_file)
     tls = web_context(config)
     if not is_loopback(config.host) and (tokens is None or tls is None):
         raise ConfigError(

@@ -236,4 +236,4 @@ async def test_beyond_loopback_the_page_needs_a_token_and_tls(tmp_path):
     for missing in ({}, {"token_file": tokens}, {"tls_cert": Path("c"), "tls_key": Path("k")}):
         reachable = ServerConfig().model_copy(update={"host": "0.0.0.0", **missing})  # noqa: S104 (refused)
         with pytest.raises(ConfigError):
-            serve_page(server.look, server.plane, reachable, 0)
+            serve_page(server.look, server.plane, None, reachable, 0)
