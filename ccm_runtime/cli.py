@@ -54,6 +54,23 @@ class Method(StrEnum):
     RANDOM = "random"
 
 
+class PaperFigure(StrEnum):
+    """Which figure of the paper."""
+
+    ENCODERS = "figure3"
+    ADAPTATION = "figure4"
+    REGULARIZER = "figure5"
+    BELIEFS = "figure6"
+
+
+class Budget(StrEnum):
+    """How much the runs of a figure may spend."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    PAPER = "paper"
+
+
 class Tasks(StrEnum):
     """Which of a family's tasks."""
 
@@ -442,6 +459,72 @@ def soak(
         from ccm_runtime.commands.soak import soak as run
 
         run(bundle, SoakPlan(steps, sessions, store), as_json=as_json)
+
+
+@app.command(short_help="Reproduce the paper's figures 3 to 6.")
+def benchmark(
+    figure: Annotated[
+        PaperFigure,
+        typer.Argument(
+            metavar="figure3|4|5|6",
+            help="Encoder strategies; overall adaptation; the regularizer's effect; t-SNE of beliefs.",
+        ),
+    ],
+    budget: Annotated[
+        Budget,
+        typer.Option(
+            metavar="cpu|gpu|paper", help="Two cores overnight; half an hour of an H200; the paper's environment steps."
+        ),
+    ] = Budget.CPU,
+    families: Annotated[str | None, typer.Option(metavar="A,B", help="Only these of the figure's.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these of the figure's, e.g. ccm,pearl or ccm-no-gain.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="A..B|A,B,...", help="Instead of the budget's.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run folders (default: runs/BUDGET).")
+    ] = None,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept, to be committed.")] = Path(
+        "benchmarks/results"
+    ),
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the page of all figures, e.g. docs/results.md.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Runs at a time (default: one a core; 8 on an H200).")
+    ] = None,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Take in the runs that are finished, and draw; train nothing.")
+    ] = False,
+    draw_only: Annotated[
+        bool, typer.Option("--draw-only", help="Draw what is kept in --results; look at no run.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reproduce a figure of the paper: train the runs that it needs, keep their results, write tables and pictures.
+
+    Each run is an ordinary one, as of `ccm train`. What is finished or has a result is not trained again, and what was
+    stopped goes on, so that the same command can be given day after day, on several machines, until nothing is
+    missing; a run is trained by one process at a time.
+    """
+    with needs("train"):
+        from ccm_runtime.commands.benchmark import benchmark as run
+        from ccm_runtime.commands.benchmark import words_of
+        from ccm_runtime.commands.seeds import parse_seeds
+        from ccm_training.benchmark.campaign import Folders
+
+        run(
+            figure.value,
+            budget=budget.value,
+            families=words_of(families),
+            methods=words_of(methods),
+            seeds=None if seeds is None else list(parse_seeds(seeds)),
+            folders=Folders(runs or Path("runs") / budget.value, results, page),
+            jobs=jobs,
+            train=not (no_train or draw_only),
+            take=not draw_only,
+            as_json=as_json,
+        )
 
 
 @app.command(short_help="Print the version.")

@@ -17,7 +17,7 @@ from ccm_runtime.errors import CcmError, SpecError
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
     "quickstart", "train", "evaluate", "export", "verify", "sign", "serve", "adapt", "record", "report", "hash",
-    "families", "new-family", "check-family", "doctor", "bench serve", "soak", "version",
+    "families", "new-family", "check-family", "doctor", "benchmark", "bench serve", "soak", "version",
 )  # fmt: skip
 
 
