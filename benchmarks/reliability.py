@@ -160,7 +160,7 @@ class Fleet:
             for index, opened in enumerate(self._sessions):
                 number = self.nexts[index]
                 try:
-                    await self._hosting.step(opened.session_id, opened.token, number, event(index, number))
+                    await self._hosting.step(opened.session_id, number, event(index, number))
                     self.nexts[index] += 1
                 except StoreUnavailableError:
                     refused += 1

@@ -15,6 +15,7 @@ from ccm_runtime.event_core import EventCore, Outcome, Step
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, Event
 from ccm_runtime.punctual import Punctual
+from ccm_runtime.recorder import Recorder
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.vigil import VigilLimits
 
@@ -36,6 +37,7 @@ class Stepper:
         action_deadline_ms: float | None = None,
         limits: VigilLimits | None = None,
         group_commit: GroupCommit | None = None,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._core = EventCore(
@@ -45,6 +47,7 @@ class Stepper:
             action_deadline_ms=action_deadline_ms,
             limits=limits,
             group_commit=group_commit,
+            recorder=recorder,
             clock=clock,
         )
         self._max_batch = max_batch
@@ -70,11 +73,11 @@ class Stepper:
         """Events answered so far, repeats left out."""
         return self._core.num_steps
 
-    async def step(self, session_id: str, token: str, sequence: int, event: Event) -> Answer:
-        """Return the answer to an event.
+    async def step(self, session_id: str, sequence: int, event: Event) -> Answer:
+        """Return the answer to an event of the session's owner.
 
         Raises:
-            SessionUnknownError: There is no such session, or the token is not its token.
+            SessionUnknownError: There is no such session.
             StepGapError: The number does not follow.
             SpecError: A vector does not fit.
             TrialOrderError: The trial cannot take the event now.
@@ -82,11 +85,13 @@ class Stepper:
             ServerBusyError: The networks have not answered for longer than a session can go on without them.
             StoreUnavailableError: The store fails, and the policy is to refuse.
         """
-        step = Step(session_id, token, sequence, event, self._core.clock())
+        step = Step(session_id, sequence, event, self._core.clock())
         if self._punctual is not None:
             return await self._punctual.step(step)
         if self._core.num_sessions <= 1:
-            outcome = self.run([step])[0]
+            alone: dict[int, Outcome] = {}
+            self._batch([(0, step)], alone)
+            outcome = alone[0]
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome

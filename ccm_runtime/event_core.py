@@ -2,25 +2,24 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ccm_runtime.adapt import Adapter, Memory, Proposal
 from ccm_runtime.belief import Folded
 from ccm_runtime.errors import ServerUnreachableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Reaction
+from ccm_runtime.recorder import Recorder
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.vigil import WATCHFUL, Vigil, VigilLimits
 
 Outcome = Answer | Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An event of a session, as its client sent it; `arrived_s` is on the core's clock."""
+class Step(NamedTuple):
+    """An event of a session, as its owner sent it; `arrived_s` is on the core's clock."""
 
     session_id: str
-    token: str = field(repr=False)
     sequence: int
     event: Event
     arrived_s: float
@@ -47,6 +46,7 @@ class EventCore:
         action_deadline_ms: float | None = None,
         limits: VigilLimits | None = None,
         group_commit: GroupCommit | None = None,
+        recorder: Recorder | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.adapter = adapter
@@ -59,6 +59,7 @@ class EventCore:
         self._action_valid_ms = action_valid_ms
         self._limits = limits or VigilLimits()
         self._group_commit = group_commit
+        self._recorder = recorder
 
     @property
     def num_sessions(self) -> int:
@@ -72,7 +73,7 @@ class EventCore:
     def admit(self, step: Step) -> tuple[Session, Event] | Outcome:
         """Return the session and its validated event, or the outcome that is known already."""
         try:
-            session = self._table.get(step.session_id, step.token)
+            session = self._table.held(step.session_id)
             repeated = session.recall(step.sequence)
             if repeated is not None:
                 self._table.keep(session)
@@ -132,6 +133,8 @@ class EventCore:
         )
         self._table.keep(session.answered(memory, answer, vigil))
         self.num_steps += 1
+        if self._recorder is not None:
+            self._recorder.took(step.event, session, answer)
         return answer
 
     def _durable_sequence(self, session_id: str) -> int:

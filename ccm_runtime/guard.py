@@ -92,9 +92,10 @@ class Guard:
         within = (proposed >= low) & (proposed <= high)  # what is not a number is not within
         if within.all():
             return [Guarded(action, ()) for action in proposed]
+        fine: list[bool] = np.logical_and.reduce(within, axis=1).tolist()
         return [
             Guarded(action, ()) if kept else self.check(action, before, safe)
-            for action, kept, before, safe in zip(proposed, within.all(1).tolist(), previous, last_safe, strict=True)
+            for action, kept, before, safe in zip(proposed, fine, previous, last_safe, strict=True)
         ]
 
     def fall_back(self, previous: Array | None, last_safe: Array | None) -> Array:

@@ -1,5 +1,6 @@
 """What a server does with its agent's sessions, apart from gRPC: describe, open, step, close."""
 
+import asyncio
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from ccm_runtime.manifest import Manifest
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions
 from ccm_runtime.metrics import Metrics
 from ccm_runtime.policy import Policy
+from ccm_runtime.recorder import Recorder
 from ccm_runtime.recovery import find, store_of
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.store import Store
@@ -69,6 +71,7 @@ class Hosting:
         stepper: What batches their events.
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
+        recorder: What writes down their events; `None` where none is to.
         log: Their log.
         ended: The sessions that were closed last, the last one at the end.
         idle_limit_s: How long a session may be idle, and a stream silent.
@@ -86,6 +89,11 @@ class Hosting:
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
+        self.recorder = (
+            None
+            if config.record is None
+            else Recorder(config.record, config.record_max_mb << 20, self.agent.agent_id, self.log)
+        )
         self.stepper = Stepper(
             self.adapter,
             table,
@@ -94,9 +102,15 @@ class Hosting:
             action_deadline_ms=config.action_deadline_ms,
             limits=VigilLimits(config.max_misses, config.max_interventions),
             group_commit=self.group_commit,
+            recorder=self.recorder,
         )
         self.metrics = Metrics(
-            table, self.stepper, self.group_commit, self.agent, device=getattr(served.policy, "device", "none")
+            table,
+            self.stepper,
+            self.group_commit,
+            self.agent,
+            device=getattr(served.policy, "device", "none"),
+            recorder=self.recorder,
         )
 
     def recover(self) -> None:
@@ -115,6 +129,8 @@ class Hosting:
     async def leave(self) -> None:
         """Make what is left durable, and let the store go."""
         self.stepper.stop()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.stop)
         if self.group_commit is None:
             return
         try:
@@ -156,9 +172,9 @@ class Hosting:
         """
         return self._opened(self.table.keep(self.table.get(session_id, token)))
 
-    async def step(self, session_id: str, token: str, sequence: int, event: Event) -> Answer:
-        """Take one event of a session; raises what `Stepper.step` raises."""
-        answer = await self.stepper.step(session_id, token, sequence, event)
+    async def step(self, session_id: str, sequence: int, event: Event) -> Answer:
+        """Take one event of a session from its owner; raises what `Stepper.step` raises."""
+        answer = await self.stepper.step(session_id, sequence, event)
         self.metrics.stepped(answer)
         return answer
 

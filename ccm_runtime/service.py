@@ -118,7 +118,10 @@ class Service(AdaptationServicer):
     async def Step(self, request: pb.StepRequest, context: Call) -> pb.StepResponse:
         """Take one event of a session."""
         self._hosting.table.check_tenant(request.session_id, TENANT.get())
-        return pb.StepResponse(answer=await self._step(request.session_id, request.token, request.event))
+        self._hosting.table.get(request.session_id, request.token)
+        response = pb.StepResponse()
+        await self._step(request.session_id, request.event, response.answer)
+        return response
 
     @_answering
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Call) -> pb.CloseSessionResponse:
@@ -200,18 +203,16 @@ class Service(AdaptationServicer):
             return False
         if kind != "event":
             raise SpecError(f"expected event or close, got {kind or 'nothing'}; a stream attaches to one session")
-        await context.write(await self._event(opened, request.event))
-        return True
-
-    async def _event(self, opened: Opened, event: pb.Event) -> pb.SessionResponse:
-        """Return the answer to an event, or why it is refused; without its session, the stream ends."""
+        response = pb.SessionResponse()
         try:
-            return pb.SessionResponse(answer=await self._step(opened.session_id, opened.token, event))
-        except SessionUnknownError:
+            await self._step(opened.session_id, request.event, response.answer)
+        except SessionUnknownError:  # without its session, the stream ends
             raise
         except Exception as error:
             self._note(error)
-            return pb.SessionResponse(error=statuses.event_error(event.sequence, error))
+            response = pb.SessionResponse(error=statuses.event_error(request.event.sequence, error))
+        await context.write(response)
+        return True
 
     async def _read(self, context: Call) -> Any:
         """Return the stream's next message."""
@@ -219,9 +220,10 @@ class Service(AdaptationServicer):
         check_message(request)
         return request
 
-    async def _step(self, session_id: str, token: str, message: pb.Event) -> pb.Answer:
+    async def _step(self, session_id: str, message: pb.Event, answer: pb.Answer) -> None:
+        """Take an event of a session whose owner sent it, and write what it is answered into `answer`."""
         sequence, event = wire.event_from_proto(message)
-        return wire.answer_to_proto(await self._hosting.step(session_id, token, sequence, event))
+        wire.write_answer(await self._hosting.step(session_id, sequence, event), answer)
 
     def _belief(self, request: pb.EncodeRequest | pb.ActRequest) -> Array | None:
         """Return the belief of a request's context, `[belief]`; `None` if it has none."""

@@ -180,6 +180,18 @@ class SessionTable:
             raise self._unknown()
         return session
 
+    def held(self, session_id: str) -> Session:
+        """Return a session to whoever has shown already that it is theirs.
+
+        Raises:
+            SessionUnknownError: It is gone.
+        """
+        self.expire()
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise self._unknown()
+        return session
+
     def find(self, session_id: str) -> Session | None:
         """Return a session as it is now, to whoever owns the table; `None` if it is gone."""
         return self._sessions.get(session_id)

@@ -6,7 +6,11 @@ bounds of vectors are checked by whoever holds their specs.
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ccm_runtime.belief import Array
 from ccm_runtime.errors import SpecError
 from ccm_runtime.messages import (
     Acted,
@@ -29,6 +33,9 @@ from ccm_runtime.messages import (
 from ccm_runtime.specs import BoxSpec
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedScalarFieldContainer
 
 _PHASES = {Phase.EXPLORE: pb.PHASE_EXPLORE, Phase.EXECUTE: pb.PHASE_EXECUTE, Phase.CLOSED: pb.PHASE_CLOSED}
 _PHASES_BACK: dict[int, Phase] = {number: phase for phase, number in _PHASES.items()}
@@ -208,35 +215,42 @@ def event_from_proto(message: pb.Event) -> tuple[int, Event]:
     kind = message.WhichOneof("kind")
     if kind == "begin_episode":
         began = message.begin_episode
-        return message.sequence, BeginEpisode(vector(began.observation), began.leave_safe)
+        return message.sequence, BeginEpisode(_floats(began.observation), began.leave_safe)
     if kind == "transition":
         moved = message.transition
-        applied = vector(moved.applied_action) if moved.applied_action else None
-        observation = vector(moved.observation)
+        applied = _floats(moved.applied_action) if moved.applied_action else None
+        observation = _floats(moved.observation)
         return message.sequence, Transition(observation, moved.reward, moved.terminated, moved.truncated, applied)
     raise SpecError("the event has no kind; set begin_episode or transition")
 
 
 def answer_to_proto(answer: Answer) -> pb.Answer:
     """Write an answer."""
+    message = pb.Answer()
+    write_answer(answer, message)
+    return message
+
+
+def write_answer(answer: Answer, message: pb.Answer) -> None:
+    """Write an answer into an empty message: half the price of a message that is built and copied."""
     reaction = answer.reaction
-    return pb.Answer(
-        sequence=answer.sequence,
-        action=() if reaction.action is None else reaction.action.tolist(),
-        phase=_PHASES[reaction.phase],
-        episode=reaction.episode,
-        step=reaction.step,
-        episode_over=reaction.episode_over,
-        certainty=reaction.certainty,
-        novelty=reaction.novelty,
-        valid_for_ms=answer.valid_for_ms,
-        durable_sequence=answer.durable_sequence,
-        interventions=[_INTERVENTIONS[entry] for entry in reaction.interventions],
-        timing=pb.ServerTiming(total_ms=answer.total_ms, infer_ms=answer.infer_ms),
-        draining=answer.draining,
-        safe_reason=_SAFE[answer.safe],
-        task_changed=reaction.task_changed,
-    )
+    message.sequence = answer.sequence
+    if reaction.action is not None:
+        message.action.extend(reaction.action.tolist())
+    message.phase = _PHASES[reaction.phase]
+    message.episode = reaction.episode
+    message.step = reaction.step
+    message.episode_over = reaction.episode_over
+    message.certainty = reaction.certainty
+    message.novelty = reaction.novelty
+    message.valid_for_ms = answer.valid_for_ms
+    message.durable_sequence = answer.durable_sequence
+    message.interventions.extend([_INTERVENTIONS[entry] for entry in reaction.interventions])
+    message.timing.total_ms = answer.total_ms
+    message.timing.infer_ms = answer.infer_ms
+    message.draining = answer.draining
+    message.safe_reason = _SAFE[answer.safe]
+    message.task_changed = reaction.task_changed
 
 
 def answer_from_proto(message: pb.Answer) -> Answer:
@@ -363,3 +377,8 @@ def _interventions(numbers: Iterable[int]) -> tuple[Intervention, ...]:
     """Return the interventions of wire numbers, without those of a later version."""
     known = (_INTERVENTIONS_BACK.get(number) for number in numbers)
     return tuple(entry for entry in known if entry is not None)
+
+
+def _floats(field: "RepeatedScalarFieldContainer[float]") -> Array:
+    """Return a repeated field as a vector, at a third of the price of `np.array`."""
+    return np.fromiter(field, np.float32, len(field))

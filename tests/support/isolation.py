@@ -71,8 +71,7 @@ class Caller:
             self._open()
 
     def _call(self, number, event):
-        token = self._table.token(self.session_id)
-        return asyncio.ensure_future(self._stepper.step(self.session_id, token, number, event))
+        return asyncio.ensure_future(self._stepper.step(self.session_id, number, event))
 
     def expected(self):
         """The belief that this story alone leads to."""

@@ -46,7 +46,7 @@ async def live(path, num_sessions, acknowledge):
     for turn in itertools.count():
         for index, session in opened.items():
             number = nexts[index]
-            answer = await hosting.step(session.session_id, session.token, number, event(index, number))
+            answer = await hosting.step(session.session_id, number, event(index, number))
             nexts[index] += 1
             acknowledge(index, answer.durable_sequence)
         if turn % 7 == 0:  # a session that comes and goes: its leaving must not take another's place

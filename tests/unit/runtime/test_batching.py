@@ -34,12 +34,10 @@ class Bench:
         self.sessions = [self.table.open(self.adapter.start()) for _ in range(count)]
 
     def step(self, index, sequence, event):
-        session_id = self.sessions[index].session_id
-        return Step(session_id, self.table.token(session_id), sequence, event, 0.0)
+        return Step(self.sessions[index].session_id, sequence, event, 0.0)
 
     def call(self, index, sequence, event):
-        step = self.step(index, sequence, event)
-        return self.stepper.step(step.session_id, step.token, sequence, event)
+        return self.stepper.step(self.sessions[index].session_id, sequence, event)
 
 
 BEGIN = BeginEpisode(np.array([0.5, 0.5], np.float32))
@@ -125,7 +123,7 @@ async def test_a_fault_of_the_networks_leaves_every_session_as_it_was():
 
 async def test_an_unknown_session_is_refused():
     with pytest.raises(SessionUnknownError):
-        await Bench(1).stepper.step("nobody", "", 1, BEGIN)
+        await Bench(1).stepper.step("nobody", 1, BEGIN)
 
 
 async def test_while_draining_episodes_end_but_none_begins():

@@ -43,7 +43,7 @@ async def test_a_clock_that_is_set_in_mid_session_changes_nothing(jump, monkeypa
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0 + next(jumps))
     told = [BeginEpisode(np.zeros(2, np.float32)), *[Transition(np.zeros(2, np.float32), 1.0)] * 4]
     for sequence, event in enumerate(told, 1):
-        answer = await stepper.step(session.session_id, table.token(session.session_id), sequence, event)
+        answer = await stepper.step(session.session_id, sequence, event)
         assert () == answer.reaction.interventions
         assert answer.total_ms < 60_000.0
         applied = dog.renew(answer.reaction.action, 60_000.0)

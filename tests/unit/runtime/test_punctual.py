@@ -58,8 +58,7 @@ class Bench:
         return self.table.find(self.session_id)
 
     async def tell(self, sequence, event):
-        token = self.table.token(self.session_id)
-        return await asyncio.wait_for(self.stepper.step(self.session_id, token, sequence, event), LIMIT_S)
+        return await asyncio.wait_for(self.stepper.step(self.session_id, sequence, event), LIMIT_S)
 
     async def caught_up(self):
         """Wait until the belief holds every transition."""
@@ -124,7 +123,7 @@ async def test_an_action_in_time_is_the_policys(bench):
     alone = Stepper(made.adapter, table := SessionTable(100, 60.0))
     session = table.open(made.adapter.start())
     for sequence, answer in enumerate(answers, 1):
-        same = await alone.step(session.session_id, table.token(session.session_id), sequence, event(sequence))
+        same = await alone.step(session.session_id, sequence, event(sequence))
         assert same.reaction.episode_over == answer.reaction.episode_over
         if answer.reaction.action is not None:
             np.testing.assert_array_equal(same.reaction.action, answer.reaction.action)

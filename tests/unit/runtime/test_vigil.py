@@ -61,9 +61,7 @@ async def test_the_kill_switch_stops_a_hostile_policy_without_a_deadline_too(oth
     sessions = [table.open(adapter.start()) for _ in range(1 + others)]
     moved = Transition(np.zeros(2, np.float32), 0.0)
     for sequence, event in enumerate([BeginEpisode(np.zeros(2, np.float32)), moved, moved, moved], 1):
-        answers = await asyncio.gather(
-            *(stepper.step(s.session_id, table.token(s.session_id), sequence, event) for s in sessions)
-        )
+        answers = await asyncio.gather(*(stepper.step(s.session_id, sequence, event) for s in sessions))
         for answer in answers:
             assert (SafeReason.INTERVENTIONS if sequence >= 3 else None) is answer.safe
             assert ((Intervention.SAFE,) if sequence > 3 else BOUND) == answer.reaction.interventions
