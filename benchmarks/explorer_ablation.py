@@ -1,6 +1,6 @@
 """What the explorer is worth by itself: the same encoder and executor, on contexts from different explorers.
 
-    python benchmarks/explorer_ablation.py --out benchmarks/results/explorer runs/methods/*-point-robot-ccm-*
+    python benchmarks/explorer_ablation.py --out benchmarks/results/explorer runs/cpu/*-point-robot-ccm-?
 
 Each run's agent is tried on held-out tasks four times. In the exploration episodes acts its explorer; its executor on a
 sample of the belief that is held for an episode (the first is of the prior: posterior sampling, as PEARL explores);

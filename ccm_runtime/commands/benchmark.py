@@ -80,10 +80,14 @@ def _made() -> Provenance:
 
 def show(summary: Summary) -> None:
     """Print what a figure's results come to."""
-    table = Table("family", "method", "seeds", "score", "95 %", "env steps", box=None, pad_edge=False)
+    beliefs = summary.figure == "figure6"
+    head = ("retrieval", "95 %", "silhouette") if beliefs else ("score", "95 %", "env steps")
+    table = Table("family", "method", "seeds", *head, box=None, pad_edge=False)
     for row in summary.rows:
-        value, low, high = (f"{each:.3f}" if summary.of_ceiling[row.family] else f"{each:.0f}" for each in row.score)
-        table.add_row(row.family, row.label, str(len(row.seeds)), value, f"{low} to {high}", f"{row.env_steps:,}")
+        digits = ".3f" if summary.of_ceiling[row.family] or beliefs else ".0f"
+        value, low, high = (f"{each:{digits}}" for each in (row.context["retrieval"] if beliefs else row.score))
+        last = f"{row.context['silhouette'].value:.3f}" if beliefs else f"{row.env_steps:,}"
+        table.add_row(row.family, row.label, str(len(row.seeds)), value, f"{low} to {high}", last)
     console = Console()
     console.print(table)
     for one in summary.odds:

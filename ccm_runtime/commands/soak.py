@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import statistics
+import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,14 +92,14 @@ class _Seen:
         self._metrics = metrics
         self._store = store
         self._steps = self._trials = 0
-        self._cpu_s = self._processor_s()
+        self._cpu_s, self._own_s = self._processor_s(), time.process_time()
 
     def after(self, stretch: Stretch) -> Window:
         """Look at the server after a stretch."""
-        num, before_s = len(stretch.latencies_s), self._cpu_s
+        num, before_s, own_before_s = len(stretch.latencies_s), self._cpu_s, self._own_s
         self._steps += num
         self._trials += stretch.num_trials
-        self._cpu_s = self._processor_s()
+        self._cpu_s, self._own_s = self._processor_s(), time.process_time()
         cuts = statistics.quantiles(stretch.latencies_s, n=100) if num > 1 else stretch.latencies_s * 99
         status = _table(self._process / "status", ":")
         told = self._told()
@@ -108,6 +109,7 @@ class _Seen:
             p50_ms=cuts[49] * 1e3,
             p99_ms=cuts[98] * 1e3,
             cpu_us=(self._cpu_s - before_s) / num * 1e6,
+            own_us=(self._own_s - own_before_s) / num * 1e6,
             resident_mb=float(status["VmRSS"].split()[0]) / 1024,
             descriptors=len(list((self._process / "fd").iterdir())),
             threads=float(status["Threads"]),

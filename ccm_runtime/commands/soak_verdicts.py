@@ -17,6 +17,7 @@ class Window(NamedTuple):
         p50_ms: Median time of a step.
         p99_ms: Its 99th percentile.
         cpu_us: Processor time of the server, a step.
+        own_us: Processor time of the robots, a step. Theirs is the same work each time: it tells the machine's pace.
         resident_mb: Memory that it holds.
         descriptors: Files and sockets that it has open.
         threads: Its threads.
@@ -31,6 +32,7 @@ class Window(NamedTuple):
     p50_ms: float
     p99_ms: float
     cpu_us: float
+    own_us: float
     resident_mb: float
     descriptors: float
     threads: float
@@ -56,11 +58,12 @@ def verdicts(windows: Sequence[Window]) -> list[Verdict]:
     judged = [
         _judge("memory, MB in 100,000 steps", _slope([(w.steps / 1e5, w.resident_mb) for w in warm]), 1.0, long_enough),
         _judge("descriptors, more at the end", _rise(warm, lambda w: w.descriptors), 0.0),
-        _judge("threads, more at the end", _rise(warm, lambda w: w.threads), 0.0),
+        # gRPC adds a thread to its own pool when one is held up, and lets it go again.
+        _judge("threads, more at the end", _rise(warm, lambda w: w.threads), 2.0),
         _judge("tasks, more at the end", _rise(warm, lambda w: w.tasks), 0.0),
         _judge("sessions, more at the end", _rise(warm, lambda w: w.sessions), 0.0),
-        _judge("p99, drift", _drift(warm, lambda w: w.p99_ms), 0.1, long_enough),
-        _judge("processor time of a step, drift", _drift(warm, lambda w: w.cpu_us), 0.1, long_enough),
+        _judge("p99 at the machine's pace, drift", _drift(warm, lambda w: w.p99_ms / w.own_us), 0.1, long_enough),
+        _judge("processor time at its pace, drift", _drift(warm, lambda w: w.cpu_us / w.own_us), 0.1, long_enough),
     ]
     if windows[-1].store_mb:
         judged.append(_judge("store, more MB at the end", _fuller(warm), 1.0, long_enough))

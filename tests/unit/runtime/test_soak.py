@@ -14,8 +14,8 @@ from ccm_runtime.testing import ScriptedPolicy, serve
 
 MEMORY, DESCRIPTORS, THREADS, TASKS, SESSIONS, TAIL, COST, STORE = range(8)
 QUIET = Window(
-    steps=0, per_s=5000.0, p50_ms=1.0, p99_ms=2.0, cpu_us=80.0, resident_mb=100.0, descriptors=80, threads=20,
-    tasks=140, sessions=64, store_mb=4.0, trials=0,
+    steps=0, per_s=5000.0, p50_ms=1.0, p99_ms=2.0, cpu_us=80.0, own_us=40.0, resident_mb=100.0, descriptors=80,
+    threads=20, tasks=140, sessions=64, store_mb=4.0, trials=0,
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_a_server_that_stays_as_it_is_is_held_to_every_law():
     [
         ("resident_mb", lambda share: 100.0 + 8.0 * share, MEMORY),  # over 580,000 steps
         ("descriptors", lambda share: 80 + round(2 * share), DESCRIPTORS),
-        ("threads", lambda share: 20 + round(2 * share), THREADS),
+        ("threads", lambda share: 20 + round(6 * share), THREADS),
         ("tasks", lambda share: 140 + round(3 * share), TASKS),
         ("sessions", lambda share: 64 + round(2 * share), SESSIONS),
         ("p99_ms", lambda share: 2.0 * (1.0 + 0.3 * share), TAIL),
@@ -60,6 +60,11 @@ def test_warming_up_and_one_bad_moment_are_no_growth():
     assert verdicts(warming)[MEMORY].held
     bad = story(p99_ms=lambda share: 900.0 if share == 1.0 else 2.0, descriptors=lambda share: 80 + (share == 1.0))
     assert all(verdict.held for verdict in verdicts(bad))
+
+
+def test_a_machine_that_slows_everybody_down_is_no_drift():
+    slower = {"p99_ms": lambda s: 2.0 * (1 + s), "cpu_us": lambda s: 80.0 * (1 + s), "own_us": lambda s: 40.0 * (1 + s)}
+    assert all(verdict.held for verdict in verdicts(story(**slower)))
 
 
 def test_of_too_few_steps_only_what_can_be_told_is_told():

@@ -102,7 +102,8 @@ def _legend(groups: Groups, colours: Mapping[str, str]) -> list[Line2D]:
     handles = []
     for arm in dict.fromkeys(arm for arms in groups.values() for arm in arms):
         counts = sorted({len(arms[arm]) for arms in groups.values() if arm in arms})
-        seeds = "1 seed" if counts == [1] else f"{' to '.join(str(each) for each in {counts[0], counts[-1]})} seeds"
+        ends = " to ".join(str(count) for count in sorted({counts[0], counts[-1]}))
+        seeds = "1 seed" if ends == "1" else f"{ends} seeds"
         style: dict[str, Any] = {"color": colours[arm.label], "linewidth": 1.8} if arm.label in colours else _level(arm)
         handles.append(Line2D([], [], label=f"{arm.label} ({seeds})", **style))
     return handles
