@@ -86,10 +86,15 @@ class AsyncClient:
         """Close the connection; sessions that are still open stay with the server until they are idle for too long."""
         await self._connection.close()
 
-    async def describe(self) -> Agent:
-        """What is served: specs, K, N, T, sizes, digests."""
-        response = await self._connection.call("DescribeAgent", pb.DescribeAgentRequest())
+    async def describe(self, agent: str = "") -> Agent:
+        """What is served: specs, K, N, T, sizes, digests; of the agent of that name, or else the default one."""
+        response = await self._connection.call("DescribeAgent", pb.DescribeAgentRequest(agent=agent))
         return wire.agent_from_proto(response.agent)
+
+    async def agents(self) -> tuple[Agent, ...]:
+        """All that is served, the default one first; an older server has one."""
+        response = await self._connection.call("DescribeAgent", pb.DescribeAgentRequest())
+        return tuple(map(wire.agent_from_proto, response.agents or (response.agent,)))
 
     def open_session(
         self,
@@ -103,6 +108,7 @@ class AsyncClient:
         expected_observation: BoxSpec | None = None,
         expected_action: BoxSpec | None = None,
         re_explore: bool = False,
+        agent: str = "",
     ) -> "AsyncSession":
         """A trial, to be opened by `async with` or `await session.open()`.
 
@@ -116,6 +122,7 @@ class AsyncClient:
             expected_observation: Refuse one whose observations have another size, order, units or bounds.
             expected_action: The same of actions.
             re_explore: Explore anew when an episode shows that the task has changed.
+            agent: Name of the agent, where the server has several; empty: its default one.
         """
         options = SessionOptions(
             seed=seed,
@@ -125,6 +132,7 @@ class AsyncClient:
             expected_family=expected_family,
             expected_bundle_digest=expected_bundle_digest,
             re_explore=re_explore,
+            agent=agent,
             idempotency_key=secrets.token_hex(16),
         )
         return AsyncSession(self._connection, options, (expected_observation, expected_action))

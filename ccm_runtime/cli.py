@@ -211,10 +211,18 @@ def sign(
     run(bundle, key)
 
 
-@app.command(short_help="Serve a bundle over gRPC.")
+@app.command(short_help="Serve bundles over gRPC.")
 def serve(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
+        list[Path] | None,
+        typer.Argument(metavar="BUNDLE", help="Bundles, one an agent (default: the embedded one)."),
+    ] = None,
+    agents: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Serve the bundles FOLDER/AGENT/VERSION, to be changed by ccm agents."),
+    ] = None,
+    watch_s: Annotated[
+        float | None, typer.Option(metavar="S", help="And by FOLDER/AGENT/current: look at it so often (never).")
     ] = None,
     public_key: PublicKey = None,
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on (127.0.0.1).")] = None,
@@ -267,6 +275,9 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Holds the token that every call must bear, or lines of TENANT:TOKEN."),
     ] = None,
+    admin_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the token that `ccm agents` must bear.")
+    ] = None,
     max_tenant_sessions: Annotated[
         int | None, typer.Option(metavar="N", help="Most sessions of one tenant at a time (no limit of its own).")
     ] = None,
@@ -276,6 +287,12 @@ def serve(
     ] = None,
     max_batch: Annotated[
         int | None, typer.Option(metavar="N", help="Most sessions in one run of a network (64).")
+    ] = None,
+    max_versions: Annotated[
+        int | None, typer.Option(metavar="N", help="Most versions of an agent loaded at a time (4).")
+    ] = None,
+    max_candidate_faults: Annotated[
+        int | None, typer.Option(metavar="N", help="Roll a candidate back that fails or misses N actions (10).")
     ] = None,
     max_calls: Annotated[int | None, typer.Option(metavar="N", help="Most calls under way at a time (4096).")] = None,
     max_streams: Annotated[
@@ -288,7 +305,7 @@ def serve(
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error (info).")
     ] = None,
 ) -> None:
-    """Serve a bundle over gRPC; prints "listening on HOST:PORT" on standard error once it accepts calls.
+    """Serve bundles over gRPC; prints "listening on HOST:PORT" on standard error once it accepts calls.
 
     Every option has a variable too, e.g. CCM_MAX_SESSIONS for --max-sessions; a flag wins. Only this machine can
     reach the server unless --tls-cert, --tls-key and --token-file are given. SIGTERM lets episodes end first.

@@ -104,9 +104,13 @@ class Client:
             self._thread.run(self._client.close())
             self._thread.stop()
 
-    def describe(self) -> Agent:
-        """What is served: specs, K, N, T, sizes, digests."""
-        return self._thread.run(self._client.describe())
+    def describe(self, agent: str = "") -> Agent:
+        """What is served; see `AsyncClient.describe`."""
+        return self._thread.run(self._client.describe(agent))
+
+    def agents(self) -> tuple[Agent, ...]:
+        """All that is served, the default one first."""
+        return self._thread.run(self._client.agents())
 
     def open_session(
         self,
@@ -120,6 +124,7 @@ class Client:
         expected_observation: BoxSpec | None = None,
         expected_action: BoxSpec | None = None,
         re_explore: bool = False,
+        agent: str = "",
     ) -> "Session":
         """Open a trial; see `AsyncClient.open_session`."""
         session = self._client.open_session(
@@ -132,6 +137,7 @@ class Client:
             expected_observation=expected_observation,
             expected_action=expected_action,
             re_explore=re_explore,
+            agent=agent,
         )
         self._thread.run(session.open())
         return Session(session, self._thread)

@@ -1,11 +1,12 @@
 """Settings of a server: one name in three dresses, e.g. `max_sessions`, `--max-sessions` and `CCM_MAX_SESSIONS`."""
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ccm_runtime.errors import ConfigError
 
@@ -16,7 +17,9 @@ class ServerConfig(BaseModel):
     """What a server serves, where, and its bounds.
 
     Attributes:
-        bundle: Folder of the bundle.
+        bundle: Folders of the bundles, one an agent; the first is the default. Several in one text: with `:` between.
+        agents: Folder with AGENT/VERSION/ for every bundle, whose versions change while it serves; `None`: they do not.
+        watch_s: How often `agents` is looked at for another current version; `None`: never.
         public_key: Serve only a bundle that this key has signed (Ed25519, PEM); `None`: any.
         host: Address to listen on; beyond loopback only with TLS and a token.
         port: Port to listen on; 0 takes a free one.
@@ -27,6 +30,8 @@ class ServerConfig(BaseModel):
         max_streams: Most calls under way on one connection.
         max_calls: Most calls under way at a time.
         max_batch: Most sessions in one run of a network.
+        max_versions: Most versions of one agent that are loaded at a time.
+        max_candidate_faults: A candidate that fails or misses so many actions is rolled back.
         action_valid_ms: How long after its arrival an action may be applied.
         action_deadline_ms: An action that takes longer is replaced by the bundle's fallback; `None`: never.
         max_misses: A session goes SAFE (the fallback alone) after so many late or not finite actions in a row.
@@ -41,6 +46,7 @@ class ServerConfig(BaseModel):
         tls_key: Its private key, PEM; both are read again when they change.
         tls_client_ca: Certificates, PEM; only clients that show one of theirs are served. `None`: any client.
         token_file: File with the token that every call must bear, or with one `TENANT:TOKEN` a line.
+        admin_token_file: File with the token that calls of Admin must bear; `None`: no such call, if others need one.
         max_tenant_sessions: Most sessions of one tenant at a time; `None`: `max_sessions`.
         metrics_port: Port of the Prometheus metrics; `None`: none.
         page_port: Port of the operator's page, under the same token and certificate; `None`: none.
@@ -49,7 +55,9 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bundle: Path | None = None
+    bundle: tuple[Path, ...] = ()
+    agents: Path | None = None
+    watch_s: float | None = Field(default=None, ge=0.1, le=3600)
     public_key: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=7070, ge=0, le=65535)
@@ -60,6 +68,8 @@ class ServerConfig(BaseModel):
     max_streams: int = Field(default=1024, ge=1)
     max_calls: int = Field(default=4096, ge=1)
     max_batch: int = Field(default=64, ge=1)
+    max_versions: int = Field(default=4, ge=2)
+    max_candidate_faults: int = Field(default=10, ge=1)
     action_valid_ms: int = Field(default=1000, ge=1)
     action_deadline_ms: float | None = Field(default=None, gt=0)
     max_misses: int = Field(default=10, ge=1)
@@ -74,13 +84,25 @@ class ServerConfig(BaseModel):
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     token_file: Path | None = None
+    admin_token_file: Path | None = None
     max_tenant_sessions: int | None = Field(default=None, ge=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     page_port: int | None = Field(default=None, ge=1, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        if isinstance(value, (str, Path)):
+            return tuple(part for part in str(value).split(os.pathsep) if part)
+        return value
+
     @model_validator(mode="after")
     def _safe_to_bind(self) -> Self:
+        if self.bundle and self.agents is not None:
+            raise ValueError("name bundles, or a folder of agents, not both")
+        if self.watch_s is not None and self.agents is None:
+            raise ValueError("watch_s needs agents, the folder to look at")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together; set both or neither")
         if self.tls_client_ca is not None and self.tls_cert is None:

@@ -24,7 +24,9 @@ TRAINING: Final = (
     "metrics.read",
     "metrics.kept",
 )
-POINTS: Final = STORE + TRAINING
+# Of the change of an agent's current version: between any two steps of it.
+SWAP: Final = ("swap.loaded", "swap.begun", "swap.linked", "swap.renamed", "swap.on-disk", "swap.done")
+POINTS: Final = STORE + TRAINING + SWAP
 
 
 def _chosen(setting: str) -> tuple[str, int]:

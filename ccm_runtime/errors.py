@@ -25,6 +25,8 @@
     │   ├── SessionLimitError         the server holds its maximum                              exit 10
     │   └── StepGapError              a step number was skipped                                 exit 10
     ├── ContextMismatchError          a context belongs to another bundle                       exit 10
+    ├── AgentUnknownError             the server has no agent or version of that name           exit 10
+    ├── RolloutError                  there is no version to go to, or no room for one          exit 10
     ├── RecordCorruptError            a stored session is not what was written                  exit 6
     └── ServerError
         ├── ServerUnreachableError    nobody answers at that address                            exit 11
@@ -173,6 +175,18 @@ class StepGapError(SessionError):
 
 class ContextMismatchError(CcmError):
     """A context was made by another bundle."""
+
+    exit_code = 10
+
+
+class AgentUnknownError(CcmError):
+    """The server has no agent of that name, or no version of it."""
+
+    exit_code = 10
+
+
+class RolloutError(CcmError):
+    """An agent's versions do not allow that: there is none to go to, or no room for another."""
 
     exit_code = 10
 

@@ -13,15 +13,22 @@ from ccm_runtime.tenants import TENANT, TokenFile
 
 _PROBES = "/grpc.health.v1.Health/"
 _OURS = "/ccm_runtime.v1."
+_ADMIN = "/ccm_runtime.v1.Admin/"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Details = grpc.HandlerCallDetails
 
 
 class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Refuses calls without a token of the server's, and notes whose call it is; health probes need none."""
+    """Refuses calls without a token of the server's, and notes whose call it is; health probes need none.
 
-    def __init__(self, tokens: TokenFile | None) -> None:
+    Args:
+        tokens: Of the clients; `None`: they need none.
+        admin: Of the operators; `None`: no call of theirs is admitted where clients need a token.
+    """
+
+    def __init__(self, tokens: TokenFile | None, admin: TokenFile | None = None) -> None:
         self._tokens = tokens
+        self._admin = admin
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], details: Details
@@ -35,10 +42,14 @@ class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         return _tolerant(handler) if details.method.startswith(_OURS) else handler
 
     def _admits(self, details: Details) -> bool:
-        if self._tokens is None or details.method.startswith(_PROBES):
+        if details.method.startswith(_PROBES):
             return True
+        operator = details.method.startswith(_ADMIN)
+        tokens = self._admin if operator else self._tokens
+        if tokens is None:
+            return self._tokens is None
         given = dict(details.invocation_metadata or ()).get("authorization", "")
-        tenant = self._tokens.tenant_of(given if isinstance(given, bytes) else str(given).encode())
+        tenant = tokens.tenant_of(given if isinstance(given, bytes) else str(given).encode())
         TENANT.set(tenant or "")
         return tenant is not None
 

@@ -1,26 +1,28 @@
-"""What a server does with its agent's sessions, apart from gRPC: describe, open, step, close."""
+"""What a server does with its agents' sessions, apart from gRPC: describe, open, step, close."""
 
 import asyncio
-from collections import OrderedDict, deque
-from dataclasses import dataclass, replace
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 
-from ccm_runtime import __version__
 from ccm_runtime.adapt import Adapter, Memory, close
 from ccm_runtime.batching import Stepper
-from ccm_runtime.belief import Array
 from ccm_runtime.config import ServerConfig
-from ccm_runtime.errors import ContextMismatchError, ServerUnreachableError, SpecError, StoreUnavailableError
+from ccm_runtime.errors import CcmError, ContextMismatchError, ServerUnreachableError, SpecError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.log import logger
-from ccm_runtime.manifest import Manifest
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions
 from ccm_runtime.metrics import Metrics
-from ccm_runtime.policy import Policy
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.recovery import find, store_of
-from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.roster import Roster
+from ccm_runtime.session import Session, SessionTable, new_name
 from ccm_runtime.store import Store
+from ccm_runtime.versions import ServedAgent, Version
 from ccm_runtime.vigil import VigilLimits
+
+__all__ = ["Hosting", "ServedAgent"]
 
 MAX_KEY_LENGTH = 128
 # Answers to the last closes, for clients whose answer was lost on its way.
@@ -29,46 +31,12 @@ MAX_FAREWELLS = 256
 MAX_ENDED = 20
 
 
-@dataclass(frozen=True, slots=True)
-class ServedAgent:
-    """A policy with the contract it is served under; `digest` is that of the manifest's text."""
-
-    policy: Policy
-    manifest: Manifest
-    digest: str
-
-    def adapter(self) -> Adapter:
-        """Return the agent's adapter, under the bundle's limits."""
-        manifest = self.manifest
-        return Adapter.of(self.policy, manifest.safety, manifest.novelty, manifest.experience)
-
-    def describe(self) -> Agent:
-        """Return what clients are told of it."""
-        manifest = self.manifest
-        return Agent(
-            agent_id=manifest.agent_id,
-            family=manifest.family,
-            bundle_digest=self.digest,
-            observation=manifest.observation,
-            action=manifest.action,
-            explore_episodes=manifest.adaptation.explore_episodes,
-            episodes=manifest.adaptation.episodes,
-            horizon=manifest.adaptation.horizon,
-            belief_size=manifest.belief.size,
-            latent_size=manifest.belief.latent_size,
-            server_version=__version__,
-            method=manifest.provenance.method,
-        )
-
-
 class Hosting:
-    """One agent and its sessions.
+    """Agents and their sessions.
 
     Attributes:
-        agent: What clients are told.
-        adapter: What steps the sessions.
         table: The sessions.
-        stepper: What batches their events.
+        roster: The agents, and what steps the sessions of each version of them.
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
         recorder: What writes down their events; `None` where none is to.
@@ -77,9 +45,7 @@ class Hosting:
         idle_limit_s: How long a session may be idle, and a stream silent.
     """
 
-    def __init__(self, served: ServedAgent, table: SessionTable, config: ServerConfig) -> None:
-        self.agent = served.describe()
-        self.adapter = served.adapter()
+    def __init__(self, agents: ServedAgent | Sequence[ServedAgent], table: SessionTable, config: ServerConfig) -> None:
         self.table = table
         self.idle_limit_s = config.idle_limit_s
         self.log = logger(config.log_level)
@@ -89,46 +55,44 @@ class Hosting:
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
+        served = [agents] if isinstance(agents, ServedAgent) else agents
         self.recorder = (
             None
             if config.record is None
-            else Recorder(config.record, config.record_max_mb << 20, self.agent.agent_id, self.log)
+            else Recorder(config.record, config.record_max_mb << 20, served[0].manifest.agent_id, self.log)
         )
-        self.stepper = Stepper(
-            self.adapter,
-            table,
-            max_batch=config.max_batch,
-            action_valid_ms=config.action_valid_ms,
-            action_deadline_ms=config.action_deadline_ms,
-            limits=VigilLimits(config.max_misses, config.max_interventions),
-            group_commit=self.group_commit,
-            recorder=self.recorder,
-        )
-        self.metrics = Metrics(
-            table,
-            self.stepper,
-            self.group_commit,
-            self.agent,
-            device=getattr(served.policy, "device", "none"),
-            recorder=self.recorder,
-        )
+        self.roster = Roster(served, self._version, config.max_versions)
+        self.metrics = Metrics(table, self.roster, self.group_commit, self.recorder)
 
-    def recover(self) -> None:
+    @property
+    def agent(self) -> Agent:
+        """What clients are told of the default agent."""
+        return self.roster.rollout().current.agent
+
+    @property
+    def adapter(self) -> Adapter:
+        """What steps new sessions of the default agent."""
+        return self.roster.rollout().current.adapter
+
+    def recover(self, load: Callable[[str], ServedAgent | None] = lambda _: None) -> None:
         """Go on with the sessions of the store, if there is one; call it once, before the first event.
+
+        Args:
+            load: Returns the version with a bundle of this digest, for sessions that were opened with an earlier one.
 
         Raises:
             ConfigError: The store cannot be used, and the policy is to refuse.
         """
         if self._store is None or self.group_commit is None:
             return
-        found = find(self._store, self.adapter, self.agent.bundle_digest, self._config, self.log)
+        found = find(self._store, cache(lambda digest: self._adapter(digest, load)), self._config, self.log)
         sessions = [stored.session for stored in found.resumed]
         self.table.restore(found.secret, sessions)
         self.group_commit.watch(lambda: self.table, sessions, well=found.well)
 
     async def leave(self) -> None:
         """Make what is left durable, and let the store go."""
-        self.stepper.stop()
+        self.roster.stop()
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.stop)
         if self.group_commit is None:
@@ -143,6 +107,7 @@ class Hosting:
 
         Raises:
             ServerUnreachableError: The server is shutting down.
+            AgentUnknownError: No agent is called so.
             ContextMismatchError: The client expects another agent, or its context is another bundle's.
             SessionLimitError: The table is full.
             SpecError: The context or the key does not fit.
@@ -151,16 +116,15 @@ class Hosting:
         """
         if self.group_commit is not None:
             self.group_commit.check()
-        if self.stepper.draining:
+        if self.roster.draining:
             raise ServerUnreachableError("the server is shutting down and opens no more sessions; go elsewhere")
         if len(options.idempotency_key) > MAX_KEY_LENGTH:
             raise SpecError(f"idempotency_key: expected at most {MAX_KEY_LENGTH} characters")
-        self._check_expectations(options)
         session = self._known(options, tenant)
         if session is None:
-            memory = await self.stepper.beside(lambda: self._start(options))
-            # The same call may have come again meanwhile.
-            session = self._known(options, tenant) or self._begin(memory, options, tenant)
+            session = await self._open(options, tenant)
+        else:
+            _check_expectations(options, self.roster.of(session).agent)
         await self._settle()
         return self._opened(session)
 
@@ -174,8 +138,20 @@ class Hosting:
 
     async def step(self, session_id: str, sequence: int, event: Event) -> Answer:
         """Take one event of a session from its owner; raises what `Stepper.step` raises."""
-        answer = await self.stepper.step(session_id, sequence, event)
+        session = self.table.find(session_id)
+        version = self.roster.of(session)
+        try:
+            answer = await version.stepper.step(session_id, sequence, event)
+        except CcmError:
+            raise
+        except Exception:
+            version.tally.num_failures += 1
+            self._judge(version)
+            raise
         self.metrics.stepped(answer)
+        reaction = answer.reaction
+        if (reaction.interventions or reaction.episode_over) and session is not None:
+            return self._noted(session, version, answer)
         return answer
 
     def close(self, session_id: str, token: str) -> SessionClosed:
@@ -190,25 +166,27 @@ class Hosting:
         memory = close(session.memory)
         self.ended.append(replace(session, memory=memory))
         self.log.info("session closed", session_id=session_id, num_episodes=len(memory.returns))
-        closed = SessionClosed(memory.returns, Context(self.agent.bundle_digest, memory.belief))
+        closed = SessionClosed(memory.returns, Context(session.bundle_digest, memory.belief))
         self._farewells[session_id, token] = closed
         if len(self._farewells) > MAX_FAREWELLS:
             self._farewells.popitem(last=False)
         return closed
 
-    def own(self, context: Context) -> Array:
-        """Return the belief of a context that this bundle made, `[belief]`.
+    def asked(self, agent: str, context: Context | None) -> Version:
+        """Return what answers a call without a session: its context's bundle, if that is loaded, or else the current.
 
         Raises:
-            ContextMismatchError: Another bundle made it.
-            SpecError: It does not fit.
+            AgentUnknownError: No agent is called so.
         """
-        if context.bundle_digest != self.agent.bundle_digest:
-            raise ContextMismatchError(
-                f"the context was made by bundle {context.bundle_digest[:12] or '(unnamed)'}, this server's is "
-                f"{self.agent.bundle_digest[:12]}; encode its transitions again"
-            )
-        return self.adapter.check_belief(context.belief)
+        current = self.roster.rollout(agent).current
+        made_by = None if context is None else self.roster.find(context.bundle_digest)
+        return made_by if made_by is not None and (not agent or made_by.agent.name == agent) else current
+
+    def tidy(self) -> None:
+        """Remove idle sessions, and drop versions that nobody needs any more."""
+        self.table.expire()
+        for version in self.roster.drop_idle(Counter(session.bundle_digest for session in self.table)):
+            self.log.info("version dropped", agent=version.agent.name, version=version.name)
 
     def settled(self) -> bool:
         """Return whether no session is in the middle of an episode."""
@@ -236,39 +214,100 @@ class Hosting:
         known = self.table.find_key(options.idempotency_key, tenant) if options.idempotency_key else None
         return known and self.table.keep(known)
 
-    def _start(self, options: SessionOptions) -> Memory:
-        return self.adapter.start(
+    async def _open(self, options: SessionOptions, tenant: str) -> Session:
+        session_id = new_name()
+        insisted = options.expected_bundle_digest or (options.context.bundle_digest if options.context else "")
+        version = self.roster.rollout(options.agent).chosen(session_id, insisted)
+        _check_expectations(options, version.agent)
+        with version.in_use():
+            memory = await version.stepper.beside(lambda: self._start(version, options))
+            known = self._known(options, tenant)  # the same call may have come again meanwhile
+            return known or self._begin(session_id, version, memory, options, tenant)
+
+    def _start(self, version: Version, options: SessionOptions) -> Memory:
+        return version.adapter.start(
             seed=options.seed,
             stochastic=options.stochastic,
             explore_episodes=options.explore_episodes,
-            belief=None if options.context is None else self.own(options.context),
+            belief=version.own(options.context),
             re_explore=options.re_explore or self._config.re_explore,
         )
 
-    def _begin(self, memory: Memory, options: SessionOptions, tenant: str) -> Session:
-        session = self.table.open(memory, options.idempotency_key, tenant, self.agent.bundle_digest)
+    def _begin(
+        self, session_id: str, version: Version, memory: Memory, options: SessionOptions, tenant: str
+    ) -> Session:
+        session = self.table.open(memory, options.idempotency_key, tenant, version.digest, session_id)
         self.metrics.num_opened += 1
-        self.log.info("session opened", session_id=session.session_id, num_sessions=len(self.table))
+        version.tally.num_opened += 1
+        self.log.info("session opened", session_id=session_id, version=version.name, num_sessions=len(self.table))
         return session
-
-    def _check_expectations(self, options: SessionOptions) -> None:
-        """Refuse, now and not at the first step, a client that expects another agent."""
-        agent = self.agent
-        expectations = (
-            ("task family", options.expected_family, agent.family),
-            ("observation size", options.expected_observation_size, agent.observation.size),
-            ("action size", options.expected_action_size, agent.action.size),
-            ("bundle", options.expected_bundle_digest, agent.bundle_digest),
-        )
-        for what, expected, served in expectations:
-            if expected and expected != served:
-                raise ContextMismatchError(f"the client expects the {what} {expected}; this server's is {served}")
 
     def _opened(self, session: Session) -> Opened:
         return Opened(
             session_id=session.session_id,
             token=self.table.token(session.session_id),
-            agent=self.agent,
+            agent=self.roster.of(session).agent,
             next_sequence=session.next_sequence,
             idle_limit_ms=int(self.idle_limit_s * 1000),
         )
+
+    def _version(self, served: ServedAgent) -> Version:
+        config = self._config
+        adapter = served.adapter()
+        stepper = Stepper(
+            adapter,
+            self.table,
+            max_batch=config.max_batch,
+            action_valid_ms=config.action_valid_ms,
+            action_deadline_ms=config.action_deadline_ms,
+            limits=VigilLimits(config.max_misses, config.max_interventions),
+            group_commit=self.group_commit,
+            recorder=self.recorder,
+        )
+        return Version(served, adapter, stepper)
+
+    def _adapter(self, digest: str, load: Callable[[str], ServedAgent | None]) -> Adapter | None:
+        """Return the adapter of a bundle; one that is not loaded yet is, if it can be."""
+        version = self.roster.find(digest)
+        if version is None and (served := load(digest)) is not None:
+            version = self.roster.add(served)
+        return None if version is None else version.adapter
+
+    def _noted(self, before: Session, version: Version, answer: Answer) -> Answer:
+        """Count a mended action or the end of an episode, once; return the answer, of a session that moves another."""
+        if answer is before.last_answer:
+            return answer
+        if answer.reaction.interventions:
+            version.tally.mended(answer)
+            self._judge(version)
+        session = self.table.find(before.session_id)
+        if not answer.reaction.episode_over or session is None or session.last_answer is not answer:
+            return answer
+        version.tally.ended(session.memory.returns[-1])
+        if version.moves is None or session.memory.owed:
+            return answer
+        moved, told = version.moves.moved(session, answer)
+        self.table.replace(moved)
+        return told
+
+    def _judge(self, version: Version) -> None:
+        """Open no more sessions with a candidate that does not do its work."""
+        rollout = self.roster.rollout(version.agent.name)
+        if version is rollout.candidate and version.tally.num_faults >= self._config.max_candidate_faults:
+            self.roster.appoint(version.agent.name, rollout.rolled_back())
+            tally = version.tally
+            told = {"num_failures": tally.num_failures, "num_misses": tally.num_misses}
+            self.log.error("candidate rolled back", agent=version.agent.name, version=version.name, **told)
+
+
+def _check_expectations(options: SessionOptions, agent: Agent) -> None:
+    """Refuse, now and not at the first step, a client that expects another agent."""
+    expectations = (
+        ("task family", options.expected_family, agent.family),
+        ("observation size", options.expected_observation_size, agent.observation.size),
+        ("action size", options.expected_action_size, agent.action.size),
+        ("bundle", options.expected_bundle_digest, agent.bundle_digest),
+    )
+    for what, expected, served in expectations:
+        if expected and expected != served:
+            raise ContextMismatchError(f"the client expects the {what} {expected}; this server's is {served}")

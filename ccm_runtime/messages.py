@@ -104,6 +104,7 @@ class Answer(NamedTuple):
         infer_ms: Of that, inside the networks.
         draining: The server is shutting down.
         safe: Why the session is SAFE; `None`: it is not.
+        version_changed: The episode was the last one with that version of the agent; the next explores with another.
     """
 
     sequence: int
@@ -114,6 +115,7 @@ class Answer(NamedTuple):
     infer_ms: float = 0.0
     draining: bool = False
     safe: SafeReason | None = None
+    version_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What is served: what trained it and on which family, specs, episodes K and N, horizon T, sizes and digests."""
+    """What is served, `name` by the server's word for it: its training, specs, episodes K and N, horizon T, sizes."""
 
     agent_id: str
     family: str
@@ -140,6 +142,7 @@ class Agent:
     latent_size: int
     server_version: str
     method: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ class SessionOptions:
         explore_episodes: Episodes of the explorer; `None`: the agent's K.
         idempotency_key: Opening twice with one key gives one session; empty: always a new one.
         re_explore: Forget what is known and explore anew when an episode shows that the task has changed.
+        agent: Name of the agent; empty: the server's default one.
     """
 
     seed: int = 0
@@ -169,6 +173,7 @@ class SessionOptions:
     explore_episodes: int | None = None
     idempotency_key: str = ""
     re_explore: bool = False
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

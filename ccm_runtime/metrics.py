@@ -7,12 +7,13 @@ from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ccm_runtime.batching import Stepper
 from ccm_runtime.errors import DependencyMissingError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
-from ccm_runtime.messages import Agent, Answer, Intervention, SafeReason
+from ccm_runtime.messages import Answer, Intervention, SafeReason
+from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.trial import Phase
+from ccm_runtime.version_metrics import version_metrics
 from ccm_runtime.web import Reply, Request, Web
 
 if TYPE_CHECKING:
@@ -47,10 +48,8 @@ class Metrics:
 
     Args:
         table: The sessions.
-        stepper: What steps them.
+        roster: The agents, and what steps the sessions.
         group_commit: What makes them durable, if anything does.
-        agent: What is served.
-        device: Where its networks truly run.
 
     Attributes:
         count_tasks: Tells the tasks of the server's event loop.
@@ -64,16 +63,12 @@ class Metrics:
     def __init__(
         self,
         table: SessionTable,
-        stepper: Stepper,
+        roster: Roster,
         group_commit: GroupCommit | None = None,
-        agent: Agent | None = None,
-        device: str = "",
     ) -> None:
         self._group_commit = group_commit
         self._table = table
-        self._stepper = stepper
-        self._agent = agent
-        self._device = device
+        self._roster = roster
         self.step_ms, self.infer_ms = Histogram(), Histogram()
         self.interventions = dict.fromkeys(Intervention, 0)
         self.num_opened = 0
@@ -91,8 +86,8 @@ class Metrics:
         """Yield every metric, as Prometheus asks for them."""
         yield from self._sessions()
         yield _counter("ccm_sessions_opened", "Sessions that were opened.", self.num_opened)
-        yield _counter("ccm_steps", "Events that were answered.", self._stepper.num_steps)
-        yield _counter("ccm_batches", "Runs over one or more sessions.", self._stepper.num_batches)
+        yield _counter("ccm_steps", "Events that were answered.", self._roster.num_steps)
+        yield _counter("ccm_batches", "Runs over one or more sessions.", self._roster.num_batches)
         yield _histogram("ccm_step_ms", "Milliseconds from an event's arrival to its answer.", self.step_ms)
         yield _histogram("ccm_infer_ms", "Milliseconds of that inside the networks.", self.infer_ms)
         interventions = {kind.value: count for kind, count in self.interventions.items()}
@@ -100,10 +95,8 @@ class Metrics:
         yield _counters("ccm_refused", "Calls and events that were refused.", "reason", dict(self.refused))
         yield from self._store()
         yield _gauge("ccm_tasks", "Tasks of the server's event loop.", self.count_tasks())
-        yield _gauge("ccm_draining", "1: the server is shutting down.", float(self._stepper.draining))
-        if self._agent is not None:
-            told = {"agent_id": self._agent.agent_id, "bundle": self._agent.bundle_digest, "device": self._device}
-            yield _info("ccm_agent_info", "What is served, and where its networks truly run; always 1.", told)
+        yield _gauge("ccm_draining", "1: the server is shutting down.", float(self._roster.draining))
+        yield from version_metrics(self._roster, self._table)
 
     def ready(self) -> bool:
         """Return whether new sessions are served."""
@@ -112,7 +105,7 @@ class Metrics:
                 self._group_commit.check()
         except StoreUnavailableError:
             return False
-        return not self._stepper.draining
+        return not self._roster.draining
 
     def _sessions(self) -> Iterator["Metric"]:
         """Yield what is known of the sessions that are held."""
@@ -161,14 +154,6 @@ def _gauges(name: str, text: str, label: str, values: dict[str, float]) -> "Metr
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)
-    return family
-
-
-def _info(name: str, text: str, labels: dict[str, str]) -> "Metric":
-    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
-
-    family = GaugeMetricFamily(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), 1.0)
     return family
 
 

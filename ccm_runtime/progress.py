@@ -89,6 +89,11 @@ class SessionView:
         return self._progress.answer is not None and self._progress.answer.reaction.task_changed
 
     @property
+    def version_changed(self) -> bool:
+        """Whether the episode that has just ended was the last one with that version: exploring begins with another."""
+        return self._progress.answer is not None and self._progress.answer.version_changed
+
+    @property
     def safe(self) -> SafeReason | None:
         """Why the session is SAFE and its actions are the fallback; `None`: it is not."""
         return None if self._progress.answer is None else self._progress.answer.safe

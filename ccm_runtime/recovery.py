@@ -1,8 +1,9 @@
 """What a starting server makes of the sessions that it finds in its store."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.config import ServerConfig
@@ -14,6 +15,8 @@ from ccm_runtime.store import Record, Store
 
 # A stored session that nobody came back for within a day is dropped, whatever its bundle.
 STORED_LIMIT_S = 86_400.0
+# What checks the beliefs of a bundle's sessions, by its digest; `None`: that bundle is not served.
+AdapterOf: TypeAlias = Callable[[str], Adapter | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Found:
 
     Attributes:
         secret: Of the tokens.
-        resumed: Sessions of this bundle, the longest idle one first.
+        resumed: Sessions of the bundles that are served, the longest idle one first.
         well: Whether the store can be used.
     """
 
@@ -45,16 +48,16 @@ def store_of(config: ServerConfig, log: Any) -> Store | None:
     return SqliteStore(path, config.store_sync, say=lambda line: log.warning("store damaged", what=line))
 
 
-def find(store: Store, adapter: Adapter, digest: str, config: ServerConfig, log: Any) -> Found:
+def find(store: Store, adapters: AdapterOf, config: ServerConfig, log: Any) -> Found:
     """Return the sessions to go on with, and put the others in order: damaged ones aside, old ones away.
 
-    Sessions of another bundle are left where they are: they go on when that bundle is served again.
+    Sessions of a bundle that has no adapter are left where they are: they go on when that bundle is served again.
 
     Raises:
         ConfigError: The store cannot be used, and the policy is to refuse.
     """
     try:
-        return _find(store, adapter, digest, config.max_sessions, log)
+        return _find(store, adapters, config.max_sessions, log)
     except StoreUnavailableError as error:
         if config.store_failure == "refuse":
             raise ConfigError(f"{error}; mend it, or let sessions go on without it (--store-failure degrade)") from None
@@ -64,12 +67,12 @@ def find(store: Store, adapter: Adapter, digest: str, config: ServerConfig, log:
         return Found(fresh, well=False)
 
 
-def _find(store: Store, adapter: Adapter, digest: str, max_sessions: int, log: Any) -> Found:
+def _find(store: Store, adapters: AdapterOf, max_sessions: int, log: Any) -> Found:
     secret, now = store.secret(), Moment.now()
-    sound = _sound(store, store.read(), adapter, digest, log)
+    sound = _sound(store, store.read(), adapters, log)
     by_age = sorted(sound, key=lambda stored: stored.saved_at.age_s(now))
-    ours = [stored for stored in by_age if stored.session.bundle_digest == digest]
-    others = [stored for stored in by_age if stored.session.bundle_digest != digest]
+    ours = [stored for stored in by_age if adapters(stored.session.bundle_digest) is not None]
+    others = [stored for stored in by_age if adapters(stored.session.bundle_digest) is None]
     # A server that is down is nobody's idleness: whatever is resumed has its whole idle limit before it.
     resumed = [stored for stored in ours if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
     dormant = [stored for stored in others if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
@@ -82,7 +85,7 @@ def _find(store: Store, adapter: Adapter, digest: str, max_sessions: int, log: A
     return Found(secret, tuple(reversed(resumed)))
 
 
-def _sound(store: Store, records: list[Record], adapter: Adapter, digest: str, log: Any) -> list[Stored]:
+def _sound(store: Store, records: list[Record], adapters: AdapterOf, log: Any) -> list[Stored]:
     """Return the sessions that are what was written; the rest is set aside."""
     sound = []
     for record in records:
@@ -90,7 +93,7 @@ def _sound(store: Store, records: list[Record], adapter: Adapter, digest: str, l
             stored = from_bytes(record.data)
             if stored.session.session_id != record.session_id:
                 raise RecordCorruptError(f"it is the record of session {stored.session.session_id}")
-            if stored.session.bundle_digest == digest:
+            if (adapter := adapters(stored.session.bundle_digest)) is not None:
                 adapter.check_belief(stored.session.memory.belief)
             sound.append(stored)
         except StoreUnavailableError:

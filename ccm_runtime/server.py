@@ -4,14 +4,16 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ccm_runtime.admin import AdminService
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
@@ -19,20 +21,24 @@ from ccm_runtime.event_loop import run as run_loop
 from ccm_runtime.front_door import FrontDoor
 from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.inference import OnnxPolicy
-from ccm_runtime.log import logger
+from ccm_runtime.library import Library
 from ccm_runtime.metrics import expose
 from ccm_runtime.page import serve_page
 from ccm_runtime.page.state import Plane
 from ccm_runtime.page.view import viewer
+from ccm_runtime.releases import Releases, served_from
 from ccm_runtime.service import Service
 from ccm_runtime.session import SessionTable
 from ccm_runtime.tenants import TokenFile
 from ccm_runtime.tls import server_credentials
 from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1 import admin_pb2
 from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
+from ccm_runtime.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from ccm_runtime.web import Web
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Adaptation"].full_name
+_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # Health of durability alone: it may fail while the service goes on.
 DURABILITY = "ccm_runtime.v1.Durability"
@@ -42,25 +48,35 @@ _MAX_REFUSALS = 16_384  # calls that are being refused at a time; gRPC itself re
 
 
 class Server:
-    """A gRPC server over one agent, inside a running event loop.
+    """A gRPC server over agents, inside a running event loop.
 
     Attributes:
-        hosting: The agent and its sessions.
+        hosting: The agents and their sessions.
+        releases: What changes their versions.
         port: The port it listens on, once it has started.
     """
 
-    def __init__(self, served: ServedAgent, config: ServerConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        agents: ServedAgent | Sequence[ServedAgent],
+        config: ServerConfig,
+        clock: Callable[[], float] = time.monotonic,
+        library: Library | None = None,
+    ) -> None:
         self._config = config
-        self._served = served
+        self._served = agents if isinstance(agents, ServedAgent) else agents[0]
         table = SessionTable(
             config.max_sessions, config.idle_limit_s, clock, max_tenant_sessions=config.max_tenant_sessions
         )
-        self.hosting = Hosting(served, table, config)
+        self.hosting = Hosting(agents, table, config)
+        self.releases = Releases(self.hosting, library, lambda path: read_agent(path, config), config.max_batch)
         self.port = 0
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
-        self._tokens = None if config.token_file is None else TokenFile(config.token_file, self.hosting.log)
+        log = self.hosting.log
+        self._tokens = None if config.token_file is None else TokenFile(config.token_file, log)
+        admin = None if config.admin_token_file is None else TokenFile(config.admin_token_file, log)
         self._server = grpc.aio.server(
-            interceptors=(FrontDoor(self._tokens),),
+            interceptors=(FrontDoor(self._tokens, admin),),
             options=(
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),
@@ -77,7 +93,7 @@ class Server:
             maximum_concurrent_rpcs=config.max_calls + _MAX_REFUSALS,
         )
         self._telling: asyncio.Task[None] | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self._stop_metrics: Callable[[], None] | None = None
         self._page: Web | None = None
 
@@ -94,10 +110,11 @@ class Server:
             raise
 
     async def _start(self) -> int:
-        self.hosting.recover()
+        self.hosting.recover(self.releases.recall)
         add_AdaptationServicer_to_server(Service(self.hosting, self._config.max_calls), self._server)
+        add_AdminServicer_to_server(AdminService(self.hosting, self.releases), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((SERVICE, _ADMIN, _HEALTH, reflection.SERVICE_NAME), self._server)
         self.port = self._bind()
         await self._server.start()
         await self._say(health_pb2.HealthCheckResponse.SERVING)
@@ -110,13 +127,15 @@ class Server:
             look = viewer(self.hosting, self._served, self._config.address(self.port), self._config.max_sessions)
             plane = Plane(self._served.digest, self._served.manifest)
             self._page = serve_page(look, plane, self._tokens, self._config, self._config.page_port)
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._chores.append(asyncio.create_task(self._sweep()))
+        if self._config.watch_s is not None:
+            self._chores.append(asyncio.create_task(self.releases.watch(self._config.watch_s)))
         return self.port
 
     async def drain(self) -> bool:
         """Take no new sessions and episodes, and wait for those under way; return whether all of them ended in time."""
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self.hosting.stepper.draining = True
+        self.hosting.roster.draining = True
         deadline = time.monotonic() + self._config.drain_s
         while not self.hosting.settled() and time.monotonic() < deadline:
             await asyncio.sleep(_DRAIN_POLL_S)
@@ -124,10 +143,10 @@ class Server:
 
     async def stop(self) -> None:
         """Stop; calls under way have a moment to be answered."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for chore in self._chores:
+            chore.cancel()
             with suppress(asyncio.CancelledError):
-                await self._sweeper
+                await chore
         if self._stop_metrics is not None:
             self._stop_metrics()
         if self._page is not None:
@@ -169,18 +188,18 @@ class Server:
     async def _tell_store(self, *, well: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if well else health_pb2.HealthCheckResponse.NOT_SERVING
         await self._health.set(DURABILITY, status)
-        if self._config.store_failure == "refuse" and not self.hosting.stepper.draining:
+        if self._config.store_failure == "refuse" and not self.hosting.roster.draining:
             await self._say(status)
 
     async def _sweep(self) -> None:
         """Remove idle sessions also while nobody calls."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            self.hosting.table.expire()
+            self.hosting.tidy()
 
 
 def run(config: ServerConfig) -> None:
-    """Serve a bundle until SIGTERM or SIGINT, then drain and return.
+    """Serve bundles until SIGTERM or SIGINT, then drain and return.
 
     Prints `listening on HOST:PORT` on standard error once it accepts calls.
 
@@ -190,22 +209,33 @@ def run(config: ServerConfig) -> None:
         DependencyMissingError: onnxruntime is not installed.
         ProviderUnavailableError: The asked-for device is not truly active.
     """
-    if config.bundle is None:
+    library = None if config.agents is None else Library(config.agents)
+    if library is not None:
+        agents = served_from(library, lambda path: read_agent(path, config))
+    else:
+        agents = [read_agent(path, config) for path in config.bundle]
+    if not agents:
         raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
-    bundle = load_bundle(config.bundle, config.public_key)
-    policy = OnnxPolicy(bundle, config.device)
-    run_loop(_serve(ServedAgent(policy, bundle.manifest, bundle.digest), config, policy.device))
+    run_loop(_serve(agents, config, library))
 
 
-async def _serve(served: ServedAgent, config: ServerConfig, device: str) -> None:
+def read_agent(path: Path, config: ServerConfig) -> ServedAgent:
+    """Check a bundle and open its networks; raises as `run` does."""
+    bundle = load_bundle(path, config.public_key)
+    return ServedAgent(OnnxPolicy(bundle, config.device), bundle.manifest, bundle.digest)
+
+
+async def _serve(agents: Sequence[ServedAgent], config: ServerConfig, library: Library | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(served, config)
+    server = Server(agents, config, library=library)
     await server.start()
-    log = logger(config.log_level)
-    log.info("serving", agent_id=served.manifest.agent_id, bundle=served.digest[:12], device=device)
+    log = server.hosting.log
+    for version in server.hosting.roster.versions:
+        told = {"agent": version.agent.name, "agent_id": version.agent.agent_id, "version": version.name}
+        log.info("serving", **told, bundle=version.digest[:12], device=version.device)
     sys.stderr.write(f"listening on {config.address(server.port)}\n")
     sys.stderr.flush()
     await stop.wait()

@@ -12,10 +12,9 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 from ccm_runtime import statuses, wire
 from ccm_runtime.admission import Admission
-from ccm_runtime.belief import Array
 from ccm_runtime.errors import ServerBusyError, SessionUnknownError, SpecError
 from ccm_runtime.hosting import Hosting
-from ccm_runtime.messages import Opened
+from ccm_runtime.messages import Context, Opened
 from ccm_runtime.stateless import act, encode
 from ccm_runtime.tenants import TENANT
 from ccm_runtime.v1 import adaptation_pb2 as pb
@@ -98,7 +97,7 @@ def _answering(
 
 
 class Service(AdaptationServicer):
-    """`ccm_runtime.v1.Adaptation` over one agent."""
+    """`ccm_runtime.v1.Adaptation` over the agents of a server."""
 
     def __init__(self, hosting: Hosting, max_calls: int) -> None:
         self._hosting = hosting
@@ -107,7 +106,11 @@ class Service(AdaptationServicer):
     @_answering
     async def DescribeAgent(self, request: pb.DescribeAgentRequest, context: Call) -> pb.DescribeAgentResponse:
         """Say what is served."""
-        return pb.DescribeAgentResponse(agent=wire.agent_to_proto(self._hosting.agent))
+        roster = self._hosting.roster
+        return pb.DescribeAgentResponse(
+            agent=wire.agent_to_proto(roster.rollout(request.agent).current.agent),
+            agents=[wire.agent_to_proto(roster.rollout(name).current.agent) for name in roster],
+        )
 
     @_answering
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Call) -> pb.OpenSessionResponse:
@@ -130,18 +133,23 @@ class Service(AdaptationServicer):
         return wire.closed_to_proto(self._hosting.close(request.session_id, request.token))
 
     @_answering
-    async def Encode(self, request: pb.EncodeRequest, context: Call) -> pb.EncodeResponse:
+    async def Encode(self, request: pb.EncodeRequest, call: Call) -> pb.EncodeResponse:
         """Fold transitions into a context."""
-        digest = self._hosting.agent.bundle_digest
-        beside = self._hosting.stepper.beside
-        belief = await beside(lambda: self._belief(request))
-        encoded = await encode(self._hosting.adapter, digest, belief, request.transitions, beside)
+        context = _context(request)
+        version = self._hosting.asked(request.agent, context)
+        with version.in_use():
+            beside = version.stepper.beside
+            belief = await beside(lambda: version.own(context))
+            encoded = await encode(version.adapter, version.digest, belief, request.transitions, beside)
         return wire.encoded_to_proto(encoded)
 
     @_answering
-    async def Act(self, request: pb.ActRequest, context: Call) -> pb.ActResponse:
+    async def Act(self, request: pb.ActRequest, call: Call) -> pb.ActResponse:
         """Answer an action, given a context."""
-        acted = await self._hosting.stepper.beside(lambda: act(self._hosting.adapter, self._belief(request), request))
+        context = _context(request)
+        version = self._hosting.asked(request.agent, context)
+        with version.in_use():
+            acted = await version.stepper.beside(lambda: act(version.adapter, version.own(context), request))
         return wire.acted_to_proto(acted)
 
     async def Session(self, requests: object, context: Call) -> None:
@@ -225,8 +233,7 @@ class Service(AdaptationServicer):
         sequence, event = wire.event_from_proto(message)
         wire.write_answer(await self._hosting.step(session_id, sequence, event), answer)
 
-    def _belief(self, request: pb.EncodeRequest | pb.ActRequest) -> Array | None:
-        """Return the belief of a request's context, `[belief]`; `None` if it has none."""
-        if not request.HasField("context"):
-            return None
-        return self._hosting.own(wire.context_from_proto(request.context))
+
+def _context(request: pb.EncodeRequest | pb.ActRequest) -> Context | None:
+    """Return what a request without a session knows, if it knows anything."""
+    return wire.context_from_proto(request.context) if request.HasField("context") else None

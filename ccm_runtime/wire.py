@@ -103,6 +103,7 @@ def agent_to_proto(agent: Agent) -> pb.Agent:
         latent_size=agent.latent_size,
         server_version=agent.server_version,
         method=agent.method,
+        name=agent.name,
     )
 
 
@@ -121,6 +122,7 @@ def agent_from_proto(message: pb.Agent) -> Agent:
         latent_size=message.latent_size,
         server_version=message.server_version,
         method=message.method,
+        name=message.name,
     )
 
 
@@ -147,6 +149,7 @@ def options_to_proto(options: SessionOptions) -> pb.OpenSessionRequest:
         explore_episodes=options.explore_episodes,
         idempotency_key=options.idempotency_key,
         re_explore=options.re_explore,
+        agent=options.agent,
     )
 
 
@@ -163,6 +166,7 @@ def options_from_proto(message: pb.OpenSessionRequest) -> SessionOptions:
         explore_episodes=message.explore_episodes if message.HasField("explore_episodes") else None,
         idempotency_key=message.idempotency_key,
         re_explore=message.re_explore,
+        agent=message.agent,
     )
 
 
@@ -251,6 +255,7 @@ def write_answer(answer: Answer, message: pb.Answer) -> None:
     message.draining = answer.draining
     message.safe_reason = _SAFE[answer.safe]
     message.task_changed = reaction.task_changed
+    message.version_changed = answer.version_changed
 
 
 def answer_from_proto(message: pb.Answer) -> Answer:
@@ -282,6 +287,7 @@ def answer_from_proto(message: pb.Answer) -> Answer:
         infer_ms=message.timing.infer_ms,
         draining=message.draining,
         safe=safe_from_proto(message.safe_reason),
+        version_changed=message.version_changed,
     )
 
 
@@ -354,7 +360,7 @@ def acted_from_proto(message: pb.ActResponse) -> Acted:
 
 
 def act_request(
-    context: Context | None, observation: object, phase: Phase = Phase.EXECUTE, noise: object = ()
+    context: Context | None, observation: object, phase: Phase = Phase.EXECUTE, noise: object = (), agent: str = ""
 ) -> pb.ActRequest:
     """Write the request for a stateless action."""
     return pb.ActRequest(
@@ -362,14 +368,16 @@ def act_request(
         observation=vector(observation).tolist(),
         phase=_PHASES[phase],
         noise=vector(noise).tolist(),
+        agent=agent,
     )
 
 
-def encode_request(context: Context | None, transitions: list[EncodedTransition]) -> pb.EncodeRequest:
+def encode_request(context: Context | None, transitions: list[EncodedTransition], agent: str = "") -> pb.EncodeRequest:
     """Write the request to fold transitions into a context."""
     return pb.EncodeRequest(
         context=None if context is None else context_to_proto(context),
         transitions=[transition_to_proto(transition) for transition in transitions],
+        agent=agent,
     )
 
 

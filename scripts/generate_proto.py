@@ -14,13 +14,13 @@ from pathlib import Path
 
 GRPCIO_TOOLS = "1.76.0"
 ROOT = Path(__file__).resolve().parent.parent
-SERVICE = Path("ccm_runtime/v1/adaptation.proto")
+SERVICES = (Path("ccm_runtime/v1/adaptation.proto"), Path("ccm_runtime/v1/admin.proto"))
 STORED = Path("ccm_runtime/v1/session_record.proto")  # messages only: no service
 
 
 def compile_proto(python: Path, out: Path) -> None:
-    """Write the messages, their stubs and the service below `out`, with `python`'s grpcio-tools."""
-    for proto, kinds in ((SERVICE, ("python", "pyi", "grpc_python")), (STORED, ("python", "pyi"))):
+    """Write the messages, their stubs and the services below `out`, with `python`'s grpcio-tools."""
+    for proto, kinds in (*((service, ("python", "pyi", "grpc_python")) for service in SERVICES), (STORED, ("python", "pyi"))):
         outputs = [f"--{kind}_out={out}" for kind in kinds]
         command = [str(python), "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, str(proto)]
         subprocess.run(command, check=True)  # noqa: S603 (our own arguments)

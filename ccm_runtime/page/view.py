@@ -41,7 +41,7 @@ def viewer(hosting: Hosting, served: ServedAgent, address: str, max_sessions: in
         return View(
             sessions=tuple(hosting.table),
             ended=tuple(reversed(hosting.ended)),
-            server=fixed | {"at_s": time.monotonic(), "draining": hosting.stepper.draining, "store": _store(hosting)},
+            server=fixed | {"at_s": time.monotonic(), "draining": hosting.roster.draining, "store": _store(hosting)},
             counts=_counts(hosting),
         )
 
@@ -59,8 +59,8 @@ def _counts(hosting: Hosting) -> dict[str, Any]:
     metrics = hosting.metrics
     return {
         "opened": metrics.num_opened,
-        "steps": hosting.stepper.num_steps,
-        "batches": hosting.stepper.num_batches,
+        "steps": hosting.roster.num_steps,
+        "batches": hosting.roster.num_batches,
         "interventions": {kind.value: count for kind, count in metrics.interventions.items()},
         "refused": dict(metrics.refused),
         "bounds_ms": BOUNDS_MS,

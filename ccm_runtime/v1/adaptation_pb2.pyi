@@ -57,17 +57,21 @@ class BoxSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., units: _Optional[_Iterable[str]] = ..., low: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class DescribeAgentRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class DescribeAgentResponse(_message.Message):
     __slots__ = ("agent",)
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    def __init__(self, agent: _Optional[str] = ...) -> None: ...
+
+class DescribeAgentResponse(_message.Message):
+    __slots__ = ("agent", "agents")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
     agent: Agent
-    def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class Agent(_message.Message):
-    __slots__ = ("agent_id", "family", "bundle_digest", "observation", "action", "explore_episodes", "episodes", "horizon", "belief_size", "latent_size", "server_version", "method")
+    __slots__ = ("agent_id", "family", "bundle_digest", "observation", "action", "explore_episodes", "episodes", "horizon", "belief_size", "latent_size", "server_version", "method", "name")
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +84,7 @@ class Agent(_message.Message):
     LATENT_SIZE_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     agent_id: str
     family: str
     bundle_digest: str
@@ -92,10 +97,11 @@ class Agent(_message.Message):
     latent_size: int
     server_version: str
     method: str
-    def __init__(self, agent_id: _Optional[str] = ..., family: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., observation: _Optional[_Union[BoxSpec, _Mapping]] = ..., action: _Optional[_Union[BoxSpec, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., belief_size: _Optional[int] = ..., latent_size: _Optional[int] = ..., server_version: _Optional[str] = ..., method: _Optional[str] = ...) -> None: ...
+    name: str
+    def __init__(self, agent_id: _Optional[str] = ..., family: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., observation: _Optional[_Union[BoxSpec, _Mapping]] = ..., action: _Optional[_Union[BoxSpec, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., episodes: _Optional[int] = ..., horizon: _Optional[int] = ..., belief_size: _Optional[int] = ..., latent_size: _Optional[int] = ..., server_version: _Optional[str] = ..., method: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("seed", "stochastic", "expected_family", "expected_observation_size", "expected_action_size", "expected_bundle_digest", "context", "explore_episodes", "idempotency_key", "re_explore")
+    __slots__ = ("seed", "stochastic", "expected_family", "expected_observation_size", "expected_action_size", "expected_bundle_digest", "context", "explore_episodes", "idempotency_key", "re_explore", "agent")
     SEED_FIELD_NUMBER: _ClassVar[int]
     STOCHASTIC_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_FAMILY_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +112,7 @@ class OpenSessionRequest(_message.Message):
     EXPLORE_EPISODES_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     RE_EXPLORE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
     seed: int
     stochastic: bool
     expected_family: str
@@ -116,7 +123,8 @@ class OpenSessionRequest(_message.Message):
     explore_episodes: int
     idempotency_key: str
     re_explore: bool
-    def __init__(self, seed: _Optional[int] = ..., stochastic: bool = ..., expected_family: _Optional[str] = ..., expected_observation_size: _Optional[int] = ..., expected_action_size: _Optional[int] = ..., expected_bundle_digest: _Optional[str] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., re_explore: bool = ...) -> None: ...
+    agent: str
+    def __init__(self, seed: _Optional[int] = ..., stochastic: bool = ..., expected_family: _Optional[str] = ..., expected_observation_size: _Optional[int] = ..., expected_action_size: _Optional[int] = ..., expected_bundle_digest: _Optional[str] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., re_explore: bool = ..., agent: _Optional[str] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("session_id", "token", "agent", "next_sequence", "idle_limit_ms")
@@ -165,7 +173,7 @@ class Event(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., begin_episode: _Optional[_Union[BeginEpisode, _Mapping]] = ..., transition: _Optional[_Union[Transition, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("sequence", "action", "phase", "episode", "step", "episode_over", "certainty", "novelty", "valid_for_ms", "durable_sequence", "interventions", "timing", "draining", "safe_reason", "task_changed")
+    __slots__ = ("sequence", "action", "phase", "episode", "step", "episode_over", "certainty", "novelty", "valid_for_ms", "durable_sequence", "interventions", "timing", "draining", "safe_reason", "task_changed", "version_changed")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +189,7 @@ class Answer(_message.Message):
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     SAFE_REASON_FIELD_NUMBER: _ClassVar[int]
     TASK_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_CHANGED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     action: _containers.RepeatedScalarFieldContainer[float]
     phase: Phase
@@ -196,7 +205,8 @@ class Answer(_message.Message):
     draining: bool
     safe_reason: SafeReason
     task_changed: bool
-    def __init__(self, sequence: _Optional[int] = ..., action: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., episode_over: bool = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., valid_for_ms: _Optional[int] = ..., durable_sequence: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[GuardIntervention, str]]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., draining: bool = ..., safe_reason: _Optional[_Union[SafeReason, str]] = ..., task_changed: bool = ...) -> None: ...
+    version_changed: bool
+    def __init__(self, sequence: _Optional[int] = ..., action: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., episode_over: bool = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., valid_for_ms: _Optional[int] = ..., durable_sequence: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[GuardIntervention, str]]] = ..., timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., draining: bool = ..., safe_reason: _Optional[_Union[SafeReason, str]] = ..., task_changed: bool = ..., version_changed: bool = ...) -> None: ...
 
 class ServerTiming(_message.Message):
     __slots__ = ("total_ms", "infer_ms")
@@ -293,12 +303,14 @@ class Context(_message.Message):
     def __init__(self, bundle_digest: _Optional[str] = ..., belief: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
-    __slots__ = ("context", "transitions")
+    __slots__ = ("context", "transitions", "agent")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     TRANSITIONS_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
     context: Context
     transitions: _containers.RepeatedCompositeFieldContainer[EncodedTransition]
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., transitions: _Optional[_Iterable[_Union[EncodedTransition, _Mapping]]] = ...) -> None: ...
+    agent: str
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., transitions: _Optional[_Iterable[_Union[EncodedTransition, _Mapping]]] = ..., agent: _Optional[str] = ...) -> None: ...
 
 class EncodedTransition(_message.Message):
     __slots__ = ("observation", "action", "reward", "next_observation")
@@ -327,16 +339,18 @@ class EncodeResponse(_message.Message):
     def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., latent_mean: _Optional[_Iterable[float]] = ..., latent_std: _Optional[_Iterable[float]] = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ...) -> None: ...
 
 class ActRequest(_message.Message):
-    __slots__ = ("context", "observation", "phase", "noise")
+    __slots__ = ("context", "observation", "phase", "noise", "agent")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
     context: Context
     observation: _containers.RepeatedScalarFieldContainer[float]
     phase: Phase
     noise: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., observation: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., noise: _Optional[_Iterable[float]] = ...) -> None: ...
+    agent: str
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., observation: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., noise: _Optional[_Iterable[float]] = ..., agent: _Optional[str] = ...) -> None: ...
 
 class ActResponse(_message.Message):
     __slots__ = ("action", "certainty", "novelty", "interventions")

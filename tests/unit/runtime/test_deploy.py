@@ -63,7 +63,7 @@ def test_the_manifests_start_a_server_that_may_be_reached_and_let_it_drain():
 def test_every_file_that_the_server_is_told_of_is_mounted():
     config = started_by_kubernetes()
     mounts = {mount["mountPath"]: mount["name"] for mount in CONTAINER["volumeMounts"]}
-    files = (config.bundle, config.tls_cert, config.tls_key, config.token_file, config.public_key, config.store)
+    files = (*config.bundle, config.tls_cert, config.tls_key, config.token_file, config.public_key, config.store)
     for path in files:
         assert any(path.is_relative_to(mount) for mount in mounts), path
     claims = {claim["metadata"]["name"] for claim in OBJECTS["StatefulSet"]["spec"]["volumeClaimTemplates"]}

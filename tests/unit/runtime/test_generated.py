@@ -28,6 +28,9 @@ def test_the_committed_code_is_what_the_proto_file_generates(tmp_path):
         "adaptation_pb2.py",
         "adaptation_pb2.pyi",
         "adaptation_pb2_grpc.py",
+        "admin_pb2.py",
+        "admin_pb2.pyi",
+        "admin_pb2_grpc.py",
         "session_record_pb2.py",
         "session_record_pb2.pyi",
     ):

@@ -70,6 +70,7 @@ def test_metrics_tell_what_happened():
         "ccm_draining 0.0",
         'agent_id="scripted-0"',
         'device="none"',
+        'ccm_version_sessions{agent="scripted-0",version="5c5c5c5c5c5c"}',
     ):
         assert line in text
 
@@ -110,7 +111,7 @@ def test_probes_are_answered_beside_the_metrics(unused_tcp_port):
     stop = expose(hosting.metrics, "127.0.0.1", unused_tcp_port)
     try:
         assert [200, 200, 200, 404] == [status(unused_tcp_port, p) for p in ("/metrics", "/live", "/ready", "/else")]
-        hosting.stepper.draining = True
+        hosting.roster.draining = True
         assert [200, 503] == [status(unused_tcp_port, path) for path in ("/live", "/ready")]
     finally:
         stop()

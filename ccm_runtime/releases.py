@@ -1,0 +1,203 @@
+"""Change which version of an agent new sessions open with: for the operator's calls, and for a watched folder.
+
+A change is made in this order: check the bundle, open and warm up its networks, switch the folder's link, and only then
+let new sessions open with it. Whatever goes wrong before leaves everything as it was, and a server that dies in between
+comes back with the version before or the version after. Reading and warming up happen on a thread: sessions go on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from ccm_runtime.crash_points import reach
+from ccm_runtime.errors import CcmError, ConfigError, RolloutError
+from ccm_runtime.hosting import Hosting
+from ccm_runtime.library import Library
+from ccm_runtime.versions import Move, Rollout, ServedAgent, Version
+
+Read = Callable[[Path], ServedAgent]
+
+
+class Releases:
+    """Versions of the agents of a server, one change at a time.
+
+    Args:
+        hosting: The agents and their sessions.
+        library: Where their versions are; `None`: they do not change.
+        read: Returns what is served of a checked bundle.
+        max_batch: Most sessions in one run of a network.
+    """
+
+    def __init__(self, hosting: Hosting, library: Library | None, read: Read, max_batch: int) -> None:
+        self._hosting = hosting
+        self._library = library
+        self._read = read
+        self._max_batch = max_batch
+        self._changing = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Rollout]] = set()
+        self._told: dict[str, str] = {}  # what a look found wrong, by agent: it is logged once
+
+    async def load(self, agent: str, version: str, *, share: float = 0.0, move: bool = False) -> Rollout:
+        """Load a version and open new sessions with it: all of them or, as a candidate, a share of them.
+
+        Args:
+            agent: Its name; one that is not served yet is from now on.
+            version: Its name.
+            share: Of new sessions, 0 to 1; 0: all, and the version is current.
+            move: Sessions of the other versions go on with this one, anew, when their episode ends.
+
+        Raises:
+            ConfigError: Versions do not change here, the folder cannot be written to, or the share is none.
+            AgentUnknownError: There is no such version in the folder.
+            BundleError: Its bundle is missing, damaged, or not signed.
+            RolloutError: There is no room for it, its contract is another, or a candidate is to replace nothing.
+        """
+        _check_share(share, move=move)
+
+        async def change() -> Rollout:
+            loaded = await self._loaded(agent, version)
+            rollout = self._rollout(agent)
+            if not share:
+                after = Rollout(loaded) if rollout is None else rollout.to(loaded)
+                return await self._appoint(after, switch=True, move=move)
+            if rollout is None:
+                raise RolloutError(f"{agent} is not served yet, so nothing can be a candidate; load it whole")
+            return await self._appoint(rollout.trying(loaded, share))
+
+        return await self._whole(change)
+
+    async def promote(self, agent: str, *, move: bool = False) -> Rollout:
+        """Open all new sessions with the candidate; raises RolloutError where there is none."""
+
+        async def change() -> Rollout:
+            return await self._appoint(self._hosting.roster.rollout(agent).promoted(), switch=True, move=move)
+
+        return await self._whole(change)
+
+    async def roll_back(self, agent: str, *, move: bool = False) -> Rollout:
+        """Take the candidate back or, where there is none, the last change; raises RolloutError where none was made."""
+
+        async def change() -> Rollout:
+            before = self._hosting.roster.rollout(agent)
+            after = before.rolled_back()
+            return await self._appoint(after, switch=after.current is not before.current, move=move)
+
+        return await self._whole(change)
+
+    def recall(self, digest: str) -> ServedAgent | None:
+        """Return the version with a bundle of this digest, for sessions of an earlier server; `None`: there is none."""
+        found = None if self._library is None else self._library.find(digest)
+        if found is None:
+            return None
+        try:
+            return self._prepared(*found)
+        except CcmError as error:
+            self._hosting.log.error("version refused", agent=found[0], version=found[1], why=str(error))  # noqa: TRY400
+            return None
+
+    async def look(self) -> None:
+        """Load every version that the folder says is current and the server does not; what is wrong is logged once."""
+        library = self._library
+        if library is None:
+            return
+        for agent in await asyncio.to_thread(lambda: library.agents):
+            try:
+                version = await asyncio.to_thread(library.current, agent)
+                rollout = self._rollout(agent)
+                if rollout is None or rollout.current.digest != await asyncio.to_thread(library.digest, agent, version):
+                    await self.load(agent, version)
+                self._told.pop(agent, None)
+            except CcmError as error:
+                if self._told.get(agent) != str(error):
+                    self._told[agent] = str(error)
+                    self._hosting.log.error("version refused", agent=agent, why=str(error))  # noqa: TRY400
+
+    async def watch(self, every_s: float) -> None:
+        """Look again and again."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.look()
+            except Exception as error:  # the watch outlives whatever it meets
+                self._hosting.log.error("fault", exc_info=error)  # noqa: TRY400 (structlog's own form)
+
+    async def _whole(self, change: Callable[[], Awaitable[Rollout]]) -> Rollout:
+        """Make a change after those before it; whoever asked for it may leave, it is finished all the same."""
+
+        async def alone() -> Rollout:
+            async with self._changing:
+                return await change()
+
+        task = asyncio.create_task(alone())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _loaded(self, agent: str, version: str) -> Version:
+        """Return a version, loaded and warm."""
+        if self._library is None:
+            raise ConfigError("this server's versions do not change; start it with `ccm serve --agents FOLDER`")
+        roster = self._hosting.roster
+        digest = await asyncio.to_thread(self._library.digest, agent, version)
+        known = None if digest is None else roster.find(digest)
+        if known is not None and known.agent.name == agent:
+            return known
+        self._hosting.tidy()
+        roster.check_room(agent)
+        served = await asyncio.to_thread(self._prepared, agent, version)
+        reach("swap.loaded")
+        return roster.add(served)
+
+    def _prepared(self, agent: str, version: str) -> ServedAgent:
+        """Read a version and run its networks at every batch size."""
+        assert self._library is not None, "only who has a library asks"  # noqa: S101 (our own invariant)
+        served = named(self._read(self._library.path(agent, version)), agent, version)
+        served.warm_up(self._max_batch)
+        return served
+
+    async def _appoint(self, after: Rollout, *, switch: bool = False, move: bool = False) -> Rollout:
+        """Let a rollout take effect, first on disk and then here."""
+        hosting, current = self._hosting, after.current
+        agent = current.agent.name
+        with current.in_use():
+            blank = await current.stepper.beside(current.adapter.start)
+            if switch and self._library is not None:
+                await asyncio.to_thread(self._library.make_current, agent, current.name)
+            hosting.roster.appoint(agent, after)
+        for version in hosting.roster.of_agent(agent):
+            leaves = version not in {current, after.candidate} and (move or version.moves is not None)
+            version.moves = Move(current, blank) if leaves else None
+        reach("swap.done")
+        told = {"current": current.name, "candidate": after.candidate and after.candidate.name, "share": after.share}
+        hosting.log.info("rollout", agent=agent, **told)
+        hosting.tidy()
+        return after
+
+    def _rollout(self, agent: str) -> Rollout | None:
+        roster = self._hosting.roster
+        return roster.rollout(agent) if agent in roster else None
+
+
+def named(served: ServedAgent, agent: str, version: str) -> ServedAgent:
+    """Return a version under the names that its folder gives it."""
+    return ServedAgent(served.policy, served.manifest, served.digest, agent, version)
+
+
+def served_from(library: Library, read: Read) -> Sequence[ServedAgent]:
+    """Return the current version of every agent in a library.
+
+    Raises:
+        ConfigError: There is no agent, or nothing says which version of one is current.
+        BundleError: A bundle is missing, damaged, or not signed.
+    """
+    found = [(agent, library.current(agent)) for agent in library.agents]
+    if not found:
+        raise ConfigError("agents: the folder holds no AGENT/VERSION/; put a bundle there")
+    return [named(read(library.path(agent, version)), agent, version) for agent, version in found]
+
+
+def _check_share(share: float, *, move: bool) -> None:
+    if not 0.0 <= share <= 1.0:
+        raise ConfigError(f"share: expected 0 to 1, got {share}")
+    if share and move:
+        raise ConfigError("a candidate gets new sessions alone; move the others when you promote it")

@@ -1,0 +1,204 @@
+"""Laws of agents side by side and of the change of their versions, over a real server."""
+
+import grpc
+import pytest
+from rollouts import LIMIT_S, publish, serving_library
+
+from ccm_runtime import statuses
+from ccm_runtime.manifest import Adaptation
+from ccm_runtime.testing import ScriptedPolicy
+from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1 import admin_pb2
+
+SIZED = {size: ScriptedPolicy(size=size) for size in (2, 3)}
+SHORT = ScriptedPolicy(Adaptation(explore_episodes=1, episodes=3, horizon=4))
+
+
+async def refused(call):
+    """The kind of error and the message of a refused call."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    back = statuses.error_from_rpc(error.value.code(), error.value.details(), error.value.trailing_metadata())
+    return type(back).__name__, str(back)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An agent with one version, and a second version beside it."""
+    folder = tmp_path / "agents"
+    publish(folder, "walker", "v1")
+    (folder / "walker" / "current").symlink_to("v1")
+    publish(folder, "walker", "v2")
+    return folder
+
+
+async def test_agents_side_by_side_are_told_apart_by_name_and_the_first_is_the_default(folder):
+    publish(folder, "arm", "a", SIZED[3], family="arms")
+    async with serving_library(folder) as served:
+        described = await served.stub.DescribeAgent(pb.DescribeAgentRequest(), timeout=LIMIT_S)
+        assert ["arm", "walker"] == [agent.name for agent in described.agents]
+        assert "arm" == described.agent.name
+        opened = {name: await served.open(agent=name) for name in ("", "arm", "walker")}
+        assert ["arms", "arms", "scripted"] == [opened[name].agent.family for name in ("", "arm", "walker")]
+        assert 2 == len((await served.tell(opened["walker"], 1, begin=True)).action)
+        kind, message = await refused(served.open(agent="spider"))
+        assert ("AgentUnknownError", "no agent is called spider; this server has arm, walker") == (kind, message)
+
+
+async def test_stateless_calls_are_answered_by_the_bundle_that_made_their_context(folder):
+    publish(folder, "arm", "a", SIZED[3], family="arms")
+    async with serving_library(folder) as served:
+        encoded = await served.stub.Encode(pb.EncodeRequest(agent="walker"), timeout=LIMIT_S)
+        acted = await served.stub.Act(pb.ActRequest(context=encoded.context, observation=[0.0, 0.0]), timeout=LIMIT_S)
+        assert 2 == len(acted.action)
+        kind, _ = await refused(
+            served.stub.Act(pb.ActRequest(agent="arm", context=encoded.context, observation=[0.0] * 3), timeout=LIMIT_S)
+        )
+        assert "ContextMismatchError" == kind
+
+
+async def test_after_a_load_new_sessions_open_with_it_and_open_ones_stay(folder):
+    async with serving_library(folder) as served:
+        before = await served.open()
+        await served.load("walker", "v2")
+        after = await served.open()
+        assert ["v1", "v2"] == [served.version_of(opened) for opened in (before, after)]
+        assert before.agent.bundle_digest != after.agent.bundle_digest
+        for opened in (before, after):
+            for first in (1, 3, 5):
+                answer = await served.episode(opened, first)
+                assert not answer.version_changed
+        closed = await served.close(before)
+        assert before.agent.bundle_digest == closed.context.bundle_digest
+    assert "v2" == (folder / "walker" / "current").readlink().name
+
+
+async def test_a_version_is_dropped_after_its_last_session_and_is_not_before(folder):
+    publish(folder, "walker", "v3")
+    async with serving_library(folder) as served:
+        old = await served.open()
+        await served.load("walker", "v2")
+        await served.load("walker", "v3")
+        assert {"v1": "leaving", "v2": "previous", "v3": "current"} == await served.versions("walker")
+        await served.tell(old, 1, begin=True)
+        await served.close(old)
+        served.hosting.tidy()
+        assert {"v2": "previous", "v3": "current"} == await served.versions("walker")
+
+
+async def test_no_more_versions_are_loaded_than_allowed(folder):
+    publish(folder, "walker", "v3")
+    async with serving_library(folder, max_versions=2) as served:
+        opened = await served.open()
+        await served.load("walker", "v2")
+        kind, message = await refused(served.load("walker", "v3"))
+        assert "RolloutError" == kind
+        assert "walker has 2 versions loaded, the most (v1, v2)" in message
+        assert "raise --max-versions" in message
+        assert "v1" == served.version_of(opened)
+        assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
+
+
+async def test_sessions_that_are_moved_explore_anew_from_the_end_of_their_episode(folder):
+    publish(folder, "walker", "v3", SHORT)
+    async with serving_library(folder) as served:
+        opened = await served.open(seed=3)
+        for first in (1, 3, 5):
+            answer = await served.episode(opened, first)
+        assert pb.PHASE_EXECUTE == answer.phase
+        await served.tell(opened, 7, begin=True)
+        await served.load("walker", "v3", move=True)
+        answer = await served.tell(opened, 8)
+        assert ("v1", False) == (served.version_of(opened), answer.version_changed)
+        answer = await served.tell(opened, 9, over=True)
+        assert ("v3", True) == (served.version_of(opened), answer.version_changed)
+        assert (pb.PHASE_EXPLORE, 4, 0.0) == (answer.phase, answer.episode, answer.certainty)
+        assert answer == await served.tell(opened, 9, over=True)  # a repeated number is answered as it was
+        answer = await served.episode(opened, 10)
+        assert (pb.PHASE_EXECUTE, False) == (answer.phase, answer.version_changed)
+        closed = await served.close(opened)
+        assert 5 == len(closed.returns)
+        assert closed.context.bundle_digest == (await served.open()).agent.bundle_digest
+
+
+async def test_a_candidate_gets_its_share_of_new_sessions_and_the_same_session_always_the_same(folder):
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2", share=0.25)
+        assert {"v1": "current", "v2": "candidate"} == await served.versions("walker")
+        opened = [await served.open(idempotency_key=f"k{n}") for n in range(200)]
+        share = sum(served.version_of(one) == "v2" for one in opened) / len(opened)
+        assert 0.12 < share < 0.4  # 0.25 within four standard deviations
+        again = [await served.open(idempotency_key=f"k{n}") for n in range(200)]
+        assert [one.session_id for one in opened] == [one.session_id for one in again]
+        rollout = served.hosting.roster.rollout("walker")
+        assert [served.version_of(one) for one in opened] == [rollout.chosen(one.session_id, "").name for one in opened]
+    assert "v1" == (folder / "walker" / "current").readlink().name
+
+
+async def test_who_insists_on_a_bundle_gets_it_or_is_refused(folder):
+    async with serving_library(folder) as served:
+        first = (await served.open()).agent.bundle_digest
+        await served.load("walker", "v2", share=0.001)
+        second = served.hosting.roster.rollout().candidate.digest
+        for _ in range(5):
+            for digest in (first, second):
+                opened = await served.open(expected_bundle_digest=digest)
+                assert digest == opened.agent.bundle_digest
+        assert "ContextMismatchError" == (await refused(served.open(expected_bundle_digest="ab" * 32)))[0]
+
+
+async def test_promote_and_roll_back_lead_where_they_say(folder):
+    async with serving_library(folder) as served:
+        walker = admin_pb2.PromoteRequest(agent="walker"), admin_pb2.RollBackRequest(agent="walker")
+        assert "RolloutError" == (await refused(served.admin.Promote(walker[0], timeout=LIMIT_S)))[0]
+        assert "RolloutError" == (await refused(served.admin.RollBack(walker[1], timeout=LIMIT_S)))[0]
+        await served.load("walker", "v2", share=0.5)
+        await served.admin.RollBack(walker[1], timeout=LIMIT_S)
+        assert "v1" == served.hosting.roster.rollout().current.name
+        await served.load("walker", "v2", share=0.5)
+        await served.admin.Promote(walker[0], timeout=LIMIT_S)
+        assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
+        assert "v2" == (folder / "walker" / "current").readlink().name
+        await served.admin.RollBack(walker[1], timeout=LIMIT_S)
+        assert "v1" == served.hosting.roster.rollout().current.name
+        assert "v1" == (folder / "walker" / "current").readlink().name
+
+
+async def test_a_version_with_another_contract_is_refused_and_all_stays(folder):
+    publish(folder, "walker", "v3", SIZED[3])
+    async with serving_library(folder) as served:
+        kind, message = await refused(served.load("walker", "v3"))
+        assert "RolloutError" == kind
+        assert "walker v3 has another observation than v1" in message
+        assert {"v1": "current"} == await served.versions("walker")
+    assert "v1" == (folder / "walker" / "current").readlink().name
+
+
+@pytest.mark.parametrize("damage", ["graph", "missing"])
+async def test_a_damaged_version_is_refused_and_all_stays(folder, damage):
+    graph = folder / "walker" / "v2" / "execution_policy.onnx"
+    if damage == "graph":
+        graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+    else:
+        graph.unlink()
+    async with serving_library(folder) as served:
+        kind, _ = await refused(served.load("walker", "v2"))
+        assert "BundleError" == kind
+        assert {"v1": "current"} == await served.versions("walker")
+        assert "v1" == served.version_of(await served.open())
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../walker", "walker/v1", "/etc", "v1/../../x", ".v9", "current"])
+async def test_no_call_leaves_the_folder(folder, name):
+    publish(folder.parent, "x", "v1")
+    async with serving_library(folder) as served:
+        for agent, version in ((name, "v1"), ("walker", name)):
+            assert "AgentUnknownError" == (await refused(served.load(agent, version)))[0]
+
+
+async def test_an_agent_of_a_new_name_is_added(folder):
+    async with serving_library(folder) as served:
+        publish(folder, "arm", "a", SIZED[3], family="arms")
+        await served.load("arm", "a")
+        assert "arms" == (await served.open(agent="arm")).agent.family
+        assert "scripted" == (await served.open()).agent.family
