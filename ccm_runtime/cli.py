@@ -263,6 +263,12 @@ def serve(
     store_commit_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="Write changes at most this long after they were made (50).")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write sessions' events into this folder, for ccm replay (none).")
+    ] = None,
+    record_max_mb: Annotated[
+        int | None, typer.Option(metavar="N", help="Most that it holds, MiB; the oldest recordings go first (1024).")
+    ] = None,
     drain_s: Annotated[
         float | None, typer.Option(metavar="S", help="How long a shutdown waits for episodes to end (10).")
     ] = None,
@@ -341,6 +347,27 @@ def adapt(
 
         access = Access(token_file, tls_ca)
         run(server, access=access, family=family, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
+
+
+@app.command(short_help="Take a recorded session again and compare.")
+def replay(
+    recording: Annotated[
+        Path, typer.Argument(metavar="RECORDING", help="A file that `ccm serve --record` wrote: SESSION-FIRST.ccmrec.")
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the events of a recorded session again, without a server, and compare the actions with the recorded ones.
+
+    With the bundle that answered they must be equal, bit for bit or up to rounding: else this ends with code 7 and the
+    number of the first event that differs. With another bundle it tells how that one would have acted.
+    """
+    with needs("serve"):
+        from ccm_runtime.commands.replay import replay as run
+
+        run(recording, bundle, as_json=as_json)
 
 
 @app.command(short_help="Write a video of one trial.")

@@ -41,6 +41,8 @@ class ServerConfig(BaseModel):
         store_failure: While the file cannot be written, `degrade`: sessions go on without it; `refuse`: none does.
         store_sync: `normal` survives the death of the server, `full` also a power cut, at a flush of the disk a group.
         store_commit_ms: Changes are written in groups, at most this long after they were made.
+        record: Folder that the events and answers of sessions are written to, for `ccm replay`; `None`: nowhere.
+        record_max_mb: Most that this folder holds, in MiB; the oldest recordings go first.
         drain_s: How long a shutdown waits for episodes to end.
         tls_cert: Certificate chain, PEM.
         tls_key: Its private key, PEM; both are read again when they change.
@@ -79,6 +81,8 @@ class ServerConfig(BaseModel):
     store_failure: Literal["degrade", "refuse"] = "degrade"
     store_sync: Literal["normal", "full"] = "normal"
     store_commit_ms: float = Field(default=50.0, ge=0, le=60_000)
+    record: Path | None = None
+    record_max_mb: int = Field(default=1024, ge=1)
     drain_s: float = Field(default=10.0, ge=0)
     tls_cert: Path | None = None
     tls_key: Path | None = None

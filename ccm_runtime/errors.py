@@ -11,7 +11,7 @@
     │   ├── BundleCorruptError        a digest, size or file set is wrong                       exit 6
     │   ├── BundleSchemaError         the manifest does not follow the schema                   exit 6
     │   ├── BundleSignatureError      no signature, or not the one that is asked for            exit 6
-    │   └── ParityError               onnxruntime and torch disagree                            exit 7
+    │   └── ParityError               what should act alike does not: networks, a replay          exit 7
     ├── RunError
     │   ├── CheckpointMissingError    no checkpoint in that run directory                       exit 5
     │   ├── CheckpointCorruptError    a checkpoint fails its digests                            exit 6

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ccm_runtime.errors import DependencyMissingError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, Intervention, SafeReason
+from ccm_runtime.recorder import Recorder
 from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.trial import Phase
@@ -50,6 +51,7 @@ class Metrics:
         table: The sessions.
         roster: The agents, and what steps the sessions.
         group_commit: What makes them durable, if anything does.
+        recorder: What writes down their events, if anything does.
 
     Attributes:
         count_tasks: Tells the tasks of the server's event loop.
@@ -65,8 +67,10 @@ class Metrics:
         table: SessionTable,
         roster: Roster,
         group_commit: GroupCommit | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._group_commit = group_commit
+        self._recorder = recorder
         self._table = table
         self._roster = roster
         self.step_ms, self.infer_ms = Histogram(), Histogram()
@@ -94,6 +98,9 @@ class Metrics:
         yield _counters("ccm_interventions", "What the guard had to mend in actions.", "kind", interventions)
         yield _counters("ccm_refused", "Calls and events that were refused.", "reason", dict(self.refused))
         yield from self._store()
+        if self._recorder is not None:
+            yield _counter("ccm_recorded", "Events that were recorded.", self._recorder.num_recorded)
+            yield _counter("ccm_recording_dropped", "Events that were not.", self._recorder.num_dropped)
         yield _gauge("ccm_tasks", "Tasks of the server's event loop.", self.count_tasks())
         yield _gauge("ccm_draining", "1: the server is shutting down.", float(self._roster.draining))
         yield from version_metrics(self._roster, self._table)

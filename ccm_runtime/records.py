@@ -39,7 +39,7 @@ def to_bytes(stored: Stored) -> bytes:
         tenant=session.tenant,
         bundle_digest=session.bundle_digest,
         saved_at=pb.Moment(wall_s=saved_at.wall_s, boot_id=saved_at.boot_id, since_boot_s=saved_at.since_boot_s),
-        memory=_memory_to_proto(session.memory),
+        memory=memory_to_proto(session.memory),
         last_answer=None if session.last_answer is None else wire.answer_to_proto(session.last_answer),
         misses=session.vigil.misses,
         mended=session.vigil.mended,
@@ -62,7 +62,7 @@ def from_bytes(data: bytes) -> Stored:
         message = pb.SessionRecord.FromString(data[_HEAD:])
         session = Session(
             message.session_id,
-            _memory_from_proto(message.memory),
+            memory_from_proto(message.memory),
             wire.answer_from_proto(message.last_answer) if message.HasField("last_answer") else None,
             message.idempotency_key,
             message.tenant,
@@ -79,7 +79,8 @@ def _digest(message: bytes) -> bytes:
     return hashlib.blake2b(message, digest_size=_DIGEST_SIZE).digest()
 
 
-def _memory_to_proto(memory: Memory) -> pb.TrialMemory:
+def memory_to_proto(memory: Memory) -> pb.TrialMemory:
+    """Write a trial, bit for bit."""
     trial = memory.trial
     return pb.TrialMemory(
         explore_episodes=trial.explore_episodes,
@@ -105,7 +106,8 @@ def _memory_to_proto(memory: Memory) -> pb.TrialMemory:
     )
 
 
-def _memory_from_proto(message: pb.TrialMemory) -> Memory:
+def memory_from_proto(message: pb.TrialMemory) -> Memory:
+    """Read a trial."""
     trial = Trial(
         explore_episodes=message.explore_episodes,
         horizon=message.horizon if message.HasField("horizon") else None,

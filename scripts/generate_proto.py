@@ -15,12 +15,15 @@ from pathlib import Path
 GRPCIO_TOOLS = "1.76.0"
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = (Path("ccm_runtime/v1/adaptation.proto"), Path("ccm_runtime/v1/admin.proto"))
-STORED = Path("ccm_runtime/v1/session_record.proto")  # messages only: no service
+# Messages only: no service.
+STORED = Path("ccm_runtime/v1/session_record.proto")
+RECORDED = Path("ccm_runtime/v1/recording.proto")
 
 
 def compile_proto(python: Path, out: Path) -> None:
     """Write the messages, their stubs and the services below `out`, with `python`'s grpcio-tools."""
-    for proto, kinds in (*((service, ("python", "pyi", "grpc_python")) for service in SERVICES), (STORED, ("python", "pyi"))):
+    messages = ("python", "pyi")
+    for proto, kinds in (*((one, (*messages, "grpc_python")) for one in SERVICES), (STORED, messages), (RECORDED, messages)):
         outputs = [f"--{kind}_out={out}" for kind in kinds]
         command = [str(python), "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, str(proto)]
         subprocess.run(command, check=True)  # noqa: S603 (our own arguments)

@@ -33,6 +33,8 @@ def test_the_committed_code_is_what_the_proto_file_generates(tmp_path):
         "admin_pb2_grpc.py",
         "session_record_pb2.py",
         "session_record_pb2.pyi",
+        "recording_pb2.py",
+        "recording_pb2.pyi",
     ):
         committed, generated = ROOT / "ccm_runtime/v1" / name, tmp_path / "ccm_runtime/v1" / name
         assert neutral(generated) == neutral(committed), f"{name} is out of date; run `make proto`"

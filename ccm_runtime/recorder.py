@@ -1,0 +1,143 @@
+"""Write down what sessions were told and answered, beside the event loop, for `ccm replay`.
+
+A step costs one append to a bounded queue. What does not fit into it, or onto the disk, is dropped and counted; the
+next event of its session begins a new file, with the trial as it then is: every file can be replayed by itself.
+"""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ccm_runtime.errors import ConfigError
+from ccm_runtime.messages import Answer, Event
+from ccm_runtime.recording import SUFFIX, head, line
+from ccm_runtime.session import Session
+
+MAX_WAITING = 16_384
+_MAX_OPEN = 16_384  # files that may still grow
+_PARTS = 16  # a file is at most this share of the folder
+_EVERY_S, _REST_S, _PIECE = 0.1, 0.0002, 8
+_TIDY_EVERY_S = 5.0
+
+Entry = tuple[Event, Session, Answer]
+
+
+@dataclass(slots=True)
+class _Part:
+    """A file that is written to."""
+
+    path: Path
+    next_sequence: int
+    num_bytes: int = 0
+
+
+class Recorder:
+    """Writes files `SESSION-FIRST.ccmrec` into a folder; the oldest go when the folder is full.
+
+    Attributes:
+        num_recorded: Events that were written.
+
+    Args:
+        folder: Where to; it is made.
+        max_bytes: Most that all files together hold, give or take what comes within a few seconds.
+        agent_id: Noted in every file.
+        log: Is told when events are dropped, once in a while.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, agent_id: str, log: Any) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = folder / f".probe{SUFFIX}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(f"cannot record into {folder}: {error.strerror}; name another --record") from None
+        self.num_recorded = 0
+        self._num_unfit = 0  # only the event loop counts these,
+        self._num_failed = 0  # and only the thread these
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._agent_id = agent_id
+        self._log = log
+        self._waiting: deque[Entry] = deque()
+        self._parts: OrderedDict[str, _Part] = OrderedDict()
+        self._told_dropped = 0
+        self._tidied_s = float("-inf")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ccm-record", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_dropped(self) -> int:
+        """Events that were not written: they came too fast, or the disk failed."""
+        return self._num_unfit + self._num_failed
+
+    def took(self, event: Event, before: Session, answer: Answer) -> None:
+        """Note an event: the session before it, and what it was answered."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._num_unfit += 1
+            return
+        self._waiting.append((event, before, answer))
+
+    def stop(self) -> None:
+        """Write what is left; wait for it."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stopping.wait(_EVERY_S):
+            self._turn()
+        self._turn()
+
+    def _turn(self) -> None:
+        """Write what waits, in small pieces: a long run of Python here would keep the event loop waiting."""
+        while self._waiting:
+            for _ in range(min(_PIECE, len(self._waiting))):
+                self._write(*self._waiting.popleft())
+            if not self._stopping.is_set():
+                time.sleep(_REST_S)
+        if self.num_dropped > self._told_dropped:
+            self._log.warning("recording dropped events", num_dropped=self.num_dropped)
+            self._told_dropped = self.num_dropped
+        if time.monotonic() - self._tidied_s > _TIDY_EVERY_S:
+            self._tidied_s = time.monotonic()
+            self._tidy()
+
+    def _write(self, event: Event, before: Session, answer: Answer) -> None:
+        part = self._parts.get(before.session_id)
+        try:
+            text = line(event, answer)
+            if part is None or part.next_sequence != answer.sequence or part.num_bytes > self._max_bytes // _PARTS:
+                path = self._folder / f"{before.session_id}-{answer.sequence:09d}{SUFFIX}"
+                part = _Part(path, answer.sequence)
+                text = head(before, self._agent_id, time.time()) + text
+                path.unlink(missing_ok=True)
+            with part.path.open("ab") as file:
+                file.write(text)
+        except OSError:
+            self._parts.pop(before.session_id, None)
+            self._num_failed += 1
+            return
+        part.next_sequence += 1
+        part.num_bytes += len(text)
+        self.num_recorded += 1
+        self._parts[before.session_id] = part
+        self._parts.move_to_end(before.session_id)
+        if len(self._parts) > _MAX_OPEN:
+            self._parts.popitem(last=False)
+
+    def _tidy(self) -> None:
+        """Remove the files that were written to the longest ago, while there is too much."""
+        try:
+            found = [(path.stat(), path) for path in self._folder.glob(f"*{SUFFIX}")]
+            total = sum(status.st_size for status, _ in found)
+            for status, path in sorted(found, key=lambda one: one[0].st_mtime_ns):
+                if total <= self._max_bytes:
+                    break
+                path.unlink()
+                total -= status.st_size
+        except OSError as error:
+            self._log.warning("recordings not tidied", why=str(error))

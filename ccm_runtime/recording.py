@@ -1,0 +1,128 @@
+"""What a server wrote down of a session, as bytes: events and answers, each checked; see recording.proto."""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from ccm_runtime import __version__, wire
+from ccm_runtime.adapt import Memory
+from ccm_runtime.config import read_file
+from ccm_runtime.errors import RecordCorruptError, SpecError
+from ccm_runtime.messages import Answer, Event
+from ccm_runtime.records import memory_from_proto, memory_to_proto
+from ccm_runtime.session import Session
+from ccm_runtime.v1 import recording_pb2 as pb
+
+MAGIC = b"CCMR1\n"
+SUFFIX = ".ccmrec"
+_FRAME = struct.Struct("<II")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A part of a session, without a gap.
+
+    Attributes:
+        session_id: Whose it is.
+        bundle_digest: Of the bundle that answered.
+        agent_id: The agent in it.
+        memory: The trial before the first event.
+        first_sequence: Number of the first event.
+        steps: Events and their answers.
+        damage: Why there may have been more; empty: the recording is whole.
+    """
+
+    session_id: str
+    bundle_digest: str
+    agent_id: str
+    memory: Memory
+    first_sequence: int
+    steps: tuple[tuple[Event, Answer], ...]
+    damage: str = ""
+
+
+def head(session: Session, agent_id: str, wall_s: float) -> bytes:
+    """Return how a recording begins: with the session before its first event."""
+    header = pb.RecordingHeader(
+        session_id=session.session_id,
+        bundle_digest=session.bundle_digest,
+        agent_id=agent_id,
+        server_version=__version__,
+        began_at_s=wall_s,
+        memory=memory_to_proto(session.memory),
+        first_sequence=session.next_sequence,
+    )
+    return MAGIC + _framed(header.SerializeToString())
+
+
+def line(event: Event, answer: Answer) -> bytes:
+    """Return one event with its answer."""
+    recorded = pb.RecordedEvent(event=wire.event_to_proto(answer.sequence, event), answer=wire.answer_to_proto(answer))
+    return _framed(recorded.SerializeToString())
+
+
+def read_recording(path: Path) -> Recording:
+    """Return a recording, as far as it is whole.
+
+    Raises:
+        ConfigError: The file cannot be read.
+        RecordCorruptError: It is no recording, or its very beginning is damaged.
+    """
+    data = read_file(path)
+    if data[: len(MAGIC)] != MAGIC:
+        raise RecordCorruptError(
+            f"{path} begins with {data[:6]!r}, expected {MAGIC!r}: it is no recording of ccm serve"
+        )
+    frames, damage = _frames(data)
+    try:
+        header = pb.RecordingHeader.FromString(frames[0])
+        memory = memory_from_proto(header.memory)
+    except (IndexError, DecodeError, ValueError):
+        raise RecordCorruptError(f"{path} is damaged at its beginning: nothing of the session can be read") from None
+    steps: list[tuple[Event, Answer]] = []
+    for frame in frames[1:]:
+        try:
+            recorded = pb.RecordedEvent.FromString(frame)
+            sequence, event = wire.event_from_proto(recorded.event)
+            answer = wire.answer_from_proto(recorded.answer)
+        except (DecodeError, SpecError) as error:
+            damage = f"event {header.first_sequence + len(steps)} cannot be read ({error})"
+            break
+        if not sequence == answer.sequence == header.first_sequence + len(steps):
+            damage = f"event {header.first_sequence + len(steps)} is missing"
+            break
+        steps.append((event, answer))
+    return Recording(
+        header.session_id,
+        header.bundle_digest,
+        header.agent_id,
+        memory,
+        header.first_sequence,
+        tuple(steps),
+        damage,
+    )
+
+
+def _framed(message: bytes) -> bytes:
+    return _FRAME.pack(len(message), zlib.crc32(message)) + message
+
+
+def _frames(data: bytes) -> tuple[list[bytes], str]:
+    """Return the messages up to the first that is not whole, and what is wrong with that one."""
+    frames: list[bytes] = []
+    at = len(MAGIC)
+    while at < len(data):
+        if at + _FRAME.size > len(data):
+            return frames, f"the last {len(data) - at} bytes are cut short"
+        length, checksum = _FRAME.unpack_from(data, at)
+        message = data[at + _FRAME.size : at + _FRAME.size + length]
+        if len(message) < length:
+            return frames, f"the last {len(data) - at} bytes are cut short"
+        if zlib.crc32(message) != checksum:
+            return frames, f"{len(data) - at} bytes from byte {at} on are damaged"
+        frames.append(message)
+        at += _FRAME.size + length
+    return frames, ""

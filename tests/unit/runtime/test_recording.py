@@ -1,0 +1,242 @@
+"""Laws of recordings: what was written is read, as far as it is whole, and the server never waits for it."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ccm_runtime.adapt import Adapter
+from ccm_runtime.errors import ConfigError, ContextMismatchError, RecordCorruptError
+from ccm_runtime.event_core import EventCore, Step
+from ccm_runtime.manifest import Adaptation
+from ccm_runtime.messages import BeginEpisode, Transition
+from ccm_runtime.recorder import MAX_WAITING, Recorder
+from ccm_runtime.recording import SUFFIX, line, read_recording
+from ccm_runtime.replay import compare
+from ccm_runtime.session import SessionTable
+from ccm_runtime.testing import ScriptedPolicy
+
+BUNDLE, OTHER = "5c" * 32, "ab" * 32
+ADAPTATION = Adaptation(explore_episodes=2, episodes=4, horizon=5)
+
+
+class Log(list):
+    def warning(self, event, **more):
+        self.append((event, more))
+
+
+def served(recorder=None, adaptation=ADAPTATION):
+    """Return a core with a table, without a socket."""
+    table, adapter = SessionTable(100, 60.0), Adapter.of(ScriptedPolicy(adaptation))
+    return SimpleNamespace(core=EventCore(adapter, table, recorder=recorder), table=table, adapter=adapter)
+
+
+def step(server, session, sequence, event):
+    taken = Step(session.session_id, sequence, event, server.core.clock())
+    before, checked = server.core.admit(taken)
+    proposal = server.adapter.propose([before.memory], [checked])[0]
+    return server.core.conclude(taken, before, proposal, 0.0)
+
+
+def run(server, episodes, *, seed=0, stochastic=False, session=None):
+    """Run so many episodes of a session; return it and the actions it was given."""
+    rng = np.random.default_rng(seed)
+    session = session or server.table.open(server.adapter.start(seed=seed, stochastic=stochastic), bundle_digest=BUNDLE)
+    sequence, actions = server.table.find(session.session_id).next_sequence, []
+    for _ in range(episodes):
+        answer = step(server, session, sequence, BeginEpisode(rng.normal(size=2).astype(np.float32)))
+        while not answer.reaction.episode_over:
+            actions.append(answer.reaction.action)
+            moved = Transition(rng.normal(size=2).astype(np.float32), float(np.float32(rng.normal())))
+            sequence += 1
+            answer = step(server, session, sequence, moved)
+        sequence += 1
+    return session, actions
+
+
+def recorded(folder, episodes=4, max_mb=64, **options):
+    recorder = Recorder(folder, max_mb << 20, "scripted-0", Log())
+    session, actions = run(served(recorder), episodes, **options)
+    recorder.stop()
+    return session, actions, sorted(folder.glob(f"*{SUFFIX}"))
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_a_recorded_session_comes_out_again_bit_for_bit(tmp_path, stochastic):
+    session, actions, files = recorded(tmp_path, stochastic=stochastic)
+    assert [f"{session.session_id}-000000001{SUFFIX}"] == [file.name for file in files]
+    recording = read_recording(files[0])
+    assert (session.session_id, BUNDLE, "scripted-0", 1, 24, "") == (
+        recording.session_id, recording.bundle_digest, recording.agent_id, recording.first_sequence,
+        len(recording.steps), recording.damage,
+    )  # fmt: skip
+    told = [answer.reaction.action for _, answer in recording.steps if answer.reaction.action is not None]
+    np.testing.assert_array_equal(actions, told)
+    found = compare(recording, served().adapter, BUNDLE)
+    assert (True, True, 24, 20, 0.0) == (
+        found.bit_for_bit, found.equal, found.num_events, found.num_actions, found.largest_difference,
+    )  # fmt: skip
+
+
+def test_another_agent_is_told_from_the_one_that_answered(tmp_path):
+    """One that is bolder in its third episode, and the same before: the first event that differs is that episode's."""
+
+    class Bolder(ScriptedPolicy):
+        def execute(self, observation, latent, noise):
+            return super().execute(observation, latent, noise) * np.float32(0.5)
+
+    _, _, (file,) = recorded(tmp_path)
+    found = compare(read_recording(file), Adapter.of(Bolder(ADAPTATION)), OTHER)
+    assert (False, False, False, 13) == (found.same_bundle, found.equal, found.bit_for_bit, found.first_difference)
+    assert [0.0, 0.0] == [episode.mean_difference for episode in found.episodes[:2]]
+    assert all(0.0 < episode.mean_difference < 0.5 for episode in found.episodes[2:])
+    assert [5, 5, 5, 5] == [episode.num_actions for episode in found.episodes]
+
+
+def test_a_difference_of_rounding_is_no_difference(tmp_path):
+    class Rounded(ScriptedPolicy):
+        def execute(self, observation, latent, noise):
+            return super().execute(observation, latent, noise) * np.float32(1.0 - 1e-6)
+
+    _, _, (file,) = recorded(tmp_path)
+    found = compare(read_recording(file), Adapter.of(Rounded(ADAPTATION)), BUNDLE)
+    assert (True, False) == (found.equal, found.bit_for_bit)
+    assert 0.0 < found.largest_difference < 1e-5
+
+
+def test_a_bundle_of_another_shape_is_refused(tmp_path):
+    _, _, (file,) = recorded(tmp_path)
+    with pytest.raises(ContextMismatchError, match=r"observations of .2. entries .* this bundle's have 3"):
+        compare(read_recording(file), Adapter.of(ScriptedPolicy(ADAPTATION, size=3)), OTHER)
+
+
+def test_a_damaged_recording_gives_its_longest_valid_prefix_and_says_so(tmp_path):
+    _, _, (file,) = recorded(tmp_path)
+    whole, adapter = read_recording(file), served().adapter
+    data = file.read_bytes()
+    size = len(line(*whole.steps[-1]))
+    for damaged, num_events, words in (
+        (data[:-1], 23, f"the last {size - 1} bytes are cut short"),
+        (data[:-size], 23, ""),
+        (data + b"\x00\x00", 24, "the last 2 bytes are cut short"),
+        (data[:-3] + b"\xff" + data[-2:], 23, "are damaged"),
+        (data[:-size] + data[-size:] * 2, 24, "event 25 is missing"),
+    ):
+        file.write_bytes(damaged)
+        found = read_recording(file)
+        assert (num_events, True) == (len(found.steps), words in found.damage)
+        assert compare(found, adapter, BUNDLE).bit_for_bit
+
+
+def test_any_flipped_byte_is_seen(tmp_path):
+    _, _, (file,) = recorded(tmp_path, episodes=1)
+    lines, data = [line(*step) for step in read_recording(file).steps], file.read_bytes()
+    for at in range(len(data)):
+        file.write_bytes(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :])
+        try:
+            found = read_recording(file)
+        except RecordCorruptError:
+            continue
+        assert found.damage
+        assert [line(*step) for step in found.steps] == lines[: len(found.steps)]
+        assert len(found.steps) < len(lines)
+
+
+@pytest.mark.parametrize("text", [b"", b"precious", b"CCMR1\n", b"CCMR1\n\xff\xff\xff\xff\x00\x00\x00\x00abc"])
+def test_what_is_no_recording_is_named(tmp_path, text):
+    file = tmp_path / "thesis.txt"
+    file.write_bytes(text)
+    with pytest.raises(RecordCorruptError, match=r"thesis.txt"):
+        read_recording(file)
+
+
+def test_a_session_that_is_found_under_way_is_recorded_from_there(tmp_path):
+    quiet = served()
+    session, _ = run(quiet, 2)
+    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    quiet.core._recorder = recorder
+    run(quiet, 2, session=session, seed=1)
+    recorder.stop()
+    (file,) = tmp_path.glob(f"*{SUFFIX}")
+    recording = read_recording(file)
+    assert (13, 12, True) == (
+        recording.first_sequence, len(recording.steps), compare(recording, quiet.adapter, BUNDLE).bit_for_bit,
+    )  # fmt: skip
+
+
+def test_what_does_not_fit_into_the_queue_is_dropped_counted_and_said_and_the_rest_can_be_replayed(
+    tmp_path, monkeypatch
+):
+    gate = threading.Event()
+    turn, log = Recorder._turn, Log()
+    monkeypatch.setattr(Recorder, "_turn", lambda self: gate.wait(30.0) and turn(self))
+    monkeypatch.setattr("ccm_runtime.recorder.MAX_WAITING", 10)
+    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", log)
+    server = served(recorder)
+    session, _ = run(server, 2)  # 12 events, of which 2 do not fit; nothing waits for the thread
+    gate.set()
+    recorder.stop()
+    assert (10, 2) == (recorder.num_recorded, recorder.num_dropped)
+    assert [("recording dropped events", {"num_dropped": 2})] == log
+
+    again = server.core._recorder = Recorder(tmp_path, 1 << 20, "scripted-0", log)
+    run(server, 1, session=session)
+    again.stop()
+    recordings = [read_recording(file) for file in sorted(tmp_path.glob(f"*{SUFFIX}"))]
+    assert [(1, 10), (13, 6)] == [(one.first_sequence, len(one.steps)) for one in recordings]
+    assert all(compare(one, server.adapter, BUNDLE).bit_for_bit for one in recordings)
+    assert MAX_WAITING > 1_000
+
+
+def test_a_gap_in_what_is_written_begins_a_new_file(tmp_path):
+    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    server = served(recorder)
+    session, _ = run(server, 1)
+    server.core._recorder = None
+    run(server, 1, session=session)
+    server.core._recorder = recorder
+    run(server, 1, session=session)
+    recorder.stop()
+    recordings = [read_recording(file) for file in sorted(tmp_path.glob(f"*{SUFFIX}"))]
+    assert [(1, 6), (13, 6)] == [(one.first_sequence, len(one.steps)) for one in recordings]
+
+
+def test_the_folder_stays_within_its_bound_and_the_oldest_go_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("ccm_runtime.recorder._TIDY_EVERY_S", -1.0)
+    recorder = Recorder(tmp_path, 40_000, "scripted-0", Log())
+    server = served(recorder)
+    for seed in range(30):
+        session, _ = run(server, 4, seed=seed)
+    recorder.stop()
+    files = list(tmp_path.glob(f"*{SUFFIX}"))
+    assert 0 < sum(file.stat().st_size for file in files) <= 40_000
+    assert any(file.name.startswith(session.session_id) for file in files)
+    assert (30 * 24, 0) == (recorder.num_recorded, recorder.num_dropped)
+    assert all(compare(read_recording(file), server.adapter, BUNDLE).bit_for_bit for file in files)
+
+
+def test_a_disk_that_fails_drops_and_goes_on(tmp_path, monkeypatch):
+    from pathlib import Path  # noqa: PLC0415
+
+    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    server, works = served(recorder), Path.open
+
+    def fails(self, *arguments, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", fails)
+    session, _ = run(server, 1)
+    recorder.stop()
+    assert (0, 6) == (recorder.num_recorded, recorder.num_dropped)
+    monkeypatch.setattr(Path, "open", works)
+    server.core._recorder = recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    run(server, 1, session=session)
+    recorder.stop()
+    assert 6 == recorder.num_recorded
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ConfigError, match=r"cannot record into .*file: .*; name another --record"):
+        Recorder(tmp_path / "file", 1 << 20, "scripted-0", Log())
