@@ -155,6 +155,41 @@ def train(
         run(config, override or [], method=method, seed=seed, device=device, run_dir=run_dir, resume=resume)
 
 
+@app.command(short_help="Train many runs: seeds, configs, settings.")
+def sweep(
+    config: Annotated[list[str], typer.Option(metavar="NAME|FILE", help="A preset's name or a YAML file; repeatable.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs and their tables.")],
+    seeds: Annotated[str, typer.Option(metavar="A..B|A,B,...", help="Seeds of each choice of settings.")] = "0",
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="K=V,V,...", help="E.g. policy.discount=0.9,0.95 or method=ccm,pearl; repeatable."
+        ),
+    ] = None,
+    address: Annotated[
+        str, typer.Option(metavar="local|auto|HOST:PORT|ray://...", help="Ray cluster; local makes one here.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Runs at a time (as many as there are processors for).")
+    ] = None,
+    gpus: Annotated[
+        float, typer.Option(min=0.0, metavar="F", help="Share of a GPU that a run takes, e.g. 0.25; 0: the CPU.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Train every choice of configs, settings and seeds, on Ray: on this machine, or on a cluster.
+
+    Each is an ordinary run in a folder of DIR (on a cluster: a path that all machines share), named by what varies.
+    Runs whose worker dies go on from their last checkpoint by themselves; after Ctrl-C the same command goes on. The
+    scores are put together in DIR/sweep.json and DIR/sweep.md.
+    """
+    with needs("sweep"):
+        from ccm_runtime.commands.sweep import sweep as run
+        from ccm_training.ray_sweep import Cluster
+
+        run(config, override or [], seeds, out, Cluster(address, workers, gpus), as_json=as_json)
+
+
 @app.command(short_help="Score a run or a bundle in this process.")
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR|BUNDLE", help="A training run or an exported bundle.")],
@@ -391,6 +426,30 @@ def record(
         from ccm_runtime.commands.record import record as run
 
         run(path, out, family=family, tasks=tasks, task=task, seed=seed, fps=fps, overwrite=force)
+
+
+@app.command(short_help="List runs, or compare some of them.")
+def runs(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER|RUN_DIR", help="A folder of runs (default: runs), or several runs."),
+    ] = None,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY", help="name, state, family, method, seed, or best first: score, env_steps, time_s, changed."
+        ),
+    ] = "name",
+    as_json: AsJson = False,
+) -> None:
+    """List the runs in a folder and below it: how far each has come, what it scores, and whether it is under way.
+
+    Of several runs, show the settings that differ and what each came to, side by side.
+    """
+    with needs("train"):
+        from ccm_runtime.commands.runs import runs as run
+
+        run(paths or [Path("runs")], sort=sort, as_json=as_json)
 
 
 @app.command(short_help="A run as one page to look at.")

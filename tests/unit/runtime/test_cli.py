@@ -16,9 +16,9 @@ from ccm_runtime.errors import CcmError, SpecError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
-    "quickstart", "train", "evaluate", "export", "verify", "sign", "serve", "adapt", "record", "replay",
-    "report", "hash",
-    "families", "new-family", "check-family", "doctor", "benchmark", "bench serve", "soak", "version",
+    "quickstart", "train", "sweep", "evaluate", "export", "verify", "sign", "serve", "adapt", "record", "replay",
+    "runs", "report", "hash", "families", "new-family", "check-family", "doctor", "benchmark", "bench serve",
+    "soak", "version",
 )  # fmt: skip
 
 

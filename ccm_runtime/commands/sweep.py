@@ -1,0 +1,126 @@
+"""`ccm sweep`."""
+
+import json
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ccm_runtime.commands.seeds import parse_seeds
+from ccm_runtime.errors import CheckpointMissingError, RunError
+from ccm_training.durable import write_whole
+from ccm_training.ray_sweep import Cluster, run_sweep
+from ccm_training.run_folder import summarize
+from ccm_training.sweep import (
+    Outcome,
+    Planned,
+    plan_sweep,
+    rows_of_runs,
+    rows_over_seeds,
+    show_as_markdown,
+    table_of_sweep,
+)
+
+
+def sweep(
+    configs: Sequence[str], settings: Sequence[str], seeds: str, out: Path, cluster: Cluster, *, as_json: bool
+) -> None:
+    """Do every run that is not done yet, and say what came of all.
+
+    Raises:
+        RunError: Some of them failed.
+    """
+    planned = plan_sweep(configs, settings, parse_seeds(seeds))
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    with _Watch(planned, out) as watch:
+        outcomes, stopped_by = run_sweep(planned, out, cluster, watch.look)
+    table = _write(planned, outcomes, out)
+    if as_json:
+        typer.echo(json.dumps(table))
+    else:
+        _show(table, out)
+    failed = {name: outcome for name, outcome in outcomes.items() if outcome.state == "failed"}
+    for name, outcome in failed.items():
+        typer.echo(f"failed: {name} (code {outcome.exit_code}): {outcome.error}", err=True)
+    if stopped_by is not None:
+        typer.echo(f"stopped by {signal.Signals(stopped_by).name}; the same command goes on", err=True)
+        raise typer.Exit(128 + stopped_by)
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(planned)} runs failed ({', '.join(failed)}); the same command tries them again"
+        )
+
+
+class _Watch:
+    """What a sweep shows while it is under way, on standard error, and its table as far as it is known."""
+
+    def __init__(self, planned: Sequence[Planned], out: Path) -> None:
+        self._planned, self._out, self._told = planned, out, 0
+        console = Console(stderr=True)
+        self._display = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} iterations"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        total = sum(one.config.collect.iterations for one in planned)
+        self._bar = self._display.add_task("sweep", total=total, note="")
+
+    def __enter__(self) -> Self:
+        self._display.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.stop()
+
+    def look(self, ended: Mapping[str, Outcome], running: Collection[Planned]) -> None:
+        """Show how far all runs have come."""
+        come = sum(one.config.collect.iterations for one in self._planned if one.name in ended)
+        come += sum(_iteration(self._out / one.name) for one in running)
+        note = f"{len(ended)} of {len(self._planned)} runs ended, {len(running)} under way"
+        self._display.update(self._bar, completed=come, note=note)
+        for name in list(ended)[self._told :]:
+            score = "" if ended[name].score is None else f", score {ended[name].score:.3f}"
+            self._display.console.print(f"{ended[name].state}: {name}{score}", highlight=False)
+        if len(ended) > self._told:
+            _write(self._planned, ended, self._out)
+        self._told = len(ended)
+
+
+def _iteration(run_dir: Path) -> int:
+    try:
+        return summarize(run_dir).iteration
+    except CheckpointMissingError:
+        return 0  # it has only just been asked for
+
+
+def _write(planned: Sequence[Planned], outcomes: Mapping[str, Outcome], out: Path) -> dict[str, Any]:
+    table = table_of_sweep(planned, outcomes, out)
+    write_whole(out / "sweep.json", json.dumps(table, indent=2) + "\n")
+    write_whole(out / "sweep.md", show_as_markdown(table) + "\n")
+    return table
+
+
+def _show(table: Mapping[str, Any], out: Path) -> None:
+    console = Console()
+    for head, rows in (rows_of_runs(table), rows_over_seeds(table)):
+        shown = Table(*head, box=None, pad_edge=False)
+        for row in rows:
+            shown.add_row(*row)
+        console.print(shown)
+        console.print()
+    console.print(f"tables: {out / 'sweep.json'}, {out / 'sweep.md'}", highlight=False, soft_wrap=True)
+    typer.echo(f"next: ccm report {out}/*/    or    ccm runs {out}", err=True)

@@ -1,0 +1,189 @@
+import signal
+
+import pytest
+import yaml
+from tiny_run import tiny_config
+
+from ccm_runtime.errors import ConfigError, FamilyUnknownError, ServerUnreachableError
+from ccm_training import ray_sweep
+from ccm_training import train as training
+from ccm_training.checkpoint import parameter_hash
+from ccm_training.ray_sweep import Cluster, RunStoppedError, run_sweep, train_one
+from ccm_training.sweep import Outcome, Planned, plan_sweep, show_as_markdown, table_of_sweep
+
+FEW = {"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 3}
+SMALL = {
+    "collect": FEW,
+    "updates_per_iteration": 2,
+    "encoder": {"pretrain_updates": 0},
+    "evaluation": {"every": 0, "tasks": 2},
+    "checkpoint_every": 1,
+    "threads": 1,
+}
+
+
+def config(**changes):
+    return tiny_config(**(SMALL | changes))
+
+
+@pytest.fixture
+def preset(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config().model_dump(mode="json")))
+    return str(path)
+
+
+def names(planned):
+    return [one.name for one in planned]
+
+
+def test_a_sweep_is_every_config_with_every_value_and_every_seed():
+    planned = plan_sweep(
+        ["quickstart", "sparse_point_robot"], ["policy.discount=0.9,0.95", "collect.iterations=7"], (0, 3)
+    )
+    assert names(planned) == [
+        f"{config},policy.discount={discount},seed={seed}"
+        for config in ("quickstart", "sparse_point_robot")
+        for discount in (0.9, 0.95)
+        for seed in (0, 3)
+    ]
+    assert {one.config.collect.iterations for one in planned} == {7}
+    last = planned[-1].config
+    assert (last.family, last.policy.discount, last.seed) == ("sparse-point-robot", 0.95, 3)
+    assert planned[-1].varied == {"config": "sparse_point_robot", "policy.discount": 0.95}
+
+
+def test_values_are_written_as_yaml_and_named_as_words(preset):
+    planned = plan_sweep([preset], ["networks.hidden=[8,8],[16]", "method=ccm,pearl"], (0,))
+    assert [(one.config.networks.hidden, one.config.method) for one in planned] == [
+        ((8, 8), "ccm"),
+        ((8, 8), "pearl"),
+        ((16,), "ccm"),
+        ((16,), "pearl"),
+    ]
+    assert names(planned)[0] == "tiny,networks.hidden=8x8,method=ccm,seed=0"
+
+
+def test_a_method_lays_its_own_settings_over_the_preset_s(preset):
+    pearl = plan_sweep([preset], ["method=ccm,pearl"], (0,))[1].config
+    assert pearl.encoder.contrastive_weight == 0.0
+
+
+def test_a_name_does_not_change_as_the_sweep_grows_or_its_runs_become_longer(preset):
+    few = names(plan_sweep([preset], ["policy.discount=0.9,0.95", "collect.iterations=2"], (0,)))
+    many = names(plan_sweep([preset], ["policy.discount=0.8,0.9,0.95", "collect.iterations=9"], (0, 1)))
+    assert set(few) < set(many)
+
+
+def test_names_that_do_not_fit_a_folder_are_made_to_and_stay_apart(preset):
+    families = "family=sparse-point-robot,hard-point-robot"
+    weights = f"encoder.learning_rate={','.join(f'0.{number:0200d}1' for number in range(1, 4))}"
+    planned = plan_sweep([preset], [families, weights], (0,))
+    assert len(set(names(planned))) == 6
+    assert all(len(name) < 200 and "/" not in name for name in names(planned))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["policy.discount"], "expected key=value"),
+        (["policy.discount="], "expected key=value"),
+        (["policy.discount=[0.9"], "expected key=value"),
+        (["policy.discout=0.9,0.95"], "did you mean 'policy.discount'"),
+        (["policy.discount=0.9,2"], r"policy\.discount: .* got 2"),
+        (["policy.discount=0.9,0.9"], "two runs of the sweep would be"),
+        (["policy.discount=0.9", "policy.discount=0.95"], "is there 2 times"),
+        (["seed=0,1"], "by --seeds"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_runs(preset, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        plan_sweep([preset], settings, (0,))
+
+
+def test_a_family_that_there_is_not_is_refused_before_anything_runs(preset):
+    with pytest.raises(FamilyUnknownError, match="sparse-point-robot"):
+        plan_sweep([preset], ["family=sparse-point-robt"], (0,))
+
+
+PLANNED = [
+    Planned(f"tiny,policy.discount={discount},seed={seed}", {"policy.discount": discount}, config(seed=seed))
+    for discount in (0.9, 0.95)
+    for seed in (0, 1)
+]
+ENDED = {
+    PLANNED[0].name: Outcome("finished", 0.5, 1000, 1.5, "aa"),
+    PLANNED[1].name: Outcome("finished", 0.7, 1000, 2.5, "bb"),
+    PLANNED[2].name: Outcome("finished", 0.9, 1000, 1.0, "cc"),
+    PLANNED[3].name: Outcome("failed", error="a loss stopped being finite", exit_code=8),
+}
+
+
+def test_runs_that_differ_by_the_seed_alone_are_put_together(tmp_path):
+    table = table_of_sweep(PLANNED, ENDED, tmp_path)
+    first, second = table["over_seeds"]
+    assert (first["settings"], first["seeds"], first["finished"]) == ({"policy.discount": 0.9}, [0, 1], 2)
+    assert first["score"] == pytest.approx(0.6)
+    assert first["interval"] == pytest.approx([0.5, 0.7])
+    assert first["minutes"] == 4.0
+    assert (second["finished"], second["score"], second["interval"]) == (1, 0.9, None)
+
+
+def test_a_table_tells_of_runs_that_failed_and_of_those_that_wait(tmp_path):
+    del (ended := dict(ENDED))[PLANNED[0].name]
+    runs = table_of_sweep(PLANNED, ended, tmp_path)["runs"]
+    assert [run["state"] for run in runs] == ["waiting", "finished", "finished", "failed"]
+    assert (runs[3]["error"], runs[3]["exit_code"]) == ("a loss stopped being finite", 8)
+    assert runs[3]["run_dir"] == str(tmp_path / PLANNED[3].name)
+
+
+def test_tables_are_markdown(tmp_path):
+    lines = show_as_markdown(table_of_sweep(PLANNED, ENDED, tmp_path)).splitlines()
+    assert lines[:3] == [
+        "| policy.discount | seeds | score (IQM) | 95 % interval | minutes |",
+        "| --- | --- | --- | --- | --- |",
+        "| 0.9 | 2 of 2 | 0.600 | 0.500 to 0.700 | 4.0 |",
+    ]
+    assert "| 0.95 | 1 | failed | - | 0 | 0.0 |" in lines
+
+
+def test_a_run_that_was_stopped_on_its_worker_goes_on_to_what_an_undisturbed_run_gives(tmp_path, monkeypatch):
+    undisturbed = train_one(config(), tmp_path / "undisturbed", "cpu")
+    assert (undisturbed.state, undisturbed.parameters) == ("finished", parameter_hash(tmp_path / "undisturbed"))
+    save = training.save_checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", lambda *run: (save(*run), signal.raise_signal(signal.SIGTERM))[0])
+        with pytest.raises(RunStoppedError):
+            train_one(config(), tmp_path / "stopped", "cpu")
+    went_on = train_one(config(), tmp_path / "stopped", "cpu")
+    assert (undisturbed.parameters, undisturbed.score) == (went_on.parameters, went_on.score)
+
+
+def test_a_run_that_came_to_its_end_is_not_done_again_unless_it_is_made_longer(tmp_path, monkeypatch):
+    first = train_one(config(), tmp_path, "cpu")
+    again = []
+    monkeypatch.setattr(ray_sweep, "train", lambda config, *_, **__: again.append(config))
+    assert first == train_one(config(), tmp_path, "cpu")
+    assert again == []
+    train_one(config(collect=FEW | {"iterations": 3}), tmp_path, "cpu")
+    assert len(again) == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "exit_code", "words"),
+    [(ConfigError("no such thing"), 2, "no such thing"), (ZeroDivisionError("by zero"), 1, "unexpected ZeroDivision")],
+)
+def test_a_run_that_fails_says_why_and_ends_nothing_else(tmp_path, monkeypatch, raised, exit_code, words):
+    def fail(*_, **how):
+        raise raised
+
+    monkeypatch.setattr(ray_sweep, "train", fail)
+    outcome = train_one(config(), tmp_path, "cpu")
+    assert (outcome.state, outcome.exit_code) == ("failed", exit_code)
+    assert words in outcome.error
+
+
+def test_a_cluster_that_does_not_answer_is_said_not_to(tmp_path):
+    pytest.importorskip("ray")
+    with pytest.raises(ServerUnreachableError, match=r"no Ray cluster at '127\.0\.0\.1:1' .*ray start --head"):
+        run_sweep(PLANNED, tmp_path, Cluster("127.0.0.1:1"), lambda *_: None)
