@@ -5,6 +5,8 @@ one that leaves the processor to others. The device is our choice, never onnxrun
 """
 
 import ctypes
+from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -30,7 +32,8 @@ class OnnxPolicy:
         action: What it does, in environment units.
         belief: What it remembers.
         adaptation: How its trials run.
-        device: Where they truly run, `cpu` or `cuda`.
+        device: Where they truly run, `cpu` or `cuda`; `lost`: nowhere any more, as the GPU failed and no other device
+            is allowed.
     """
 
     def __init__(self, bundle: Bundle, device: Device = "cpu") -> None:
@@ -46,25 +49,26 @@ class OnnxPolicy:
         self.observation, self.action = manifest.observation, manifest.action
         self.belief, self.adaptation = manifest.belief, manifest.adaptation
         runtime = _onnxruntime()
-        self.device: Literal["cpu", "cuda"] = _choose(runtime, device)
-        graphs = {name: _open(runtime, name, graph, self.device) for name, graph in sorted(bundle.graphs.items())}
+        chosen = _choose(runtime, device)
+        self.device: Literal["cpu", "cuda", "lost"] = chosen
+        self._graphs = _open_all(runtime, bundle.graphs, chosen)
         for name, signature in signatures(manifest).items():
-            _check(name, graphs[name], signature)
-            _rehearse(name, graphs[name], signature)
-        self._explorer = graphs[EXPLORATION_POLICY]
-        self._encoder = graphs[CONTEXT_ENCODER]
-        self._executor = graphs[EXECUTION_POLICY]
+            _check(name, self._graphs[name], signature)
+            _rehearse(name, self._graphs[name], signature)
+        # What to go on with when the GPU fails.
+        may_change = device == "auto" and chosen == "cuda"
+        self._on_cpu = partial(_open_all, runtime, bundle.graphs, "cpu") if may_change else None
 
     def explore(self, observation: Array, belief: Array, noise: Array) -> Array:
         """Action of the explorer, `[n, act]`; zero noise is deterministic."""
         feed = {"observation": observation, "belief": belief, "noise": noise}
-        action: Array = self._explorer.run(["action"], feed)[0]
+        action: Array = self._run(EXPLORATION_POLICY, ["action"], feed)[0]
         return action
 
     def execute(self, observation: Array, latent: Array, noise: Array) -> Array:
         """Action of the executor, `[n, act]`; zero noise is deterministic."""
         feed = {"observation": observation, "latent": latent, "noise": noise}
-        action: Array = self._executor.run(["action"], feed)[0]
+        action: Array = self._run(EXECUTION_POLICY, ["action"], feed)[0]
         return action
 
     def fold(self, belief: Array, transitions: Transitions) -> Folded:
@@ -77,7 +81,27 @@ class OnnxPolicy:
             "next_observation": transitions.next_observation,
             "valid": transitions.valid,
         }
-        return Folded(*self._encoder.run(["next_belief", "latent_mean", "latent_std"], feed))
+        return Folded(*self._run(CONTEXT_ENCODER, ["next_belief", "latent_mean", "latent_std"], feed))
+
+    def _run(self, name: str, outputs: list[str], feed: dict[str, Array]) -> Any:
+        """Run a graph; on the CPU from now on, if the GPU fails and that is allowed.
+
+        Raises:
+            ProviderUnavailableError: The GPU failed (it is lost, or out of memory), and nothing else is allowed.
+        """
+        try:
+            return self._graphs[name].run(outputs, feed)
+        except Exception as error:
+            if self.device == "cpu":
+                raise
+            if self._on_cpu is None:
+                self.device = "lost"
+                raise ProviderUnavailableError(
+                    f"the GPU failed: {_one_line(error)}; nothing is answered until the server is started again "
+                    "(--device auto goes on with the CPU)"
+                ) from error
+        self._graphs, self.device = self._on_cpu(), "cpu"
+        return self._graphs[name].run(outputs, feed)
 
 
 def _onnxruntime() -> ModuleType:
@@ -144,6 +168,10 @@ def _open(runtime: ModuleType, name: str, graph: bytes, device: Literal["cpu", "
             f"--device cuda: onnxruntime fell back to {session.get_providers()[0]} for {name}; see `ccm doctor`"
         )
     return session
+
+
+def _open_all(runtime: ModuleType, graphs: Mapping[str, bytes], device: Literal["cpu", "cuda"]) -> dict[str, Any]:
+    return {name: _open(runtime, name, graph, device) for name, graph in sorted(graphs.items())}
 
 
 def _check(name: str, session: Any, signature: Signature) -> None:

@@ -112,7 +112,7 @@ class Metrics:
                 self._group_commit.check()
         except StoreUnavailableError:
             return False
-        return not self._roster.draining
+        return not self._roster.draining and not self._roster.lost_devices()
 
     def _sessions(self) -> Iterator["Metric"]:
         """Yield what is known of the sessions that are held."""

@@ -196,6 +196,9 @@ class Server:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self.hosting.tidy()
+            if lost := self.hosting.roster.lost_devices():
+                self.hosting.log.error("gpu failed", agents=lost)
+                await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
 
 
 def run(config: ServerConfig) -> None:

@@ -141,7 +141,6 @@ class Version:
         agent: What clients are told.
         adapter: What steps its sessions.
         stepper: What batches their events; no batch holds sessions of two versions.
-        device: Where its networks truly run.
         tally: What became of its sessions.
         moves: Where its sessions go when their episode ends; `None`: they stay.
         num_users: Calls under way that need it though it may have no session.
@@ -152,10 +151,15 @@ class Version:
         self.name = served.version or served.digest[:12]
         self.adapter = adapter
         self.stepper = stepper
-        self.device: str = getattr(served.policy, "device", "none")
+        self._policy = served.policy
         self.tally = Tally()
         self.moves: Move | None = None
         self.num_users = 0
+
+    @property
+    def device(self) -> str:
+        """Where its networks truly run; it changes when a GPU fails."""
+        return getattr(self._policy, "device", "none")
 
     @property
     def digest(self) -> str:

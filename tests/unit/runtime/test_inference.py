@@ -1,12 +1,20 @@
+from types import SimpleNamespace
+
+import numpy as np
 import onnxruntime
 import pytest
 from tiny_bundle import tiny_graphs, write_bundle
 
 from ccm_runtime import inference
+from ccm_runtime.belief import Transitions
 from ccm_runtime.bundle import load_bundle
+from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import BundleSchemaError, ConfigError, DependencyMissingError, ProviderUnavailableError
+from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY
+from ccm_runtime.messages import BeginEpisode, SessionOptions
+from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy, manifest_of
 
 
@@ -67,6 +75,75 @@ def test_a_missing_onnxruntime_says_what_to_install(bundle, monkeypatch):
     monkeypatch.setattr(inference, "import_module", _nothing_installed)
     with pytest.raises(DependencyMissingError, match=r"pip install 'ccm\[serve\]'"):
         OnnxPolicy(bundle)
+
+
+@pytest.fixture
+def failing_gpu(monkeypatch):
+    """A provider that is there, works, and fails once it is told to; the CPU goes on."""
+    real, gpu = onnxruntime.InferenceSession, SimpleNamespace(fails=False)
+
+    class Session:
+        def __init__(self, graph, options, providers):
+            self._on_gpu = providers[0] == "CUDAExecutionProvider"
+            self._session = real(graph, options, providers=["CPUExecutionProvider"])
+
+        def __getattr__(self, name):
+            return getattr(self._session, name)
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider"] if self._on_gpu else ["CPUExecutionProvider"]
+
+        def run(self, outputs, feed):
+            if self._on_gpu and gpu.fails:
+                raise RuntimeError("CUDA failure 2: out of memory")
+            return self._session.run(outputs, feed)
+
+    monkeypatch.setattr(inference, "_why_no_cuda", lambda _: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    return gpu
+
+
+def acts(policy):
+    """What a policy explores with, folds and executes."""
+    vector, reward = np.full((1, 2), 0.5, np.float32), np.ones((1, 1, 1), np.float32)
+    belief = np.asarray(policy.belief.initial, np.float32)[None]
+    explored = policy.explore(vector, belief, vector)
+    folded = policy.fold(belief, Transitions(vector[:, None], vector[:, None], reward, vector[:, None], reward))
+    return explored, *folded, policy.execute(vector, folded.latent_mean, vector)
+
+
+def test_a_gpu_that_fails_hands_over_to_the_cpu_where_that_is_allowed(bundle, failing_gpu):
+    policy = OnnxPolicy(bundle, "auto")
+    before = acts(policy)
+    assert "cuda" == policy.device
+    failing_gpu.fails = True
+    for _ in range(2):
+        assert all(np.array_equal(old, new) for old, new in zip(before, acts(policy), strict=True))
+    assert "cpu" == policy.device
+
+
+def test_a_gpu_that_fails_answers_nothing_more_where_only_it_is_allowed(bundle, failing_gpu):
+    policy = OnnxPolicy(bundle, "cuda")
+    acts(policy)
+    failing_gpu.fails = True
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailableError, match="the GPU failed: CUDA failure 2: out of memory"):
+            acts(policy)
+    assert "lost" == policy.device
+
+
+async def test_a_server_whose_gpu_fails_gives_no_action_keeps_its_sessions_and_is_not_ready(bundle, failing_gpu):
+    agent = ServedAgent(OnnxPolicy(bundle, "cuda"), bundle.manifest, bundle.digest)
+    hosting = Hosting(agent, SessionTable(10, 60.0), ServerConfig(log_level="error"))
+    opened = await hosting.open(SessionOptions())
+    begin = BeginEpisode(np.zeros(2, np.float32))
+    failing_gpu.fails = True
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailableError):
+            await hosting.step(opened.session_id, 1, begin)
+        assert not hosting.metrics.ready()
+    failing_gpu.fails = False
+    assert 1 == (await hosting.step(opened.session_id, 1, begin)).sequence
 
 
 class _SessionOnCpu:
