@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ccm_training import belief as beliefs
-from ccm_training.nets import Actor, Critics, Encoder, Normalizer, mlp
+from ccm_training.nets import Actor, Critics, Encoder, Mlp, Normalizer
 from ccm_training.replay import Rows
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -59,8 +59,8 @@ class Agent(nn.Module):
         self.momentum_encoder = frozen_copy(self.encoder)
         self.bilinear = nn.Parameter(torch.eye(latent))
         around = observations + actions + latent
-        self.forward_model = mlp((around, *encoder_hidden, observations + 1))
-        self.backward_model = mlp((around, *encoder_hidden, observations))
+        self.forward_model = Mlp((around, *encoder_hidden, observations + 1))
+        self.backward_model = Mlp((around, *encoder_hidden, observations))
         self.executor = SoftActorCritic(observations + (task_features or latent), actions, hidden, temperature)
         self.explorer = SoftActorCritic(observations + 2 * latent, actions, hidden, temperature)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from ccm_training import dense
+
 LOG_STD_RANGE = (-5.0, 2.0)
 
 
@@ -32,12 +34,24 @@ class Normalizer(nn.Module):
         return (value - self.mean) / self.scale
 
 
-def mlp(sizes: tuple[int, ...]) -> nn.Sequential:
+class Mlp(nn.Sequential):
     """Linear layers with ReLU between them; the last one is linear."""
-    layers: list[nn.Module] = []
-    for inner, outer in itertools.pairwise(sizes[:-1]):
-        layers += [nn.Linear(inner, outer), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = []
+        for inner, outer in itertools.pairwise(sizes[:-1]):
+            layers += [nn.Linear(inner, outer), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1]))
+        self._width = max(sizes[1:-1], default=0)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """`[..., inputs] -> [..., outputs]`."""
+        if not dense.pays(value, self._width):
+            plain: Tensor = super().forward(value)  # type: ignore[no-untyped-call]
+            return plain
+        linear = [layer for layer in self if isinstance(layer, nn.Linear)]
+        out = dense.run(value.flatten(0, -2), [layer.weight for layer in linear], [layer.bias for layer in linear])
+        return out.view(*value.shape[:-1], -1)
 
 
 class EnsembleLinear(nn.Module):
@@ -55,22 +69,40 @@ class EnsembleLinear(nn.Module):
 
 
 class Critics(nn.Module):
-    """Twin critics Q(input, action), evaluated as one batched module."""
+    """Twin critics Q(input, action): one batched module, or on a CPU with large batches one after the other."""
 
     def __init__(self, inputs: int, actions: int, hidden: tuple[int, ...], *, members: int = 2) -> None:
         super().__init__()
-        self.members = members
         sizes = (inputs + actions, *hidden, 1)
+        self.members, self._width = members, max(hidden)
         self.layers = nn.ModuleList(EnsembleLinear(members, inner, outer) for inner, outer in itertools.pairwise(sizes))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in hidden)
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=dense.EPSILON) for width in hidden)
 
-    def forward(self, inputs: Tensor, action: Tensor) -> Tensor:
-        """Values of `[rows, inputs]` and scaled actions `[rows, act]` in -1..1, `[members, rows]`."""
-        value = torch.cat([inputs, action], -1).expand(self.members, -1, -1)
+    def forward(self, inputs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
+        """Values of `[rows, inputs]` and scaled actions `[rows, act]` in -1..1, `[members, rows]`.
+
+        Frozen, nobody will ask for the gradients of the critics themselves, only for those of what they are given.
+        """
+        value = torch.cat([inputs, action], -1)
+        if dense.pays(value, self._width):
+            return self._one_by_one(value, frozen=frozen)
+        value = value.expand(self.members, -1, -1)
         for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
             value = F.relu(norm(layer(value)))
         values: Tensor = self.layers[-1](value)[..., 0]
         return values
+
+    def _one_by_one(self, value: Tensor, *, frozen: bool) -> Tensor:
+        """The same for `[rows, inputs + act]`, each member on its own."""
+        weights, biases, gains, shifts = (
+            [getattr(part, name).detach() if frozen else getattr(part, name) for part in parts]
+            for parts in (self.layers, self.norms)
+            for name in ("weight", "bias")
+        )
+        of_members = zip(*(weight.mT.unbind() for weight in weights), strict=True)
+        and_biases = zip(*(bias[:, 0].unbind() for bias in biases), strict=True)
+        both = zip(of_members, and_biases, strict=True)
+        return torch.stack([dense.run(value, *member, gains, shifts)[:, 0] for member in both])
 
 
 class Sampled(NamedTuple):
@@ -90,7 +122,7 @@ class Actor(nn.Module):
 
     def __init__(self, inputs: int, actions: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        self.body = mlp((inputs, *hidden, 2 * actions))
+        self.body = Mlp((inputs, *hidden, 2 * actions))
 
     def forward(self, inputs: Tensor, noise: Tensor) -> Sampled:
         """Squash `mean + std * noise`; `noise` is standard normal, `[rows, act]`."""
@@ -116,7 +148,7 @@ class Encoder(nn.Module):
     def __init__(self, observations: int, actions: int, latent: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.latent = latent
-        self.body = mlp((2 * observations + actions + 1, *hidden, 2 * latent))
+        self.body = Mlp((2 * observations + actions + 1, *hidden, 2 * latent))
         self._offset = math.log(math.expm1(self.FIRST_PRECISION))
 
     def forward(self, transition: Tensor) -> Tensor:

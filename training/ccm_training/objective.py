@@ -207,9 +207,8 @@ class Objective:
         valid = rows.valid[:, 0]
         critic = losses.critic_loss(values * valid, target * valid)
         sampled = actor_critic.actor(actor_inputs, noise[1])
-        actor = losses.actor_loss(
-            actor_critic.critics(actor_inputs.detach(), sampled.action) * valid, sampled.log_prob * valid, temperature
-        )
+        judged = actor_critic.critics(actor_inputs.detach(), sampled.action, frozen=True)
+        actor = losses.actor_loss(judged * valid, sampled.log_prob * valid, temperature)
         entropy = settings.target_entropy * rows.action.shape[-1]
         log_prob = sampled.log_prob * valid / valid.mean().clamp(min=1e-6)  # its mean is that of the valid rows
         tempered = losses.temperature_loss(actor_critic.log_temperature, log_prob, entropy)
