@@ -5,7 +5,7 @@ the same. It works on many trials at once, one row each, and no row sees another
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple, Self
 
@@ -190,18 +190,15 @@ class Adapter:
             admit(memory.trial, _BEGAN)
             if memory.trial.episodes_finished >= MAX_EPISODES:
                 raise TrialOrderError(f"a trial takes at most {MAX_EPISODES} episodes; open another session")
-            return BeginEpisode(self.policy.observation.validate_array(event.observation), event.leave_safe)
-        admit(memory.trial, _STEPPED)
-        if not abs(event.reward) <= _LARGEST:  # not a number compares as false
-            raise SpecError(f"reward is {event.reward}; it must be a finite float32")
-        applied = event.applied_action
-        return Transition(
-            self.policy.observation.validate_array(event.observation),
-            event.reward,
-            event.terminated,
-            event.truncated,
-            None if applied is None else self.policy.action.validate_array(applied),
-        )
+        else:
+            admit(memory.trial, _STEPPED)
+            if not abs(event.reward) <= _LARGEST:  # not a number compares as false
+                raise SpecError(f"reward is {event.reward}; it must be a finite float32")
+            if event.applied_action is not None:
+                applied = self.policy.action.validate_array(event.applied_action)
+                event = event if applied is event.applied_action else replace(event, applied_action=applied)
+        observation = self.policy.observation.validate_array(event.observation)
+        return event if observation is event.observation else replace(event, observation=observation)
 
     def propose(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[Proposal]:
         """Return each trial after its event, and what its policy does, as the guard lets it. Events are checked.
@@ -400,11 +397,11 @@ class Adapter:
     def _absorb(self, memory: Memory, event: Transition, known: Folded, seen: Array, certain: float) -> Memory:
         """Return the trial after a transition, with what is known now (one row)."""
         adaptation = self.policy.adaptation
-        trial = advance(memory.trial, Stepped(event.terminated, event.truncated))
+        ended = event.terminated or event.truncated
+        trial = advance(memory.trial, Stepped(event.terminated, event.truncated) if ended else _STEPPED)
         over = not trial.in_episode
-        explored = over and memory.trial.phase is Phase.EXPLORE and adaptation.certain_at is not None
-        if explored and adaptation.certain_at is not None and certain >= adaptation.certain_at:
-            trial = advance(trial, ExplorationCompleted())
+        if over and adaptation.certain_at is not None and memory.trial.phase is Phase.EXPLORE:
+            trial = advance(trial, ExplorationCompleted()) if certain >= adaptation.certain_at else trial
         total = memory.return_so_far + event.reward
         return Memory(
             trial=trial,

@@ -77,9 +77,9 @@ class NoveltyStats(BaseModel):
         return np.asarray(self.mean, np.float32)
 
     @cached_property
-    def precision_array(self) -> Array:
-        """`precision`, `[latent, latent]`."""
-        return np.asarray(self.precision, np.float32)
+    def scaled_precision(self) -> Array:
+        """`precision` in units of the threshold, `[latent, latent]`."""
+        return (np.asarray(self.precision) / self.threshold**2).astype(np.float32)
 
 
 class ExperienceStats(BaseModel):
@@ -151,8 +151,8 @@ def novelty(latent_mean: Array, stats: NoveltyStats) -> Array:
         stats: Statistics of the training tasks, from the manifest.
     """
     offset = latent_mean - stats.mean_array
-    squared = np.vecdot(offset @ stats.precision_array, offset)
-    distance: Array = np.sqrt(np.maximum(squared, 0.0)) / stats.threshold
+    squared = np.vecdot(offset @ stats.scaled_precision, offset)
+    distance: Array = np.sqrt(np.maximum(squared, 0.0))
     return distance
 
 

@@ -90,7 +90,7 @@ class Guard:
             start = np.clip(np.array(rows), low, high)
             low, high = np.maximum(low, start - self.max_rate), np.minimum(high, start + self.max_rate)
         within = (proposed >= low) & (proposed <= high)  # what is not a number is not within
-        if within.all():
+        if np.count_nonzero(within) == within.size:
             return [Guarded(action, ()) for action in proposed]
         fine: list[bool] = np.logical_and.reduce(within, axis=1).tolist()
         return [

@@ -26,9 +26,9 @@ SECRET = bytes(range(32))
 def written():
     """Sessions of every kind: new, in an episode, between episodes, with everything set."""
     sessions = [model(index).session(sequence) for index, sequence in enumerate((0, 3, 6, 40))]
-    memory = dataclasses.replace(sessions[3].memory, returns=(1.0, 0.1, -1e300), return_so_far=1e-9)
-    reaction = dataclasses.replace(sessions[3].last_answer.reaction, interventions=tuple(Intervention))
-    answer = dataclasses.replace(sessions[3].last_answer, reaction=reaction, durable_sequence=38, total_ms=0.25)
+    memory = sessions[3].memory._replace(returns=(1.0, 0.1, -1e300), return_so_far=1e-9)
+    reaction = sessions[3].last_answer.reaction._replace(interventions=tuple(Intervention))
+    answer = sessions[3].last_answer._replace(reaction=reaction, durable_sequence=38, total_ms=0.25)
     sessions[3] = dataclasses.replace(sessions[3], memory=memory, last_answer=answer, tenant="acme")
     digested = [dataclasses.replace(session, bundle_digest=DIGEST) for session in sessions]
     return [Stored(session, Moment(1e9, "boot", 5.0)) for session in digested]
@@ -42,6 +42,8 @@ def shown(value):
         return value.hex()
     if dataclasses.is_dataclass(value):
         return {field.name: shown(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "_fields"):
+        return {name: shown(part) for name, part in value._asdict().items()}
     if isinstance(value, tuple):
         return [shown(entry) for entry in value]
     return getattr(value, "value", value)
