@@ -59,7 +59,7 @@ class Hosting:
         self.recorder = (
             None
             if config.record is None
-            else Recorder(config.record, config.record_max_mb << 20, served[0].manifest.agent_id, self.log)
+            else Recorder(config.record, config.record_max_mb << 20, self._agent_id, self.log)
         )
         self.roster = Roster(served, self._version, config.max_versions)
         self.metrics = Metrics(table, self.roster, self.group_commit, self.recorder)
@@ -272,6 +272,11 @@ class Hosting:
         if version is None and (served := load(digest)) is not None:
             version = self.roster.add(served)
         return None if version is None else version.adapter
+
+    def _agent_id(self, digest: str) -> str:
+        """Return the name of the agent in a bundle; empty if it is not loaded any more."""
+        version = self.roster.find(digest)
+        return "" if version is None else version.agent.agent_id
 
     def _noted(self, before: Session, version: Version, answer: Answer) -> Answer:
         """Count a mended action or the end of an episode, once; return the answer, of a session that moves another."""

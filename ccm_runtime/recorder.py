@@ -7,6 +7,7 @@ next event of its session begins a new file, with the trial as it then is: every
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,13 @@ class _Part:
     """A file that is written to."""
 
     path: Path
+    bundle_digest: str
     next_sequence: int
     num_bytes: int = 0
+
+    def continues(self, before: Session, answer: Answer) -> bool:
+        """Return whether an event follows what is in the file, and the same bundle answered it."""
+        return answer.sequence == self.next_sequence and before.bundle_digest == self.bundle_digest
 
 
 class Recorder:
@@ -43,11 +49,11 @@ class Recorder:
     Args:
         folder: Where to; it is made.
         max_bytes: Most that all files together hold, give or take what comes within a few seconds.
-        agent_id: Noted in every file.
+        agent_of: Returns the name of the agent in a bundle, by its digest; called from the thread.
         log: Is told when events are dropped, once in a while.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, agent_id: str, log: Any) -> None:
+    def __init__(self, folder: Path, max_bytes: int, agent_of: Callable[[str], str], log: Any) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = folder / f".probe{SUFFIX}"
@@ -60,7 +66,7 @@ class Recorder:
         self._num_failed = 0  # and only the thread these
         self._folder = folder
         self._max_bytes = max_bytes
-        self._agent_id = agent_id
+        self._agent_of = agent_of
         self._log = log
         self._waiting: deque[Entry] = deque()
         self._parts: OrderedDict[str, _Part] = OrderedDict()
@@ -110,10 +116,10 @@ class Recorder:
         part = self._parts.get(before.session_id)
         try:
             text = line(event, answer)
-            if part is None or part.next_sequence != answer.sequence or part.num_bytes > self._max_bytes // _PARTS:
+            if part is None or not part.continues(before, answer) or part.num_bytes > self._max_bytes // _PARTS:
                 path = self._folder / f"{before.session_id}-{answer.sequence:09d}{SUFFIX}"
-                part = _Part(path, answer.sequence)
-                text = head(before, self._agent_id, time.time()) + text
+                part = _Part(path, before.bundle_digest, answer.sequence)
+                text = head(before, self._agent_of(before.bundle_digest), time.time()) + text
                 path.unlink(missing_ok=True)
             with part.path.open("ab") as file:
                 file.write(text)

@@ -24,7 +24,6 @@ from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.library import Library
 from ccm_runtime.metrics import expose
 from ccm_runtime.page import serve_page
-from ccm_runtime.page.state import Plane
 from ccm_runtime.page.view import viewer
 from ccm_runtime.releases import Releases, served_from
 from ccm_runtime.service import Service
@@ -124,9 +123,8 @@ class Server:
             self.hosting.metrics.count_tasks = lambda: len(asyncio.all_tasks(loop))
             self._stop_metrics = expose(self.hosting.metrics, self._config.host, self._config.metrics_port)
         if self._config.page_port is not None:
-            look = viewer(self.hosting, self._served, self._config.address(self.port), self._config.max_sessions)
-            plane = Plane(self._served.digest, self._served.manifest)
-            self._page = serve_page(look, plane, self._tokens, self._config, self._config.page_port)
+            look = viewer(self.hosting, self._config.address(self.port), self._config.max_sessions)
+            self._page = serve_page(look, self._tokens, self._config, self._config.page_port)
         self._chores.append(asyncio.create_task(self._sweep()))
         if self._config.watch_s is not None:
             self._chores.append(asyncio.create_task(self.releases.watch(self._config.watch_s)))

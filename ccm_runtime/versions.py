@@ -139,6 +139,7 @@ class Version:
     Attributes:
         name: What it is called among its agent's versions.
         agent: What clients are told.
+        manifest: The bundle's contract.
         adapter: What steps its sessions.
         stepper: What batches their events; no batch holds sessions of two versions.
         tally: What became of its sessions.
@@ -148,6 +149,7 @@ class Version:
 
     def __init__(self, served: ServedAgent, adapter: Adapter, stepper: Stepper) -> None:
         self.agent = served.describe()
+        self.manifest = served.manifest
         self.name = served.version or served.digest[:12]
         self.adapter = adapter
         self.stepper = stepper

@@ -37,7 +37,6 @@ class Page:
 
     Args:
         look: Takes a view; called on `loop`.
-        plane: Where to draw beliefs.
         tokens: Who may look; `None`: whoever is on this machine.
         loop: The event loop of the service.
     """
@@ -45,12 +44,11 @@ class Page:
     def __init__(
         self,
         look: Callable[[], View],
-        plane: Plane,
         tokens: Tokens | TokenFile | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._look = look
-        self._plane = plane
+        self._plane: Plane | None = None
         self._tokens = tokens
         self._loop = loop
         self._html, policy = _html()
@@ -87,7 +85,10 @@ class Page:
             now_s = time.monotonic()
             if not state or now_s - written_s > FRESH_S:
                 ages = self._ages.setdefault(tenant, Ages())
-                state = write_state(self._take(), self._plane, ages, tenant=tenant, rest=_rest)
+                view = self._take()
+                if self._plane is None or self._plane.digest != view.digest:
+                    self._plane = Plane(view.digest, view.manifest)
+                state = write_state(view, self._plane, ages, tenant=tenant, rest=_rest)
                 self._written[tenant] = now_s, state
             return state
 
@@ -107,9 +108,7 @@ class Page:
         return taken.result(PATIENCE_S)
 
 
-def serve_page(
-    look: Callable[[], View], plane: Plane, tokens: TokenFile | None, config: ServerConfig, port: int
-) -> Web:
+def serve_page(look: Callable[[], View], tokens: TokenFile | None, config: ServerConfig, port: int) -> Web:
     """Serve the page where the service listens, under the same token and certificate; call it on the event loop.
 
     Raises:
@@ -121,7 +120,7 @@ def serve_page(
             f"host {config.host} can be reached from other machines; there the page needs --token-file, --tls-cert "
             "and --tls-key"
         )
-    page = Page(look, plane, tokens, asyncio.get_running_loop())
+    page = Page(look, tokens, asyncio.get_running_loop())
     return Web(config.host, port, page.answer, setting="--page-port", tls=tls)
 
 

@@ -281,7 +281,7 @@ function row(session) {
   const novel = session.novelty > 1 ? "novelty high" : "novelty";
   const made = make(
     "tr", { class: ended ? "ended" : "", "data-session": session.id },
-    make("td", { class: "id" }, session.id),
+    make("td", { class: "id" }, session.id, versionOf(session, last)),
     make("td", null, make("span", { class: `phase ${session.phase}` }, ended ? "ended" : session.phase), ...(quiet ? [quiet] : [])),
     make("td", { class: "wide" }, ended ? many(session.episode, "episode") : `${session.episode + 1}, step ${session.step}`),
     make("td", null, returnsOf(session)),
@@ -301,8 +301,27 @@ function pick(id) {
   if (last) drawCurve(last), drawMap(last);
 }
 
+function drawVersions(state) {
+  const { versions } = state.server, several = versions.length > 1;
+  $("versions").hidden = !several;
+  if (!several) return;
+  const cells = versions.map((version) => {
+    const held = state.totals.bundles[version.bundle] || 0;
+    const name = `${version.agent} ${version.name}`;
+    return make("li", null, make("b", null, version.role), ` ${name} `, make("span", { class: "dim" }, `${version.bundle} · ${many(held, "session")}`));
+  });
+  $("versions").firstElementChild.replaceChildren(...cells);
+}
+
+function versionOf(session, state) {
+  const { versions } = state.server;
+  const own = versions.length > 1 ? versions.find((version) => version.bundle === session.bundle) : null;
+  return own ? make("span", { class: "quiet" }, own.name) : null;
+}
+
 function drawRows(state) {
   const rows = [...state.sessions, ...state.ended];
+  drawVersions(state);
   const hidden = state.num_sessions - state.sessions.length;
   $("shown").textContent = hidden > 0 ? `the newest ${state.sessions.length} of ${state.num_sessions}` : "";
   $("list").hidden = !rows.length;

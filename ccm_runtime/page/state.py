@@ -20,6 +20,7 @@ MAX_SHOWN = 200
 MAX_ENDED = 20
 MAX_RETURNS = 24
 ID_LENGTH = 8
+DIGEST_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,16 @@ class View:
         ended: Those that were closed last, the last one first.
         server: What is known of the server, whoever asks.
         counts: Counts over all sessions and tenants.
+        manifest: Of the bundle whose map is drawn.
+        digest: That bundle's.
     """
 
     sessions: Sequence[Session]
     ended: Sequence[Session]
     server: Mapping[str, Any]
     counts: Mapping[str, Any]
+    manifest: Manifest
+    digest: str
 
 
 class Ages:
@@ -63,7 +68,7 @@ class Plane:
     """Where the beliefs of a bundle are drawn: its own map or, without one, the plane of its novelty statistics."""
 
     def __init__(self, digest: str, manifest: Manifest) -> None:
-        self._digest = digest
+        self.digest = digest
         stats = manifest.novelty
         self._map: BeliefMap | None = manifest.belief_map or (None if stats is None else plane_of(stats))
         self.told: dict[str, Any] | None = None
@@ -80,10 +85,10 @@ class Plane:
         """Return where each session's belief lies, `[x, y]`; `None` without a plane, and for another bundle's."""
         if self._map is None:
             return [None] * len(sessions)
-        own = [session for session in sessions if session.bundle_digest == self._digest]
+        own = [session for session in sessions if session.bundle_digest == self.digest]
         placed = iter(self._map.place([session.memory.latent_mean.tolist() for session in own]).tolist())
         return [
-            [_short(entry) for entry in next(placed)] if session.bundle_digest == self._digest else None
+            [_short(entry) for entry in next(placed)] if session.bundle_digest == self.digest else None
             for session in sessions
         ]
 
@@ -136,6 +141,7 @@ def _row(session: Session, at: list[float | None] | None) -> dict[str, Any]:
     reaction = None if answer is None else answer.reaction
     return {
         "id": session.session_id[:ID_LENGTH],
+        "bundle": session.bundle_digest[:DIGEST_LENGTH],
         "phase": trial.phase.value,
         "explore_episodes": trial.explore_episodes,
         "episode": trial.episodes_finished,
@@ -160,9 +166,11 @@ def _row(session: Session, at: list[float | None] | None) -> dict[str, Any]:
 def _totals(sessions: Sequence[Session], rest: Callable[[], None]) -> dict[str, Any]:
     phases: Counter[Phase] = Counter()
     safe: Counter[SafeReason] = Counter()
+    bundles: Counter[str] = Counter()
     novel = owed = 0
     for index, session in enumerate(sessions, 1):
         phases[session.memory.trial.phase] += 1
+        bundles[session.bundle_digest[:DIGEST_LENGTH]] += 1
         if session.vigil.safe is not None:
             safe[session.vigil.safe] += 1
         novel += session.last_answer is not None and session.last_answer.reaction.novelty > 1.0
@@ -175,6 +183,7 @@ def _totals(sessions: Sequence[Session], rest: Callable[[], None]) -> dict[str, 
         "safe": {reason.value: safe[reason] for reason in SafeReason},
         "novel": novel,
         "owed": owed,
+        "bundles": bundles,
     }
 
 

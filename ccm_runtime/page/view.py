@@ -5,47 +5,69 @@ from collections.abc import Callable
 from typing import Any
 
 from ccm_runtime import __version__
-from ccm_runtime.hosting import Hosting, ServedAgent
+from ccm_runtime.hosting import Hosting
 from ccm_runtime.metrics import BOUNDS_MS
-from ccm_runtime.page.state import View
+from ccm_runtime.page.state import DIGEST_LENGTH, View
+from ccm_runtime.versions import Version
 
-DIGEST_LENGTH = 12
 
-
-def viewer(hosting: Hosting, served: ServedAgent, address: str, max_sessions: int) -> Callable[[], View]:
-    """Return what takes views of a server.
+def viewer(hosting: Hosting, address: str, max_sessions: int) -> Callable[[], View]:
+    """Return what takes views of a server, headed with the current version of its default agent.
 
     Args:
         hosting: What it hosts.
-        served: The agent that the page is headed with.
         address: Where it listens, `HOST:PORT`.
         max_sessions: Most sessions that it holds.
     """
-    agent, experience = hosting.agent, served.manifest.experience
-    fixed = {
-        "version": __version__,
-        "address": address,
+
+    def look() -> View:
+        current = hosting.roster.rollout().current
+        server = {
+            "version": __version__,
+            "address": address,
+            "max_sessions": max_sessions,
+            "at_s": time.monotonic(),
+            "draining": hosting.roster.draining,
+            "store": _store(hosting),
+            "versions": _versions(hosting),
+        }
+        return View(
+            sessions=tuple(hosting.table),
+            ended=tuple(reversed(hosting.ended)),
+            server=server | _head(current),
+            counts=_counts(hosting),
+            manifest=current.manifest,
+            digest=current.digest,
+        )
+
+    return look
+
+
+def _head(current: Version) -> dict[str, Any]:
+    agent, experience = current.agent, current.manifest.experience
+    return {
         "agent_id": agent.agent_id,
         "family": agent.family,
         "method": agent.method,
         "bundle": agent.bundle_digest[:DIGEST_LENGTH],
-        "device": getattr(served.policy, "device", "none"),
+        "device": current.device,
         "explore_episodes": agent.explore_episodes,
         "episodes": agent.episodes,
         "horizon": agent.horizon,
         "typical_return": None if experience is None else experience.typical_return,
-        "max_sessions": max_sessions,
     }
 
-    def look() -> View:
-        return View(
-            sessions=tuple(hosting.table),
-            ended=tuple(reversed(hosting.ended)),
-            server=fixed | {"at_s": time.monotonic(), "draining": hosting.roster.draining, "store": _store(hosting)},
-            counts=_counts(hosting),
-        )
 
-    return look
+def _versions(hosting: Hosting) -> list[dict[str, str]]:
+    return [
+        {
+            "agent": version.agent.name,
+            "name": version.name,
+            "bundle": version.digest[:DIGEST_LENGTH],
+            "role": hosting.roster.role(version).value,
+        }
+        for version in hosting.roster.versions
+    ]
 
 
 def _store(hosting: Hosting) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from ccm_runtime.session import SessionTable
 from ccm_runtime.tenants import Tokens
 from ccm_runtime.testing import ScriptedPolicy, manifest_of
 from ccm_runtime.trial import Phase
+from ccm_runtime.versions import Rollout
 from ccm_runtime.vigil import Vigil
 from ccm_runtime.web import Request
 
@@ -41,7 +42,7 @@ def hosted(**manifest):
     served = ServedAgent(policy, manifest_of(policy).model_copy(update=manifest), DIGEST)
     config = ServerConfig(log_level="error", max_sessions=5_000)
     hosting = Hosting(served, SessionTable(5_000, 60.0), config)
-    look = viewer(hosting, served, "127.0.0.1:7070", config.max_sessions)
+    look = viewer(hosting, "127.0.0.1:7070", config.max_sessions)
     return SimpleNamespace(hosting=hosting, look=look, plane=Plane(DIGEST, served.manifest))
 
 
@@ -69,9 +70,14 @@ def test_the_state_tells_what_a_session_does():
         "infer_ms": 0.5, "at": [1.0, 2.0],
     }  # fmt: skip
     assert expected == {name: state["sessions"][0][name] for name in expected}
-    assert {"explore": 1, "execute": 0, "safe": {"misses": 1, "interventions": 0}, "novel": 1, "owed": 0} == (
-        state["totals"]
-    )
+    assert {
+        "explore": 1,
+        "execute": 0,
+        "safe": {"misses": 1, "interventions": 0},
+        "novel": 1,
+        "owed": 0,
+        "bundles": {DIGEST[:12]: 1},
+    } == (state["totals"])
     assert (1, "127.0.0.1:7070", None) == (
         state["num_sessions"], state["server"]["address"], state["server"]["store"],
     )  # fmt: skip
@@ -131,6 +137,25 @@ def test_a_belief_of_another_bundle_is_not_drawn():
     assert {session.session_id[:ID_LENGTH]: None, own.session_id[:ID_LENGTH]: [1.0, 2.0]} == at
 
 
+async def test_every_version_is_told_with_its_role_and_its_sessions():
+    server = hosted(belief_map=MAP)
+    roster, policy = server.hosting.roster, ScriptedPolicy()
+    opened(server)
+    newer = roster.add(ServedAgent(policy, manifest_of(policy).model_copy(update={"novelty": STATS}), "ab" * 32))
+    before = state_of(server)
+    assert [("current", DIGEST[:12]), ("leaving", "ab" * 6)] == [
+        (version["role"], version["bundle"]) for version in before["server"]["versions"]
+    ]
+    assert {DIGEST[:12]: 1} == before["totals"]["bundles"]
+    async with page_of(server) as ask:
+        assert 1 == len(json.loads((await ask("/state.json")).body)["map"]["points"])
+        roster.appoint(newer.agent.name, Rollout(newer))
+        ask.page._written.clear()
+        after = json.loads((await ask("/state.json")).body)
+    assert ("ab" * 6, []) == (after["server"]["bundle"], after["map"]["points"])  # the map of the current version
+    assert [None] == [row["at"] for row in after["sessions"]]
+
+
 def test_a_tenant_sees_its_own_sessions_and_no_count_of_the_others():
     server = hosted()
     red, blue = opened(server, "red"), opened(server, "blue")
@@ -154,12 +179,13 @@ def test_no_secret_is_in_the_state():
 @asynccontextmanager
 async def page_of(server, tokens=None):
     """Yield what asks the page from a thread, as its own threads do, while the event loop turns."""
-    page = Page(server.look, server.plane, tokens, asyncio.get_running_loop())
+    page = Page(server.look, tokens, asyncio.get_running_loop())
 
     async def ask(path, **headers):
         headers.setdefault("host", "127.0.0.1:8080")
         return await asyncio.to_thread(page.answer, Request(path, headers))
 
+    ask.page = page
     yield ask
 
 
@@ -217,7 +243,7 @@ async def test_however_many_look_the_loop_is_asked_twice_a_second_at_most(monkey
 def test_a_loop_that_does_not_turn_is_said_and_not_waited_for(monkeypatch):
     monkeypatch.setattr("ccm_runtime.page.PATIENCE_S", 0.05)
     server, loop = hosted(), asyncio.new_event_loop()
-    page = Page(server.look, server.plane, None, loop)
+    page = Page(server.look, None, loop)
     request = Request("/state.json", {"host": "localhost"})
     assert HTTPStatus.SERVICE_UNAVAILABLE is page.answer(request).status
     loop.close()
@@ -236,4 +262,4 @@ async def test_beyond_loopback_the_page_needs_a_token_and_tls(tmp_path):
     for missing in ({}, {"token_file": tokens}, {"tls_cert": Path("c"), "tls_key": Path("k")}):
         reachable = ServerConfig().model_copy(update={"host": "0.0.0.0", **missing})  # noqa: S104 (refused)
         with pytest.raises(ConfigError):
-            serve_page(server.look, server.plane, None, reachable, 0)
+            serve_page(server.look, None, reachable, 0)

@@ -1,6 +1,7 @@
 """Laws of recordings: what was written is read, as far as it is whole, and the server never waits for it."""
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,10 @@ from ccm_runtime.testing import ScriptedPolicy
 
 BUNDLE, OTHER = "5c" * 32, "ab" * 32
 ADAPTATION = Adaptation(explore_episodes=2, episodes=4, horizon=5)
+
+
+def name_of(digest):
+    return {BUNDLE: "scripted-0", OTHER: "scripted-1"}[digest]
 
 
 class Log(list):
@@ -56,7 +61,7 @@ def run(server, episodes, *, seed=0, stochastic=False, session=None):
 
 
 def recorded(folder, episodes=4, max_mb=64, **options):
-    recorder = Recorder(folder, max_mb << 20, "scripted-0", Log())
+    recorder = Recorder(folder, max_mb << 20, name_of, Log())
     session, actions = run(served(recorder), episodes, **options)
     recorder.stop()
     return session, actions, sorted(folder.glob(f"*{SUFFIX}"))
@@ -154,7 +159,7 @@ def test_what_is_no_recording_is_named(tmp_path, text):
 def test_a_session_that_is_found_under_way_is_recorded_from_there(tmp_path):
     quiet = served()
     session, _ = run(quiet, 2)
-    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
     quiet.core._recorder = recorder
     run(quiet, 2, session=session, seed=1)
     recorder.stop()
@@ -172,7 +177,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_counted_and_said_and_the_re
     turn, log = Recorder._turn, Log()
     monkeypatch.setattr(Recorder, "_turn", lambda self: gate.wait(30.0) and turn(self))
     monkeypatch.setattr("ccm_runtime.recorder.MAX_WAITING", 10)
-    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", log)
+    recorder = Recorder(tmp_path, 1 << 20, name_of, log)
     server = served(recorder)
     session, _ = run(server, 2)  # 12 events, of which 2 do not fit; nothing waits for the thread
     gate.set()
@@ -180,7 +185,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_counted_and_said_and_the_re
     assert (10, 2) == (recorder.num_recorded, recorder.num_dropped)
     assert [("recording dropped events", {"num_dropped": 2})] == log
 
-    again = server.core._recorder = Recorder(tmp_path, 1 << 20, "scripted-0", log)
+    again = server.core._recorder = Recorder(tmp_path, 1 << 20, name_of, log)
     run(server, 1, session=session)
     again.stop()
     recordings = [read_recording(file) for file in sorted(tmp_path.glob(f"*{SUFFIX}"))]
@@ -190,7 +195,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_counted_and_said_and_the_re
 
 
 def test_a_gap_in_what_is_written_begins_a_new_file(tmp_path):
-    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
     server = served(recorder)
     session, _ = run(server, 1)
     server.core._recorder = None
@@ -202,9 +207,22 @@ def test_a_gap_in_what_is_written_begins_a_new_file(tmp_path):
     assert [(1, 6), (13, 6)] == [(one.first_sequence, len(one.steps)) for one in recordings]
 
 
+def test_a_session_that_moves_to_another_bundle_goes_on_in_a_file_of_its_own(tmp_path):
+    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    server = served(recorder)
+    session, _ = run(server, 1)
+    server.table.keep(replace(server.table.find(session.session_id), bundle_digest=OTHER))
+    run(server, 1, session=session)
+    recorder.stop()
+    recordings = [read_recording(file) for file in sorted(tmp_path.glob(f"*{SUFFIX}"))]
+    assert [(BUNDLE, "scripted-0", 1), (OTHER, "scripted-1", 7)] == [
+        (one.bundle_digest, one.agent_id, one.first_sequence) for one in recordings
+    ]
+
+
 def test_the_folder_stays_within_its_bound_and_the_oldest_go_first(tmp_path, monkeypatch):
     monkeypatch.setattr("ccm_runtime.recorder._TIDY_EVERY_S", -1.0)
-    recorder = Recorder(tmp_path, 40_000, "scripted-0", Log())
+    recorder = Recorder(tmp_path, 40_000, name_of, Log())
     server = served(recorder)
     for seed in range(30):
         session, _ = run(server, 4, seed=seed)
@@ -219,7 +237,7 @@ def test_the_folder_stays_within_its_bound_and_the_oldest_go_first(tmp_path, mon
 def test_a_disk_that_fails_drops_and_goes_on(tmp_path, monkeypatch):
     from pathlib import Path  # noqa: PLC0415
 
-    recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
     server, works = served(recorder), Path.open
 
     def fails(self, *arguments, **more):
@@ -230,7 +248,7 @@ def test_a_disk_that_fails_drops_and_goes_on(tmp_path, monkeypatch):
     recorder.stop()
     assert (0, 6) == (recorder.num_recorded, recorder.num_dropped)
     monkeypatch.setattr(Path, "open", works)
-    server.core._recorder = recorder = Recorder(tmp_path, 1 << 20, "scripted-0", Log())
+    server.core._recorder = recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
     run(server, 1, session=session)
     recorder.stop()
     assert 6 == recorder.num_recorded
@@ -239,4 +257,4 @@ def test_a_disk_that_fails_drops_and_goes_on(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(ConfigError, match=r"cannot record into .*file: .*; name another --record"):
-        Recorder(tmp_path / "file", 1 << 20, "scripted-0", Log())
+        Recorder(tmp_path / "file", 1 << 20, name_of, Log())
