@@ -4,57 +4,33 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
-import grpc
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.commands.access import Access, check_target
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
-from ccm_runtime.config import read_file, read_pem
 from ccm_runtime.drive import drive_async
 from ccm_runtime.embedded import embedded_bundle
-from ccm_runtime.errors import ConfigError
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.envs.registry import get_family, get_listed_family
 from ccm_training.envs.simulated import SimulatedTask
 from ccm_training.scores import Evaluation, evaluation_of
 
 _AT_ONCE = 16
+_OPEN = Access()  # a server that asks nothing
 _TIMEOUT_S = 60.0  # of a call: many sessions at once on a busy machine
 
 
-@dataclass(frozen=True)
-class Access:
-    """What a guarded server asks of its clients.
-
-    Attributes:
-        token_file: File with its token.
-        tls_ca: Certificates to trust, PEM; `None`: plain text.
-    """
-
-    token_file: Path | None = None
-    tls_ca: Path | None = None
-
-    def client(self, target: str) -> AsyncClient:
-        """A client of the server at `target`.
-
-        Raises:
-            ConfigError: A file cannot be used, or the target is no address.
-        """
-        host, _, port = target.rpartition(":")
-        if not (host and port.isdigit()):
-            raise ConfigError(f"--server {target}: expected HOST:PORT, for instance 127.0.0.1:7070")
-        token = None if self.token_file is None else read_file(self.token_file).decode(errors="replace").strip()
-        credentials = (
-            None if self.tls_ca is None else grpc.ssl_channel_credentials(read_pem(self.tls_ca, "CERTIFICATE"))
-        )
-        return AsyncClient(target, timeout_s=_TIMEOUT_S, token=token, credentials=credentials)
+def _client(access: Access, target: str) -> AsyncClient:
+    """A client of the server at `target`; raises ConfigError where a file cannot be used, or it is no address."""
+    return AsyncClient(
+        check_target(target), timeout_s=_TIMEOUT_S, token=access.token(), credentials=access.credentials()
+    )
 
 
 def adapt(
@@ -72,7 +48,7 @@ def adapt(
 
 
 def run_trials(
-    target: str, *, family: str | None, tasks: str, trials: int, seed: int, access: Access = Access()
+    target: str, *, family: str | None, tasks: str, trials: int, seed: int, access: Access = _OPEN
 ) -> Evaluation:
     """Run one trial on each of `trials` tasks against the server at `target`.
 
@@ -84,7 +60,7 @@ def run_trials(
         seed: What they are drawn with.
         access: What the server asks of its clients.
     """
-    return asyncio.run(_run_trials(access.client(target), family, cast("Split", tasks), trials, seed))
+    return asyncio.run(_run_trials(_client(access, target), family, cast("Split", tasks), trials, seed))
 
 
 async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int) -> Evaluation:

@@ -1,11 +1,23 @@
 """Laws of agents side by side and of the change of their versions, over a real server."""
 
+import asyncio
+import gc
+import json
+import weakref
+from functools import partial
+
 import grpc
 import pytest
 from rollouts import LIMIT_S, publish, serving_library
 
 from ccm_runtime import statuses
+from ccm_runtime.commands import agents as commands
+from ccm_runtime.commands.access import Access
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.errors import AgentUnknownError, ConfigError, ServerUnreachableError
+from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.manifest import Adaptation
+from ccm_runtime.server import Server, read_agent
 from ccm_runtime.testing import ScriptedPolicy
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1 import admin_pb2
@@ -202,3 +214,189 @@ async def test_an_agent_of_a_new_name_is_added(folder):
         await served.load("arm", "a")
         assert "arms" == (await served.open(agent="arm")).agent.family
         assert "scripted" == (await served.open()).agent.family
+
+
+async def test_a_candidate_that_fails_is_rolled_back_by_itself_and_a_current_version_is_not(folder, capfd, monkeypatch):
+    async with serving_library(folder, max_candidate_faults=3, log_level="error") as served:
+        await served.load("walker", "v2", share=1.0)
+        opened = await served.open()
+        assert "v2" == served.version_of(opened)
+        broken = served.hosting.roster.of(served.hosting.table.find(opened.session_id))
+
+        def fails(*_):
+            raise RuntimeError("the device is lost")
+
+        monkeypatch.setattr(OnnxPolicy, "explore", fails)
+        for _ in range(3):
+            assert broken is served.hosting.roster.rollout().candidate
+            with pytest.raises(grpc.aio.AioRpcError, match="INTERNAL"):
+                await served.tell(opened, 1, begin=True)
+        assert (3, None) == (broken.tally.num_failures, served.hosting.roster.rollout().candidate)
+        other = await served.open()
+        assert "v1" == served.version_of(other)
+        for _ in range(4):
+            with pytest.raises(grpc.aio.AioRpcError, match="INTERNAL"):
+                await served.tell(other, 1, begin=True)
+        assert "v1" == served.hosting.roster.rollout().current.name
+    assert "candidate rolled back" in capfd.readouterr().err
+
+
+async def test_a_watched_folder_is_obeyed_and_what_is_damaged_in_it_is_refused_once(folder, capfd):
+    link = folder / "walker" / "current"
+
+    def switch(version):
+        fresh = link.with_name(".fresh")
+        fresh.symlink_to(version)
+        fresh.replace(link)
+
+    async with serving_library(folder, log_level="error") as served:
+        await served.releases.look()
+        assert {"v1": "current"} == await served.versions("walker")
+        switch("v2")
+        await served.releases.look()
+        assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
+        damaged = publish(folder, "walker", "v3") / "context_encoder.onnx"
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:-1])
+        switch("v3")
+        for _ in range(3):
+            await served.releases.look()
+        assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
+        assert 1 == capfd.readouterr().err.count("version refused")
+        switch("v9")
+        await served.releases.look()
+        assert "v9; expected one of v1, v2, v3" in capfd.readouterr().err
+        damaged.write_bytes(whole)
+        switch("v3")
+        await served.releases.look()
+        assert {"v2": "previous", "v3": "current"} == await served.versions("walker")
+        assert "v3" == served.version_of(await served.open())
+        publish(folder, "arm", "a", SIZED[3], family="arms")
+        await served.releases.look()
+        assert "arms" == (await served.open(agent="arm")).agent.family
+
+
+async def test_a_server_that_watches_finds_a_new_version_by_itself(folder):
+    async with serving_library(folder, watch_s=0.1) as served, asyncio.timeout(LIMIT_S):
+        publish(folder, "arm", "a", SIZED[3], family="arms")
+        while "arm" not in served.hosting.roster:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_bundle_that_is_still_being_written_is_not_seen(folder):
+    async with serving_library(folder) as served:
+        publish(folder, "walker", "v3").rename(folder / "walker" / ".v3")
+        assert "AgentUnknownError" == (await refused(served.load("walker", ".v3")))[0]
+        assert "AgentUnknownError" == (await refused(served.load("walker", "v3")))[0]
+
+
+async def test_a_version_is_warm_before_the_first_session_and_let_go_after_the_last(folder, monkeypatch):
+    ran = []
+    execute = OnnxPolicy.execute
+
+    def counted(self, observation, latent, noise):
+        ran.append(len(observation))
+        return execute(self, observation, latent, noise)
+
+    monkeypatch.setattr(OnnxPolicy, "execute", counted)
+    async with serving_library(folder, max_batch=5) as served:
+        await served.load("walker", "v2")
+        assert [1, 2, 3, 4, 5] == ran
+        left = weakref.ref(served.hosting.roster.rollout().current.adapter.policy)
+        for version in ("v3", "v4"):
+            assert left() is not None
+            publish(folder, "walker", version)
+            await served.load("walker", version)
+        gc.collect()
+        assert left() is None
+
+
+async def test_a_restart_in_the_middle_of_a_rollout_goes_on_with_the_sessions_of_every_version(folder, tmp_path):
+    settings = {"store": tmp_path / "s.db"}
+    async with serving_library(folder, **settings) as served:
+        old = await served.open()
+        await served.tell(old, 1, begin=True)
+        await served.load("walker", "v2")
+        new = await served.open()
+        await served.tell(new, 1, begin=True)
+    async with serving_library(folder, **settings) as served:
+        assert {"v1": "leaving", "v2": "current"} == await served.versions("walker")
+        assert ["v1", "v2"] == [served.version_of(opened) for opened in (old, new)]
+        for opened in (old, new):
+            assert 2 == (await served.tell(opened, 2, over=True)).sequence
+        await served.tell(old, 3, begin=True)
+    for file in (folder / "walker" / "v1").iterdir():
+        file.unlink()
+    (folder / "walker" / "v1").rmdir()
+    async with serving_library(folder, **settings) as served:
+        assert {"v2": "current"} == await served.versions("walker")
+        with pytest.raises(grpc.aio.AioRpcError, match="NOT_FOUND"):
+            await served.tell(old, 4)
+        assert 3 == (await served.tell(new, 3, begin=True)).sequence
+
+
+@pytest.mark.parametrize(
+    ("tokens", "given", "admitted"),
+    [
+        ({}, "", True),
+        ({"token_file": "robots"}, "robot-is-a-long-secret", False),
+        ({"token_file": "robots", "admin_token_file": "admins"}, "robot-is-a-long-secret", False),
+        ({"token_file": "robots", "admin_token_file": "admins"}, "admin-is-a-long-secret", True),
+        ({"admin_token_file": "admins"}, "", False),
+        ({"admin_token_file": "admins"}, "admin-is-a-long-secret", True),
+    ],
+)
+async def test_only_an_operator_changes_versions(folder, tmp_path, tokens, given, admitted):
+    (tmp_path / "robots").write_text("robot-is-a-long-secret")
+    (tmp_path / "admins").write_text("admin-is-a-long-secret")
+    async with serving_library(folder, **{name: tmp_path / file for name, file in tokens.items()}) as served:
+        request, bearer = admin_pb2.LoadVersionRequest(agent="walker", version="v2"), f"Bearer {given}"
+        call = served.admin.LoadVersion(request, timeout=LIMIT_S, metadata=(("authorization", bearer),))
+        if admitted:
+            await call
+        else:
+            assert "UnauthenticatedError" == (await refused(call))[0]
+        assert ("v2" if admitted else "v1") == served.hosting.roster.rollout().current.name
+
+
+async def test_a_change_that_cannot_be_written_down_is_not_made(folder, monkeypatch):
+    async with serving_library(folder) as served:
+        monkeypatch.setattr("pathlib.Path.symlink_to", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only")))
+        kind, message = await refused(served.load("walker", "v2"))
+        assert "ConfigError" == kind
+        assert "cannot make v2 current for walker" in message
+        assert "v1" == served.version_of(await served.open())
+
+
+async def test_a_server_of_plain_bundles_does_not_change_them(folder):
+    agents = [read_agent(folder / "walker" / "v1", ServerConfig())]
+    server = Server(agents, ServerConfig(port=0, log_level="error"))
+    await server.start()
+    try:
+        with pytest.raises(ConfigError, match="start it with `ccm serve --agents FOLDER`"):
+            await server.releases.load("walker", "v2")
+    finally:
+        await server.stop()
+
+
+async def test_the_command_line_shows_and_changes_a_running_server(folder, capsys):
+    async with serving_library(folder) as served:
+        here = (served.address, Access())
+        command = partial(asyncio.to_thread, as_json=True)
+
+        async def told():
+            (agent,) = json.loads(capsys.readouterr().out)["agents"]
+            return {version["version"]: version["role"] for version in agent["versions"]}
+
+        await asyncio.to_thread(commands.list_agents, *here, as_json=False)
+        assert "walker" in capsys.readouterr().out
+        await command(commands.load, *here, "walker", "v2", share=0.5, move=False)
+        assert {"v1": "current", "v2": "candidate"} == await told()
+        await command(commands.promote, *here, "walker", move=False)
+        assert {"v1": "previous", "v2": "current"} == await told()
+        await command(commands.roll_back, *here, "walker", move=True)
+        assert {"v1": "current"} == await told()
+        with pytest.raises(AgentUnknownError, match="no version of walker is called v7; there is v1, v2"):
+            await command(commands.load, *here, "walker", "v7", share=0.0, move=False)
+    with pytest.raises(ServerUnreachableError, match="nobody answers"):
+        await command(commands.list_agents, *here)

@@ -32,6 +32,7 @@ class Served:
 
     def __init__(self, server, channel):
         self.server, self.hosting, self.releases = server, server.hosting, server.releases
+        self.address = f"127.0.0.1:{server.port}"
         self.stub, self.admin = AdaptationStub(channel), AdminStub(channel)
 
     async def open(self, **options):

@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
     "quickstart", "train", "sweep", "evaluate", "export", "verify", "sign", "serve", "adapt", "record", "replay",
     "runs", "report", "hash", "families", "new-family", "check-family", "doctor", "benchmark", "bench serve",
-    "soak", "version",
+    "agents", "agents list", "agents load", "agents promote", "agents rollback", "soak", "version",
 )  # fmt: skip
 
 
