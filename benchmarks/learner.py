@@ -24,10 +24,11 @@ from provenance import how
 from ccm_training import train as training
 from ccm_training.agent import Agent
 from ccm_training.batch import draw, sample_batch
+from ccm_training.cohort import build_cohort
 from ccm_training.config import parse_config
 from ccm_training.envs.registry import get_family
-from ccm_training.experiment import build
 from ccm_training.replay import Replay
+from ccm_training.stack import Single
 from ccm_training.updates import Learner
 
 SIZES = Sizes()
@@ -77,7 +78,7 @@ def our_learner() -> tuple[Work, Work]:
     for field in replay.rows[:4]:  # but not `terminated`
         field.copy_(torch.randn(field.shape, generator=generator).clamp(-1.0, 1.0))
     replay.rows.valid.fill_(1.0)
-    learner, features = Learner(agent, config, 1, generator.device), torch.zeros(SIZES.tasks, 1)
+    learner, features = Learner(Single(agent), config, 1, generator.device), torch.zeros(SIZES.tasks, 1)
     batch = sample_batch(replay, features, config, generator)
 
     def update() -> int:
@@ -123,12 +124,13 @@ def their_learner() -> tuple[Work, Work]:
 
 def our_collection() -> Work:
     """A trial on each of 64 point robots at once."""
-    run = build(settings(collect={"tasks": 64, "capacity": 4}), torch.device("cpu"))
+    cohort = build_cohort([settings(collect={"tasks": 64, "capacity": 4})], torch.device("cpu"))
+    counters = cohort.first.counters
 
     def collect() -> int:
-        before = run.counters.env_steps
-        training.collect(run)
-        return run.counters.env_steps - before
+        before = counters.env_steps
+        training.collect(cohort)
+        return counters.env_steps - before
 
     return collect
 

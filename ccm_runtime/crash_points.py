@@ -24,9 +24,11 @@ TRAINING: Final = (
     "metrics.read",
     "metrics.kept",
 )
+# Of several seeds in one process: each is saved but they are not yet named together; they are.
+COHORT: Final = ("cohort.saved", "cohort.named")
 # Of the change of an agent's current version: between any two steps of it.
 SWAP: Final = ("swap.loaded", "swap.begun", "swap.linked", "swap.renamed", "swap.on-disk", "swap.done")
-POINTS: Final = STORE + TRAINING + SWAP
+POINTS: Final = STORE + TRAINING + COHORT + SWAP
 
 
 def _chosen(setting: str) -> tuple[str, int]:

@@ -7,7 +7,7 @@ import signal
 import pytest
 from killed_run import ITERATIONS, go_on
 
-from ccm_runtime.crash_points import TRAINING
+from ccm_runtime.crash_points import COHORT, TRAINING
 from ccm_training.checkpoint import load_agent, parameter_hash
 from ccm_training.runlog import METRICS
 
@@ -68,3 +68,39 @@ def test_a_run_that_is_killed_while_it_is_resumed_loses_no_line(tmp_path, unbrok
     assert go_on(tmp_path, crash_at=point)[0] == -9
     assert go_on(tmp_path)[0] == 0
     assert is_the_same(tmp_path, unbroken[0])
+
+
+SEEDS = (0, 3)
+
+
+@pytest.fixture(scope="module")
+def unbroken_seeds(tmp_path_factory):
+    """Seeds that nothing ended, and how many calls they made."""
+    run_dir = tmp_path_factory.mktemp("unbroken") / "seeds"
+    exit_code, calls = go_on(run_dir, seeds=SEEDS)
+    assert exit_code == 0
+    return run_dir, calls
+
+
+def are_the_same(run_dir, unbroken_dir):
+    return all(is_the_same(run_dir / f"seed-{seed}", unbroken_dir / f"seed-{seed}") for seed in SEEDS)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_seeds_that_are_killed_together_at_random_moments_are_the_unbroken_ones(tmp_path, unbroken_seeds, seed):
+    unbroken_dir, calls = unbroken_seeds
+    rng = random.Random(seed)
+    for _ in range(3):
+        at_call = rng.randrange(1, calls // 3)
+        assert go_on(tmp_path, seeds=SEEDS, signal=signal.SIGKILL, at_call=at_call)[0] == -signal.SIGKILL
+    assert go_on(tmp_path, seeds=SEEDS)[0] == 0
+    assert are_the_same(tmp_path, unbroken_dir)
+
+
+@pytest.mark.parametrize("at", [*(f"{point}:2" for point in COHORT), "checkpoint.renamed:5", "checkpoint.discarded:5"])
+def test_seeds_that_are_killed_while_some_are_saved_and_some_are_not_are_the_unbroken_ones(
+    tmp_path, unbroken_seeds, at
+):
+    assert go_on(tmp_path, seeds=SEEDS, crash_at=at)[0] == -9
+    assert go_on(tmp_path, seeds=SEEDS)[0] == 0
+    assert are_the_same(tmp_path, unbroken_seeds[0])

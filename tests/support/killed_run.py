@@ -12,7 +12,8 @@ from tiny_run import tiny_config
 
 from ccm_runtime import crash_points
 from ccm_training.checkpoint import CONFIG
-from ccm_training.train import train
+from ccm_training.cohort_folder import MARKER
+from ccm_training.train import train, train_seeds
 
 ITERATIONS = 3
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -35,27 +36,30 @@ def config():
     )
 
 
-def go_on(run_dir: Path, *, signal: int = 0, at_call: int = 0, crash_at: str = "") -> tuple[int, int]:
+def go_on(
+    run_dir: Path, *, seeds: tuple[int, ...] = (), signal: int = 0, at_call: int = 0, crash_at: str = ""
+) -> tuple[int, int]:
     """Begin or resume the run until it ends or is killed: the exit code (as `Process.exitcode`), and calls made.
 
     Args:
         run_dir: Where it lives.
+        seeds: Several runs in one process; none: one run.
         signal: What the process sends itself,
         at_call: at this call of a function, counted from the beginning of this attempt; 0: never.
         crash_at: As `CCM_CRASH_AT`.
     """
     calls = _PROCESSES.Value("q", 0)
-    process = _PROCESSES.Process(target=_train, args=(run_dir, signal, at_call, crash_at, calls))
+    process = _PROCESSES.Process(target=_train, args=(run_dir, seeds, (signal, at_call), crash_at, calls))
     process.start()
     process.join()
     return process.exitcode, calls.value
 
 
-def _train(run_dir: Path, signal: int, at_call: int, crash_at: str, calls) -> None:
+def _train(run_dir: Path, seeds: tuple[int, ...], ended: tuple[int, int], crash_at: str, calls) -> None:
     warnings.simplefilter("ignore")
     os.environ[crash_points.VARIABLE] = crash_at
     importlib.reload(crash_points)
-    made = 0
+    made, (signal, at_call) = 0, ended
 
     def count(frame, event, argument) -> None:
         nonlocal made
@@ -64,9 +68,10 @@ def _train(run_dir: Path, signal: int, at_call: int, crash_at: str, calls) -> No
             if made == at_call:
                 os.kill(os.getpid(), signal)
 
-    resume = (run_dir / CONFIG).is_file()
+    resume = (run_dir / CONFIG).is_file() or (run_dir / MARKER).is_file()
     sys.setprofile(count)
-    result = train(config(), run_dir, device="cpu", resume=resume, progress=False)
+    options = {"device": "cpu", "resume": resume, "progress": False}
+    result = train_seeds(config(), seeds, run_dir, **options)[0] if seeds else train(config(), run_dir, **options)
     sys.setprofile(None)
     calls.value = made
     sys.exit(0 if result.stopped_by is None else 128 + result.stopped_by)

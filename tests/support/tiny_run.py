@@ -3,8 +3,9 @@
 import torch
 
 from ccm_training.batch import Batch, Draws, draw, sample_batch
+from ccm_training.cohort import build
 from ccm_training.config import Config, parse_config
-from ccm_training.experiment import Experiment, build
+from ccm_training.experiment import Experiment
 from ccm_training.replay import Rows
 
 

@@ -1,13 +1,16 @@
 """What one update is given: a meta-batch from the replay, and the random numbers of its losses.
 
-Everything random is drawn here, so that the losses are functions of an agent, a batch and draws alone.
+Everything random is drawn here, so that the losses are functions of an agent, a batch and draws alone. Each seed of a
+cohort draws from a stream of its own, and every field then has the seeds first.
 """
 
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ccm_training.config import Config
 from ccm_training.replay import Replay, Rows
@@ -61,28 +64,42 @@ Shape = tuple[int, ...]
 _NONE: Shape = (0,)
 
 
-def sample_batch(replay: Replay, features: Tensor, config: Config, generator: torch.Generator) -> Batch:
-    """Draw a meta-batch of distinct tasks and what the update needs of each."""
-    many, device = config.meta_batch, generator.device
-    tasks = _shuffled(len(features), generator)[:many]
-    shapes = {"trials": (many, 1), "keys": (3, many, config.encoder.key_rows), "rows": (3, many, config.policy.rows)}
-    chance = _cut(torch.rand(_entries(shapes), generator=generator, device=device), shapes)
-    trials = replay.sample_trials(tasks, chance["trials"])
-    return Batch(
+def sample_batch(replay: Replay, features: Tensor, config: Config, *streams: torch.Generator) -> Batch:
+    """Draw a meta-batch of distinct tasks and what the update needs of each.
+
+    Args:
+        replay: Of all seeds: the tasks of the first come first.
+        features: The tasks as an oracle is told of them, `[tasks, features]`; each seed has the same.
+        config: Says how much is asked for.
+        streams: One for each seed.
+    """
+    seeds, tasks, many = len(streams), len(features), config.meta_batch
+    shapes: dict[str, Shape] = {
+        "order": (tasks,),
+        "trials": (many, 1),
+        "keys": (many, 3, config.encoder.key_rows),
+        "rows": (many, 3, config.policy.rows),
+    }
+    chance = _cut(_pooled(torch.rand, shapes, streams), shapes)
+    chosen = chance["order"].argsort(-1)[:, :many]
+    stored = (chosen + torch.arange(0, seeds * tasks, tasks, device=chosen.device)[:, None]).flatten()
+    trials = replay.sample_trials(stored, chance["trials"].flatten(0, 1))
+    batch = Batch(
         trials=Rows(*(field[:, 0] for field in trials)),
-        keys=replay.sample_rows(tasks, chance["keys"]),
-        rows=replay.sample_rows(tasks, chance["rows"]),
-        features=features[tasks],
+        keys=replay.sample_rows(stored, chance["keys"].flatten(0, 1)),
+        rows=replay.sample_rows(stored, chance["rows"].flatten(0, 1)),
+        features=features[chosen.flatten()],
     )
+    return batch if seeds == 1 else tree_map(lambda field: field.unflatten(0, (seeds, many)), batch)
 
 
-def draw(config: Config, actions: int, generator: torch.Generator, *, encoder_alone: bool = False) -> Draws:
+def draw(config: Config, actions: int, *streams: torch.Generator, encoder_alone: bool = False) -> Draws:
     """Draw what an update, or one of the encoder alone, leaves to chance.
 
     Args:
         config: Says what is asked for.
         actions: Entries of an action.
-        generator: Draws it.
+        streams: One for each seed.
         encoder_alone: Whether only the encoder's loss is to be computed.
     """
     many, rows, told = config.meta_batch, config.policy.rows, config.what.told
@@ -103,26 +120,20 @@ def draw(config: Config, actions: int, generator: torch.Generator, *, encoder_al
         "executor_noise": (2, many * rows, actions) if policies else _NONE,
         "explorer_noise": (2, many * explorer_rows, actions) if explores else _NONE,
     }
-    device = generator.device
-    return Draws(
-        **_cut(torch.rand(_entries(uniform), generator=generator, device=device), uniform),
-        **_cut(torch.randn(_entries(normal), generator=generator, device=device), normal),
-    )
+    uniforms, normals = _pooled(torch.rand, uniform, streams), _pooled(torch.randn, normal, streams)
+    if len(streams) == 1:
+        uniforms, normals = uniforms[0], normals[0]
+    return Draws(**_cut(uniforms, uniform), **_cut(normals, normal))
 
 
-def _entries(shapes: dict[str, Shape]) -> int:
-    return sum(map(prod, shapes.values()))
+def _pooled(kind: Callable[..., Tensor], shapes: dict[str, Shape], streams: Sequence[torch.Generator]) -> Tensor:
+    """All random numbers that these shapes need, for each stream from itself; `[streams, numbers]`."""
+    total = sum(map(prod, shapes.values()))
+    return torch.stack([kind(total, generator=stream, device=stream.device) for stream in streams])
 
 
 def _cut(numbers: Tensor, shapes: dict[str, Shape]) -> dict[str, Tensor]:
-    """Cut a row of numbers into tensors of these shapes."""
+    """Cut numbers, `[..., numbers]`, into tensors of these shapes, `[..., *shape]`."""
     parts = torch.split(numbers, [prod(shape) for shape in shapes.values()], -1)
-    return {name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
-
-
-def _shuffled(num: int, generator: torch.Generator) -> Tensor:
-    """The numbers below `num` in random order; on a GPU by sorting, which a graph can capture for certain."""
-    device = generator.device
-    if device.type == "cuda":
-        return torch.rand(num, generator=generator, device=device).argsort()
-    return torch.randperm(num, generator=generator, device=device)
+    lead = numbers.shape[:-1]
+    return {name: part.view(*lead, *shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}

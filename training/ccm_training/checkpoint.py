@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import warnings
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ FOLDER = "checkpoints"
 CONFIG = "config.yaml"
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _DAMAGED, _PARTIAL = "damaged-", ".partial"
+_DAMAGE = (OSError, ValueError, KeyError, SafetensorError)
 _NAME = re.compile(r"\d+(-\d+)?")
 _FORMAT = 2
 _FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "checkpoints_kept", "threads")
@@ -57,6 +59,14 @@ class LoadedRun:
 
 
 def save_checkpoint(experiment: Experiment, run_dir: Path) -> Path:
+    """Write the run as it stands, and keep only the last few checkpoints."""
+    saved = write_checkpoint(experiment, run_dir)
+    newest = _stored(run_dir)[: experiment.config.checkpoints_kept]
+    keep_checkpoints(run_dir, {path.name for path in newest})
+    return saved
+
+
+def write_checkpoint(experiment: Experiment, run_dir: Path) -> Path:
     """Write the run as it stands; the folder appears only once it is whole and on disk."""
     root = run_dir / FOLDER
     final = root / checkpoint_name(experiment)
@@ -82,11 +92,16 @@ def save_checkpoint(experiment: Experiment, run_dir: Path) -> Path:
     reach("checkpoint.renamed")
     sync_folder(root)
     reach("checkpoint.on-disk")
-    for old in _stored(run_dir)[experiment.config.checkpoints_kept :]:
-        _discard(old)
-    reach("checkpoint.discarded")
-    _remove_partial(root)
     return final
+
+
+def keep_checkpoints(run_dir: Path, names: Collection[str]) -> None:
+    """Discard all checkpoints but these."""
+    for path in _stored(run_dir):
+        if path.name not in names:
+            _discard(path)
+    reach("checkpoint.discarded")
+    _remove_partial(run_dir / FOLDER)
 
 
 def checkpoint_name(experiment: Experiment) -> str:
@@ -101,7 +116,7 @@ def checkpoint_name(experiment: Experiment) -> str:
 
 
 def restore(experiment: Experiment, run_dir: Path) -> Path | None:
-    """Put an experiment back to the run's last checkpoint, in place; a damaged newer one is set aside.
+    """Put an experiment back to the run's last checkpoint; a damaged newer one is set aside.
 
     Returns:
         That checkpoint; `None` if the run was killed before its first: it begins again.
@@ -112,18 +127,51 @@ def restore(experiment: Experiment, run_dir: Path) -> Path | None:
         ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`).
     """
     if not _stored(run_dir) and (run_dir / CONFIG).is_file():
-        _check_settings(experiment.config, read_config(run_dir), run_dir)
+        check_begun_with(experiment.config, run_dir)
         warnings.warn(f"{run_dir}: stopped before its first checkpoint; the run begins again", stacklevel=2)
         return None
     path, state, tensors = _last(run_dir, set_aside=True)
+    _put_back(experiment, run_dir, state, tensors)
+    return path
+
+
+def restore_at(experiment: Experiment, run_dir: Path, name: str) -> None:
+    """Put an experiment back to this checkpoint, which is whole; otherwise as `restore`."""
+    _put_back(experiment, run_dir, *_read(run_dir / FOLDER / name))
+
+
+def check_begun_with(config: Config, run_dir: Path) -> None:
+    """Refuse other settings than a run was begun with, save those that may change.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    _check_settings(config, read_config(run_dir), run_dir)
+
+
+def is_whole(run_dir: Path, name: str) -> bool:
+    """Whether this checkpoint is there and can be read; a damaged one is set aside, with a warning."""
+    path = run_dir / FOLDER / name
+    if not path.is_dir():
+        return False
+    try:
+        _read(path)
+    except _DAMAGE as error:
+        warnings.warn(f"damaged checkpoint set aside: {path}: {error}", stacklevel=2)
+        _set_aside([path])
+        return False
+    return True
+
+
+def _put_back(experiment: Experiment, run_dir: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a checkpoint's tensors over the experiment's own, in place: a cohort's are parts of those of all."""
     _check_settings(experiment.config, parse_config(state["config"], where=f"{run_dir}: checkpoint"), run_dir)
     experiment.counters = _counters(state)
     for name, target in _named_tensors(experiment).items():
-        target.copy_(tensors[name])
+        if name in tensors or not name.startswith("optimizer."):  # earlier versions left out what had not stepped yet
+            target.copy_(tensors[name])
     for name, stream in experiment.streams.named().items():
         stream.set_state(tensors[f"stream.{name}"])
-    for name, optimizer in _optimizers(experiment).items():
-        _restore_optimizer(optimizer, f"optimizer.{name}", tensors)
     experiment.tally.take(
         {
             name.removeprefix("tally."): values.to(experiment.device)
@@ -131,7 +179,6 @@ def restore(experiment: Experiment, run_dir: Path) -> Path | None:
             if name.startswith("tally.")
         }
     )
-    return path
 
 
 def read_config(run_dir: Path) -> Config:
@@ -203,34 +250,17 @@ def _named_tensors(experiment: Experiment) -> dict[str, Tensor]:
     tensors = {f"agent.{name}": value for name, value in experiment.agent.state_dict().items()}
     tensors |= {f"replay.{name}": value for name, value in experiment.replay.rows._asdict().items()}
     tensors["replay.written"] = experiment.replay.written
-    return tensors
-
-
-def _optimizers(experiment: Experiment) -> dict[str, torch.optim.Optimizer]:
-    return {"all": experiment.learner.optimizer, "encoder": experiment.learner.encoder_optimizer}
+    moments = experiment.learner.moments(experiment.place)
+    return tensors | {f"optimizer.{name}": value for name, value in moments.items()}
 
 
 def _gather(experiment: Experiment) -> dict[str, Tensor]:
     tensors = {name: value.detach().cpu().contiguous() for name, value in _named_tensors(experiment).items()}
     for name, stream in experiment.streams.named().items():
         tensors[f"stream.{name}"] = stream.get_state()
-    for name, optimizer in _optimizers(experiment).items():
-        for index, moments in optimizer.state_dict()["state"].items():
-            for moment, value in moments.items():
-                tensors[f"optimizer.{name}.{index}.{moment}"] = value.detach().cpu().contiguous()
     for name, values in experiment.tally.series().items():
         tensors[f"tally.{name}"] = values.cpu()
     return tensors
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]) -> None:
-    tree = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(prefix + "."):
-            index, moment = name.removeprefix(prefix + ".").split(".")
-            state.setdefault(int(index), {})[moment] = value
-    optimizer.load_state_dict({"state": state, "param_groups": tree["param_groups"]})
 
 
 def _stored(run_dir: Path) -> list[Path]:
@@ -251,7 +281,7 @@ def _last(run_dir: Path, *, set_aside: bool = False) -> tuple[Path, dict[str, An
     for path in stored:
         try:
             found = (path, *_read(path))
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except _DAMAGE as error:
             damage = f"{path}: {error}"
             damaged.append(path)
             what = "set aside" if set_aside else "passed over"

@@ -1,20 +1,19 @@
-"""Everything that one run holds: tasks, networks, replay, random streams and counters, built from the settings."""
+"""Everything that one run holds: tasks, networks, replay, random streams and counters."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ccm_runtime.errors import ConfigError, ProviderUnavailableError
+from ccm_runtime.errors import ProviderUnavailableError
 from ccm_runtime.manifest import Adaptation
 from ccm_training.agent import Agent
 from ccm_training.config import Config
 from ccm_training.envs.family import Family
-from ccm_training.envs.registry import get_family
 from ccm_training.policy import AgentPolicy
 from ccm_training.replay import Replay
-from ccm_training.rollout import Wanderer
 from ccm_training.tally import Tally
 from ccm_training.updates import Learner
 
@@ -58,6 +57,12 @@ class Streams:
     collect: torch.Generator
     learn: torch.Generator
 
+    @classmethod
+    def of(cls, seed: int, device: torch.device) -> Self:
+        """As they are before the first step."""
+        collect, learn = np.random.SeedSequence(seed).generate_state(2).tolist()
+        return cls(torch.Generator(device).manual_seed(collect), torch.Generator(device).manual_seed(learn))
+
     def named(self) -> dict[str, torch.Generator]:
         """By name, for checkpoints."""
         return {"collect": self.collect, "learn": self.learn}
@@ -65,7 +70,12 @@ class Streams:
 
 @dataclass
 class Experiment:
-    """A run in memory."""
+    """A run in memory.
+
+    Attributes:
+        learner: Teaches its agent, alone or with those of the other seeds of its cohort.
+        place: Its own among them.
+    """
 
     config: Config
     family: Family
@@ -77,6 +87,7 @@ class Experiment:
     learner: Learner
     replay: Replay
     streams: Streams
+    place: int = 0
     counters: Counters = field(default_factory=Counters)
     tally: Tally = field(default_factory=Tally)
 
@@ -94,17 +105,6 @@ class Experiment:
     def env_seed(self) -> int:
         """Seed of the next simulations: a function of the run's seed and of how far it has come."""
         return int(np.random.SeedSequence((self.config.seed, self.counters.env_steps)).generate_state(1)[0])
-
-    @property
-    def wanderer(self) -> Wanderer:
-        """Draws held actions within the family's bounds."""
-        low, high = (torch.from_numpy(bound) for bound in (self.family.action.low_array, self.family.action.high_array))
-        return Wanderer(
-            low.to(self.device),
-            high.to(self.device),
-            turn_probability=self.config.collect.turn_probability,
-            generator=self.streams.collect,
-        )
 
     def policy_for(self, tasks: Tensor) -> AgentPolicy:
         """The agent for simulations of these tasks; only an oracle looks at them."""
@@ -167,49 +167,6 @@ def build_agent(config: Config, family: Family, device: torch.device) -> Agent:
             task_features=features if config.what.told else 0,
         )
     return agent.to(device)
-
-
-def build(config: Config, device: torch.device) -> Experiment:
-    """A run before its first step.
-
-    Raises:
-        ConfigError: The settings contradict each other.
-    """
-    if config.meta_batch > config.tasks.num_train:
-        raise ConfigError(
-            f"meta_batch {config.meta_batch} is larger than tasks.num_train {config.tasks.num_train}; "
-            "a meta-batch holds distinct tasks"
-        )
-    family = get_family(config.family)
-    adaptation = adaptation_of(config, family)
-    tasks = torch.from_numpy(family.sample_tasks("train", config.tasks.num_train, config.tasks.seed)).to(device)
-    agent = build_agent(config, family, device)
-    collect, learn = np.random.SeedSequence(config.seed).generate_state(2).tolist()
-    streams = Streams(
-        torch.Generator(device).manual_seed(collect),
-        torch.Generator(device).manual_seed(learn),
-    )
-    replay = Replay(
-        tasks=len(tasks),
-        capacity=config.collect.capacity,
-        episodes=adaptation.episodes,
-        horizon=family.horizon,
-        observation=family.observation.size + int(config.trial.observe_reward),
-        action=family.action.size,
-        device=device,
-    )
-    return Experiment(
-        config=config,
-        family=family,
-        device=device,
-        adaptation=adaptation,
-        tasks=tasks,
-        features=task_features(family, tasks),
-        agent=agent,
-        learner=Learner(agent, config, adaptation.explore_episodes, device),
-        replay=replay,
-        streams=streams,
-    )
 
 
 def counters_of(tree: dict[str, float]) -> Counters:

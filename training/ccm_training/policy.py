@@ -3,9 +3,13 @@
 `TorchPolicy` leads the other way: what the runtime would do with an agent that is not exported.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ccm_runtime import policy as runtime
 from ccm_runtime.belief import Array, Folded, Transitions
@@ -16,6 +20,7 @@ from ccm_training.belief import Latent
 from ccm_training.envs.family import Family
 from ccm_training.replay import Rows
 from ccm_training.rollout import BatchPolicy
+from ccm_training.stack import Agents
 
 
 class AgentPolicy:
@@ -47,6 +52,41 @@ class AgentPolicy:
     def read(self, belief: Tensor) -> Latent:
         """Posterior of each belief."""
         return beliefs.read(belief)
+
+
+class CohortPolicy:
+    """The agents of several seeds behind the fold interface, each on its own rows: those of the first come first."""
+
+    def __init__(self, agents: Agents, adaptation: Adaptation, features: Tensor | None = None) -> None:
+        self.adaptation = adaptation
+        self.action_size = agents.agent.action_reach.shape[-1]
+        self._agents, self._features = agents, features
+
+    def initial_belief(self, num: int) -> Tensor:
+        """No evidence yet: zeros, `[num, 2 * latent]`."""
+        return torch.zeros(num, 2 * self._agents.agent.latent, device=self._agents.agent.action_reach.device)
+
+    def explore(self, observation: Tensor, belief: Tensor, noise: Tensor) -> Tensor:
+        """Each seed's explorer's actions, `[n, act]` in environment units."""
+        return self._each(AgentPolicy.explore, observation, belief, noise)
+
+    def execute(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
+        """Each seed's executor's actions, `[n, act]` in environment units; an oracle reads the task."""
+        told = latent if self._features is None else self._features
+        return self._each(AgentPolicy.execute, observation, told, noise)
+
+    def fold(self, belief: Tensor, rows: Rows) -> Tensor:
+        """Beliefs after one transition each, by each seed's encoder; an oracle learns nothing from them."""
+        return belief if self._features is not None else self._each(AgentPolicy.fold, belief, rows)
+
+    def read(self, belief: Tensor) -> Latent:
+        """Posterior of each belief."""
+        return beliefs.read(belief)
+
+    def _each(self, what: Callable[..., Tensor], *rows: Any) -> Tensor:
+        own = tree_map(lambda field: field.unflatten(0, (self._agents.seeds, -1)), rows)
+        found: Tensor = self._agents(lambda agent, *part: what(AgentPolicy(agent, self.adaptation), *part), *own)
+        return found.flatten(0, 1)
 
 
 class RandomPolicy:

@@ -1,5 +1,6 @@
 """Replay of whole trials: for each training task a ring of trials, each K exploration and then execution episodes."""
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,14 @@ class Replay:
         self.rows = Rows(*torch.split(self._packed, self._widths, -1))
         self.written = torch.zeros(tasks, dtype=torch.long, device=device)
 
+    def parts(self, num: int) -> "list[Replay]":
+        """The same memory as so many replays, each with as many tasks: one for each seed of a cohort."""
+        parts = [copy.copy(self) for _ in range(num)]
+        for part, packed, written in zip(parts, self._packed.chunk(num), self.written.chunk(num), strict=True):
+            part._packed, part.written = packed, written
+            part.rows = Rows(*torch.split(packed, self._widths, -1))
+        return parts
+
     def add(self, tasks: Tensor, trials: Rows) -> None:
         """Store one trial for each of these distinct tasks; fields are `[n, episodes, horizon, ...]`."""
         slot = self.written[tasks] % self.capacity
@@ -68,12 +77,12 @@ class Replay:
 
         Args:
             tasks: `[n]`.
-            chance: Which trial, episode and step; uniform, `[3, n, num]`.
+            chance: Which trial, episode and step; uniform, `[n, 3, num]`.
         """
         stored = self.written[tasks].clamp(max=self.capacity)[:, None]
-        slot = (chance[0] * stored).long()
-        episode = (chance[1] * self.episodes).long()
-        step = (chance[2] * self.horizon).long()
+        slot = (chance[:, 0] * stored).long()
+        episode = (chance[:, 1] * self.episodes).long()
+        step = (chance[:, 2] * self.horizon).long()
         at = ((tasks[:, None] * self.capacity + slot) * self.episodes + episode) * self.horizon + step
         return self._gather(self._packed.flatten(0, 3), at)
 

@@ -11,6 +11,7 @@ from ccm_runtime.trial import EpisodeBegan, Phase, Stepped, Trial, advance
 from ccm_training.belief import Latent
 from ccm_training.envs.family import BatchedEnv
 from ccm_training.replay import Rows
+from ccm_training.sources import Source, normal, uniform
 
 
 class BatchPolicy(Protocol):
@@ -71,19 +72,18 @@ class Wanderer:
         generator: Draws everything.
     """
 
-    def __init__(self, low: Tensor, high: Tensor, *, turn_probability: float, generator: torch.Generator) -> None:
+    def __init__(self, low: Tensor, high: Tensor, *, turn_probability: float, generator: Source) -> None:
         self._middle, self._reach = (high + low) / 2, (high - low) / 2
         self._turn_probability = turn_probability
         self._generator = generator
 
     def chance(self, num: int, probability: float) -> Tensor:
         """Independent coin tosses, `[num, 1]`."""
-        return torch.rand(num, 1, generator=self._generator, device=self._reach.device) < probability
+        return uniform(self._generator, num, 1) < probability
 
     def turn(self, num: int) -> Tensor:
         """New actions, `[num, act]`."""
-        shape = (num, len(self._reach))
-        inside = 2.0 * torch.rand(shape, generator=self._generator, device=self._reach.device) - 1.0
+        inside = 2.0 * uniform(self._generator, num, len(self._reach)) - 1.0
         edge = inside / inside.abs().amax(-1, keepdim=True)
         return self._middle + self._reach * torch.where(self.chance(num, 0.5), edge, inside)
 
@@ -116,7 +116,7 @@ class Noise:
         correlation: float,
         stroll_probability: float = 0.0,
         stroll_end_probability: float = 0.2,
-        generator: torch.Generator,
+        generator: Source,
     ) -> None:
         self._shape = (num, size)
         self._wanderer = wanderer
@@ -126,13 +126,13 @@ class Noise:
         self.restart()
 
     def _fresh(self) -> Tensor:
-        return torch.randn(self._shape, generator=self._generator, device=self._generator.device)
+        return normal(self._generator, *self._shape)
 
     def restart(self) -> None:
         """Begin an episode."""
         self._value = self._fresh()
         self._action = self._wanderer.turn(self._shape[0])
-        self._strolling = torch.zeros(self._shape[0], 1, dtype=torch.bool, device=self._generator.device)
+        self._strolling = torch.zeros(self._shape[0], 1, dtype=torch.bool, device=self._value.device)
 
     def draw(self) -> Tensor:
         """The policies' next noise, `[n, act]`."""
@@ -182,7 +182,7 @@ class Stepper:
 
 @torch.no_grad()
 def run_trials(
-    env: BatchedEnv, policy: BatchPolicy, *, episodes: int, noise: Noise | None, generator: torch.Generator
+    env: BatchedEnv, policy: BatchPolicy, *, episodes: int, noise: Noise | None, generator: Source
 ) -> Trials:
     """Run one trial on every simulation.
 
@@ -229,12 +229,11 @@ class _Situation(NamedTuple):
     exploring: Tensor
 
 
-def _latent(policy: BatchPolicy, belief: Tensor, generator: torch.Generator) -> Tensor:
+def _latent(policy: BatchPolicy, belief: Tensor, generator: Source) -> Tensor:
     posterior = policy.read(belief)
     if policy.adaptation.latent == "mean":
         return posterior.mean
-    drawn = torch.randn(posterior.mean.shape, generator=generator, device=belief.device)
-    return posterior.mean + posterior.std * drawn
+    return posterior.mean + posterior.std * normal(generator, *posterior.mean.shape)
 
 
 def _act(policy: BatchPolicy, at: _Situation, noise: Noise | None) -> Tensor:

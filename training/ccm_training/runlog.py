@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,27 +14,25 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccm_runtime.crash_points import reach
 from ccm_training.durable import write_whole
-from ccm_training.experiment import Counters
+from ccm_training.experiment import Counters, Experiment
 
 METRICS = "metrics.jsonl"
 
 
-class RunLog:
-    """Writes what there is to say of each iteration.
+class CohortLog:
+    """What the runs of a cohort say: each in its own folder, and all in one progress display on standard error.
 
     Args:
-        run_dir: Where `metrics.jsonl` and the TensorBoard files go.
-        start: How far the run had come; later lines of an earlier attempt are dropped.
-        total: Iterations of the whole run.
-        progress: Whether to draw the progress display (on standard error).
+        runs: How far each had come; later lines of an earlier attempt are dropped.
+        folders: Where they live.
+        total: Iterations of the whole training.
+        progress: Whether to draw the display.
     """
 
-    def __init__(self, run_dir: Path, start: Counters, *, total: int, progress: bool) -> None:
-        self._path = run_dir / METRICS
-        _keep_until(self._path, start.iteration)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start.env_steps + 1)
-        self._console = Console(stderr=True)
+    def __init__(self, runs: Sequence[Experiment], folders: Sequence[Path], *, total: int, progress: bool) -> None:
+        self._runs = runs
+        self._logs = [RunLog(folder, run.counters) for run, folder in zip(runs, folders, strict=True)]
+        self._many = f"{len(runs)} seeds: " if len(runs) > 1 else ""
         self._display = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -42,12 +41,12 @@ class RunLog:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=self._console,
+            console=Console(stderr=True),
             disable=not progress,
         )
-        self._bar = self._display.add_task("warm up", total=total, completed=start.iteration, note="")
+        done = runs[0].counters.iteration
+        self._bar = self._display.add_task(f"{self._many}warm up", total=total, completed=done, note="")
         self._score = "-"
-        self._mark = (time.perf_counter(), start.env_steps, start.updates)
 
     def __enter__(self) -> Self:
         self._display.start()
@@ -57,16 +56,66 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._display.stop()
+        for log in self._logs:
+            log.close()
+
+    def say(self, what: str, **fields: float) -> None:
+        """Name the stage that the training is in."""
+        note = "  ".join(f"{name} {value:.3g}" for name, value in fields.items())
+        self._display.update(self._bar, description=f"{self._many}{what}", note=note)
+
+    def report(self, scores: Sequence[dict[str, Any]] | None) -> None:
+        """Write a line for each run: counters, means of metrics and, if there are any, scores; begin its tally anew."""
+        lines = [
+            log.report(run.counters, run.tally.means(), None if scores is None else scores[place])
+            for place, (run, log) in enumerate(zip(self._runs, self._logs, strict=True))
+        ]
+        for run in self._runs:
+            run.tally.clear()
+        if scores is not None:
+            found = sorted(line["score"] for line in lines)
+            spread = f" [{found[0]:.3f}, {found[-1]:.3f}]" if len(found) > 1 else ""
+            self._score = f"{sum(found) / len(found):.3f}{spread}"
+        accuracy = sum(line.get("encoder/accuracy", 0.0) for line in lines) / len(lines)
+        self._display.update(
+            self._bar,
+            description=f"{self._many}train",
+            completed=lines[0]["iteration"],
+            note=(
+                f"score {self._score}  accuracy {accuracy:.2f}  "
+                f"{sum(line['rate/env_steps_per_s'] for line in lines):,.0f} env steps/s  "
+                f"{lines[0]['rate/updates_per_s']:.0f} updates/s"
+            ),
+        )
+
+    def sync(self) -> None:
+        """Wait until all lines are on disk: a checkpoint that follows counts on them."""
+        for log in self._logs:
+            log.sync()
+
+
+class RunLog:
+    """Writes what there is to say of each iteration of one run.
+
+    Args:
+        run_dir: Where `metrics.jsonl` and the TensorBoard files go.
+        start: How far the run had come; later lines of an earlier attempt are dropped.
+    """
+
+    def __init__(self, run_dir: Path, start: Counters) -> None:
+        path = run_dir / METRICS
+        _keep_until(path, start.iteration)
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start.env_steps + 1)
+        self._mark = (time.perf_counter(), start.env_steps, start.updates)
+
+    def close(self) -> None:
+        """Write no more."""
         self._board.close()
         self._file.close()
 
-    def say(self, what: str, **fields: float) -> None:
-        """Name the stage that the run is in."""
-        note = "  ".join(f"{name} {value:.3g}" for name, value in fields.items())
-        self._display.update(self._bar, description=what, note=note)
-
-    def report(self, counters: Counters, means: dict[str, float], scores: dict[str, Any] | None) -> None:
-        """Write one line: counters, means of the metrics and, if there are any, scores."""
+    def report(self, counters: Counters, means: dict[str, float], scores: dict[str, Any] | None) -> dict[str, Any]:
+        """Write one line, and return it: counters, means of the metrics and, if there are any, scores."""
         now = time.perf_counter()
         seconds = max(now - self._mark[0], 1e-9)
         rates = {
@@ -83,24 +132,15 @@ class RunLog:
         }
         if scores is not None:
             line |= scores
-            self._score = f"{scores['score']:.3f}"
             self._board.add_scalar("score", scores["score"], counters.env_steps)
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in (means | rates).items():
             self._board.add_scalar(name, value, counters.env_steps)
-        self._display.update(
-            self._bar,
-            description="train",
-            completed=counters.iteration,
-            note=(
-                f"score {self._score}  accuracy {means.get('encoder/accuracy', 0.0):.2f}  "
-                f"{rates['rate/env_steps_per_s']:,.0f} env steps/s  {rates['rate/updates_per_s']:.0f} updates/s"
-            ),
-        )
+        return line
 
     def sync(self) -> None:
-        """Wait until all lines are on disk: a checkpoint that follows counts on them."""
+        """Wait until all lines are on disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 

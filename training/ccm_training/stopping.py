@@ -55,11 +55,12 @@ def stop_on_signals() -> Iterator[Stop]:
 
 
 @contextmanager
-def drawn_again_if_stopped(stream: torch.Generator) -> Iterator[None]:
-    """Put a random stream back if the run is stopped inside, so that it will draw the same when it goes on."""
-    before = stream.get_state()
+def drawn_again_if_stopped(*streams: torch.Generator) -> Iterator[None]:
+    """Put random streams back if the run is stopped inside, so that they will draw the same when it goes on."""
+    before = [stream.get_state() for stream in streams]
     try:
         yield
     except StopAskedError:
-        stream.set_state(before)
+        for stream, state in zip(streams, before, strict=True):
+            stream.set_state(state)
         raise

@@ -1,8 +1,11 @@
-"""Meta-training, top to bottom: warm up, teach the encoder, then collect and update."""
+"""Meta-training, top to bottom: warm up, teach the encoder, then collect and update.
+
+Everything is done for all the seeds of a cohort at once; a single run is a cohort of one.
+"""
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ccm_runtime.errors import RunError
-from ccm_training.batch import Batch, Draws, draw, sample_batch
+from ccm_training.batch import Batch, Draws
 from ccm_training.capture import Step
-from ccm_training.checkpoint import FOLDER, checkpoint_name, load_agent, restore, save_checkpoint, write_config
+from ccm_training.checkpoint import checkpoint_name, load_agent
+from ccm_training.cohort import Cohort, Kept, build_cohort
+from ccm_training.cohort_folder import CohortFolder
 from ccm_training.config import Config
 from ccm_training.context_quality import quality_of_context
 from ccm_training.divergence import check_finite
 from ccm_training.durable import write_whole
 from ccm_training.evaluation import evaluate, evaluate_run
-from ccm_training.experiment import Experiment, build, resolve_device
-from ccm_training.lock import trained_by_us_alone
+from ccm_training.experiment import Experiment, resolve_device
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, run_trials, wander
-from ccm_training.runlog import RunLog
+from ccm_training.runlog import CohortLog
 from ccm_training.scores import Evaluation
 from ccm_training.stopping import Stop, StopAskedError, drawn_again_if_stopped, stop_on_signals
 from ccm_training.watched import watched
@@ -63,147 +66,210 @@ def train(
         DivergenceError: A loss or a parameter stopped being finite.
         SimulationError: A simulation failed.
     """
-    if (run_dir / FOLDER).is_dir() and not resume:
-        raise RunError(f"{run_dir} holds a run already; go on with --resume, or choose another --run-dir")
-    torch.set_num_threads(config.threads)
-    run = build(config, resolve_device(device))
-    with trained_by_us_alone(run_dir):
-        return _train(run, run_dir, resume=resume, progress=progress)
+    return _train([config], CohortFolder((run_dir,)), device=device, resume=resume, progress=progress)[0]
 
 
-def _train(run: Experiment, run_dir: Path, *, resume: bool, progress: bool) -> TrainResult:
-    config = run.config
-    saved = restore(run, run_dir) if resume else None
-    write_config(config, run_dir)
-    counters = run.counters
-    clock = time.perf_counter() - counters.time_s
+def train_seeds(
+    config: Config,
+    seeds: Sequence[int],
+    run_dir: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+) -> list[TrainResult]:
+    """Train a run for each seed, all in this process, as `RUN_DIR/seed-N`; otherwise as `train`.
+
+    What stops one stops all: a signal, or a number that is not finite.
+    """
+    configs = [config.model_copy(update={"seed": seed}) for seed in seeds]
+    return _train(configs, CohortFolder.of_seeds(run_dir, seeds), device=device, resume=resume, progress=progress)
+
+
+def _train(
+    configs: Sequence[Config], folder: CohortFolder, *, device: str, resume: bool, progress: bool
+) -> list[TrainResult]:
+    if not resume:
+        folder.check_free()
+    torch.set_num_threads(configs[0].threads)
+    cohort = build_cohort(configs, resolve_device(device))
+    with folder.held():
+        stopped_by = _go_on(cohort, folder, resume=resume, progress=progress)
+        if stopped_by is not None:
+            return [TrainResult(run_dir, None, stopped_by) for run_dir in folder.runs]
+        return [TrainResult(run_dir, _evaluated(run_dir)) for run_dir in folder.runs]
+
+
+def _go_on(cohort: Cohort, folder: CohortFolder, *, resume: bool, progress: bool) -> signal.Signals | None:
+    """Train to the end, or until a signal, which is returned."""
+    saved = folder.restore(cohort) if resume else None
+    folder.begin(cohort)
+    config, learner, runs = cohort.first.config, cohort.learner, cohort.runs
+    iterations = config.collect.iterations
+    clock = time.perf_counter() - cohort.time_s
     with (
-        RunLog(run_dir, counters, total=config.collect.iterations, progress=progress) as log,
+        CohortLog(runs, folder.runs, total=iterations, progress=progress) as log,
         stop_on_signals() as stop,
     ):
-        run.family = watched(run.family, stop)
-        update = _captured(run, run.learner.update)
+        for run in runs:
+            run.family = watched(run.family, stop)
+        update = _captured(cohort, learner.update)
         try:
-            warm_up(run)
-            pretrain(run, run_dir, log, stop)
-            while counters.iteration < config.collect.iterations and config.what.learns:
-                if run.updates_done == 0:
-                    collect(run)
-                run.learner.anneal(counters.iteration / config.collect.iterations)
-                while run.updates_done < config.updates_per_iteration:
-                    mark = run.streams.learn.get_state()
-                    run.tally.note(update(), mark)
-                    counters.updates += 1
+            warm_up(cohort)
+            pretrain(cohort, folder, log, stop)
+            while cohort.iteration < iterations and config.what.learns:
+                if cohort.updates_done == 0:
+                    collect(cohort)
+                learner.anneal(cohort.iteration / iterations)
+                while cohort.updates_done < config.updates_per_iteration:
+                    _learn(runs, update)
+                    cohort.advance(updates=1)
                     stop.check()
-                check_finite(run, run_dir)
-                scores = _scores(run) if _due(run, config.evaluation.every) else None
-                save = _due(run, config.checkpoint_every)
-                counters.iteration += 1
-                counters.time_s = time.perf_counter() - clock
-                log.report(counters, run.tally.means(), scores)
-                run.tally.clear()
+                _check_finite(runs, folder)
+                scores = [_scores(run) for run in runs] if _due(cohort.first, config.evaluation.every) else None
+                save = _due(cohort.first, config.checkpoint_every)
+                cohort.advance(iteration=1)
+                cohort.took(time.perf_counter() - clock)
+                log.report(scores)
                 if save:
                     log.sync()
-                    saved = save_checkpoint(run, run_dir)
+                    saved = folder.save(cohort)
         except StopAskedError:
-            check_finite(run, run_dir)
-            counters.time_s = time.perf_counter() - clock
-        if saved is None or saved.name != checkpoint_name(run):
+            _check_finite(runs, folder)
+            cohort.took(time.perf_counter() - clock)
+        if saved != [checkpoint_name(run) for run in runs]:
             log.sync()
-            save_checkpoint(run, run_dir)
-    if stop.asked_by is not None:
-        return TrainResult(run_dir, None, stop.asked_by)
-    finished = load_agent(run_dir)
-    evaluation = evaluate_run(finished)
-    if config.what.encoder:
-        evaluation = evaluation.model_copy(update={"context": quality_of_context(finished)})
-    write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
-    return TrainResult(run_dir, evaluation)
+            folder.save(cohort)
+    return stop.asked_by
 
 
-def warm_up(run: Experiment) -> None:
+def warm_up(cohort: Cohort) -> None:
     """Fill the replay with trials under held directions, and fix the scales of the networks' inputs."""
-    config, family, counters = run.config, run.family, run.counters
-    everyone = torch.arange(len(run.tasks), device=run.device)
-    while counters.warmup_trials < config.collect.warmup_trials:
-        with drawn_again_if_stopped(run.streams.collect):
+    first, runs = cohort.first, cohort.runs
+    everyone = torch.arange(len(runs) * len(first.tasks), device=first.device)
+    while first.counters.warmup_trials < first.config.collect.warmup_trials:
+        with drawn_again_if_stopped(*cohort.collecting):
             rows = wander(
-                family.make(run.tasks, run.env_seed),
-                run.wanderer,
-                episodes=run.adaptation.episodes,
-                horizon=family.horizon,
-                observe_reward=config.trial.observe_reward,
+                cohort.simulations([run.tasks for run in runs]),
+                cohort.wanderer,
+                episodes=first.adaptation.episodes,
+                horizon=first.family.horizon,
+                observe_reward=first.config.trial.observe_reward,
             )
-        run.replay.add(everyone, rows)
-        counters.env_steps += int(rows.valid.sum())
-        counters.warmup_trials += 1
-        if counters.warmup_trials == config.collect.warmup_trials:
-            stored = Rows(*(field[:, : counters.warmup_trials].flatten(0, 3) for field in run.replay.rows))
-            whole = stored.valid[:, 0] > 0.0
-            run.agent.fit_normalizers(Rows(*(field[whole] for field in stored)))
+        cohort.replay.add(everyone, rows)
+        cohort.count(rows)
+        for run in runs:
+            run.counters.warmup_trials += 1
+            if run.counters.warmup_trials == run.config.collect.warmup_trials:
+                _fit_normalizers(run)
 
 
-def pretrain(run: Experiment, run_dir: Path, log: RunLog, stop: Stop) -> None:
-    """Teach the encoder alone, until its accuracy saturates or the budget is spent."""
-    settings, counters = run.config.encoder, run.counters
-    if not run.config.what.encoder or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:
+def pretrain(cohort: Cohort, folder: CohortFolder, log: CohortLog, stop: Stop) -> None:
+    """Teach the encoders alone, each until its accuracy saturates or the budget is spent.
+
+    They are taught together until the last has finished; one that has finished is set aside meanwhile.
+    """
+    settings, what = cohort.first.config.encoder, cohort.first.config.what
+    if not what.encoder or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:
         return
-    update = _captured(run, run.learner.pretrain, encoder_alone=True)
-    while not counters.pretrained:
-        mark = run.streams.learn.get_state()
-        run.tally.note(update(), mark)
-        counters.pretrain_updates += 1
-        if counters.pretrain_updates % _PRETRAIN_BLOCK == 0:
-            check_finite(run, run_dir)
-            accuracy = run.tally.means()["encoder/accuracy"]
-            run.tally.clear()
-            log.say("teach the encoder", accuracy=accuracy, updates=counters.pretrain_updates)
-            if accuracy > counters.pretrain_best:
-                counters.pretrain_best, counters.pretrain_best_at = accuracy, counters.pretrain_updates
-            in_vain = counters.pretrain_updates - counters.pretrain_best_at
-            counters.pretrained = (
-                counters.pretrain_updates >= settings.pretrain_updates or in_vain >= settings.pretrain_patience
-            )
-        stop.check()
+    update = _captured(cohort, cohort.learner.pretrain, encoder_alone=True)
+    waiting = [Kept(run) for run in cohort.runs if run.counters.pretrained]
+    try:
+        while pupils := [run for run in cohort.runs if not run.counters.pretrained]:
+            _learn(pupils, update)
+            for run in pupils:
+                run.counters.pretrain_updates += 1
+            if pupils[0].counters.pretrain_updates % _PRETRAIN_BLOCK == 0:
+                _check_finite(pupils, folder)
+                accuracy = sum(_judge_pretraining(run) for run in pupils) / len(pupils)
+                log.say("teach the encoder", accuracy=accuracy, updates=pupils[0].counters.pretrain_updates)
+                waiting += [Kept(run) for run in pupils if run.counters.pretrained]
+            stop.check()
+    finally:
+        for kept in waiting:
+            kept.put_back()
 
 
-def collect(run: Experiment) -> None:
+def collect(cohort: Cohort) -> None:
     """One trial on each of some training tasks: K episodes of the explorer, then the executor."""
-    config, stream = run.config, run.streams.collect
-    num = min(config.collect.tasks, len(run.tasks))
-    with drawn_again_if_stopped(stream):
-        chosen = torch.randperm(len(run.tasks), generator=stream, device=run.device)[:num]
-        tasks = run.tasks[chosen]
+    first, streams = cohort.first, cohort.collecting
+    config, num, every = first.config, min(first.config.collect.tasks, len(first.tasks)), len(first.tasks)
+    with drawn_again_if_stopped(*streams):
+        chosen = [torch.randperm(every, generator=stream, device=first.device)[:num] for stream in streams]
+        tasks = [run.tasks[own] for run, own in zip(cohort.runs, chosen, strict=True)]
         noise = Noise(
-            num,
-            run.wanderer,
-            size=run.family.action.size,
+            len(streams) * num,
+            cohort.wanderer,
+            size=first.family.action.size,
             correlation=config.collect.noise_correlation,
             stroll_probability=config.collect.stroll_probability,
-            generator=stream,
+            generator=streams,
         )
         trials = run_trials(
-            run.family.make(tasks, run.env_seed),
-            run.policy_for(tasks),
-            episodes=run.adaptation.episodes,
+            cohort.simulations(tasks),
+            cohort.policy_for(tasks),
+            episodes=first.adaptation.episodes,
             noise=noise,
-            generator=stream,
+            generator=streams,
         )
-    run.replay.add(chosen, trials.rows)
-    run.counters.env_steps += int(trials.rows.valid.sum())
+    cohort.replay.add(torch.cat([place * every + own for place, own in enumerate(chosen)]), trials.rows)
+    cohort.count(trials.rows)
+
+
+def _fit_normalizers(run: Experiment) -> None:
+    """Fix the scales of a run's networks from all that it has stored."""
+    stored = Rows(*(field[:, : run.counters.warmup_trials].flatten(0, 3) for field in run.replay.rows))
+    whole = stored.valid[:, 0] > 0.0
+    run.agent.fit_normalizers(Rows(*(field[whole] for field in stored)))
+
+
+def _judge_pretraining(run: Experiment) -> float:
+    """Note how good the encoder has become, and whether that is enough; the accuracy over the last updates."""
+    settings, counters = run.config.encoder, run.counters
+    accuracy = run.tally.means()["encoder/accuracy"]
+    run.tally.clear()
+    if accuracy > counters.pretrain_best:
+        counters.pretrain_best, counters.pretrain_best_at = accuracy, counters.pretrain_updates
+    in_vain = counters.pretrain_updates - counters.pretrain_best_at
+    counters.pretrained = (
+        counters.pretrain_updates >= settings.pretrain_updates or in_vain >= settings.pretrain_patience
+    )
+    return accuracy
 
 
 def _captured(
-    run: Experiment, learn: Callable[[Batch, Draws], dict[str, Tensor]], *, encoder_alone: bool = False
+    cohort: Cohort, learn: Callable[[Batch, Draws], dict[str, Tensor]], *, encoder_alone: bool = False
 ) -> Step:
     """Drawing a batch and learning from it, as one step."""
-    stream, actions = run.streams.learn, run.family.action.size
+    return Step(
+        lambda: learn(*cohort.lesson(encoder_alone=encoder_alone)),
+        streams=cohort.learning,
+        device=cohort.first.device,
+    )
 
-    def step() -> dict[str, Tensor]:
-        batch = sample_batch(run.replay, run.features, run.config, stream)
-        return learn(batch, draw(run.config, actions, stream, encoder_alone=encoder_alone))
 
-    return Step(step, streams=[stream], device=run.device)
+def _learn(runs: Sequence[Experiment], step: Step) -> None:
+    """Take a step of all seeds, and keep what it says of these."""
+    marks = [run.streams.learn.get_state() for run in runs]
+    metrics = step()
+    for run, mark in zip(runs, marks, strict=True):
+        run.tally.note({name: values.view(-1)[run.place] for name, values in metrics.items()}, mark)
+
+
+def _check_finite(runs: Sequence[Experiment], folder: CohortFolder) -> None:
+    """Stop everything where a number of one of these runs is not finite."""
+    for run in runs:
+        check_finite(run, folder.runs[run.place])
+
+
+def _evaluated(run_dir: Path) -> Evaluation:
+    """Score a run that came to its end, and write that down."""
+    finished = load_agent(run_dir)
+    evaluation = evaluate_run(finished)
+    if finished.config.what.encoder:
+        evaluation = evaluation.model_copy(update={"context": quality_of_context(finished)})
+    write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
+    return evaluation
 
 
 def _scores(run: Experiment) -> dict[str, Any]:

@@ -10,17 +10,25 @@ from torch import Tensor
 from ccm_training.agent import Agent
 from ccm_training.batch import Batch, Draws
 from ccm_training.config import Config
-from ccm_training.objective import Metrics, Objective
+from ccm_training.objective import Losses, Metrics, Objective
+from ccm_training.stack import Agents
 
 
 class Learner:
-    """Networks, optimizers and the update of a method."""
+    """Optimizers and the update of a method, for one seed or for all of a cohort at once.
 
-    def __init__(self, agent: Agent, config: Config, explore_episodes: int, device: torch.device) -> None:
-        self.agent, self.config = agent, config
-        self.explore_episodes = explore_episodes
+    Args:
+        agents: What is trained.
+        config: How.
+        explore_episodes: K.
+        device: Where.
+    """
+
+    def __init__(self, agents: Agents, config: Config, explore_episodes: int, device: torch.device) -> None:
+        self.agents, self.config, agent = agents, config, agents.agent
+        self._explore_episodes = explore_episodes
         cuda = device.type == "cuda"
-        self.actor_critics = [agent.executor] + ([agent.explorer] if config.what.explorer else [])
+        actor_critics = [agent.executor] + ([agent.explorer] if config.what.explorer else [])
         encoder: list[Tensor] = [
             *agent.encoder.parameters(),
             agent.bilinear,
@@ -30,9 +38,9 @@ class Learner:
         if config.what.told:
             encoder = []
         self._encoder = encoder
-        critics: list[Tensor] = [p for ac in self.actor_critics for p in ac.critics.parameters()]
-        actors: list[Tensor] = [p for ac in self.actor_critics for p in ac.actor.parameters()]
-        temperatures: list[Tensor] = [ac.log_temperature for ac in self.actor_critics]
+        critics: list[Tensor] = [p for ac in actor_critics for p in ac.critics.parameters()]
+        actors: list[Tensor] = [p for ac in actor_critics for p in ac.actor.parameters()]
+        temperatures: list[Tensor] = [ac.log_temperature for ac in actor_critics]
         policy_rate = config.policy.learning_rate
         groups = [
             {"params": encoder, "lr": config.encoder.learning_rate},
@@ -55,18 +63,29 @@ class Learner:
             list(agent.encoder.parameters()),
         )
         self._targets: tuple[list[Tensor], list[Tensor]] = (
-            [p for ac in self.actor_critics for p in ac.target_critics.parameters()],
+            [p for ac in actor_critics for p in ac.target_critics.parameters()],
             critics,
         )
+        for optimizer in (self.optimizer, self.encoder_optimizer):
+            _begin(optimizer)
+
+    def moments(self, place: int) -> dict[str, Tensor]:
+        """What the optimizers remember of one seed, by name; how many steps they took is the same for all."""
+        alone = self.agents.seeds == 1
+        return {
+            f"{name}.{index}.{moment}": value if alone or moment == "step" else value[place]
+            for name, optimizer in (("all", self.optimizer), ("encoder", self.encoder_optimizer))
+            for index, state in enumerate(optimizer.state.values())
+            for moment, value in state.items()
+        }
 
     def pretrain(self, batch: Batch, draws: Draws) -> Metrics:
         """One update of the encoder alone."""
-        objective = self._objective(batch, draws)
-        loss = objective.of_encoder()
-        _assign(self._encoder, torch.autograd.grad(loss, self._encoder, allow_unused=True))
+        loss, metrics = self.agents(self._of_encoder, batch, draws)
+        _assign(self._encoder, torch.autograd.grad(_total(loss), self._encoder, allow_unused=True))
         self.encoder_optimizer.step()
         _follow(*self._momentum, self.config.encoder.momentum)
-        return {name: value.detach() for name, value in objective.metrics.items()}
+        return {name: value.detach() for name, value in metrics.items()}
 
     def anneal(self, progress: float) -> None:
         """Set the learning rates for this share of the run, 0..1: constant, then falling linearly to a tenth."""
@@ -81,18 +100,38 @@ class Learner:
 
     def update(self, batch: Batch, draws: Draws) -> Metrics:
         """One update of encoder, executor and explorer."""
-        objective = self._objective(batch, draws)
-        parts = objective.of_update()
-        _assign(self._estimated, torch.autograd.grad(parts.critic, self._estimated, allow_unused=True))
-        _assign(self._improved, torch.autograd.grad(parts.actor, self._improved))
-        _assign(self._temperatures, torch.autograd.grad(parts.temperature, self._temperatures))
+        (critic, actor, temperature), metrics = self.agents(self._of_update, batch, draws)
+        _assign(self._estimated, torch.autograd.grad(_total(critic), self._estimated, allow_unused=True))
+        _assign(self._improved, torch.autograd.grad(_total(actor), self._improved))
+        _assign(self._temperatures, torch.autograd.grad(_total(temperature), self._temperatures))
         self.optimizer.step()
         _follow(*self._targets, self.config.policy.target_rate)
         _follow(*self._momentum, self.config.encoder.momentum)
-        return {name: value.detach() for name, value in objective.metrics.items()}
+        return {name: value.detach() for name, value in metrics.items()}
 
-    def _objective(self, batch: Batch, draws: Draws) -> Objective:
-        return Objective(self.config, self.explore_episodes, self.agent, batch, draws)
+    def _of_update(self, agent: Agent, batch: Batch, draws: Draws) -> tuple[Losses, Metrics]:
+        objective = Objective(self.config, self._explore_episodes, agent, batch, draws)
+        return objective.of_update(), objective.metrics
+
+    def _of_encoder(self, agent: Agent, batch: Batch, draws: Draws) -> tuple[Tensor, Metrics]:
+        objective = Objective(self.config, self._explore_episodes, agent, batch, draws)
+        return objective.of_encoder(), objective.metrics
+
+
+def _begin(optimizer: torch.optim.Adam) -> None:
+    """Give an optimizer what it remembers before its first step: it can be restored, and a graph finds it there."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+
+def _total(losses: Tensor) -> Tensor:
+    """One loss, or those of several seeds, `[seeds]`, summed: no seed's gradient knows of another's."""
+    return losses.sum() if losses.ndim else losses
 
 
 @torch.no_grad()

@@ -7,17 +7,26 @@ from tiny_run import lesson, tiny_config
 
 from ccm_training import train as training
 from ccm_training.capture import Step
-from ccm_training.experiment import build
+from ccm_training.cohort import build_cohort
 
 # Leaf operations of an update with its sampling, views among them: alarms, not goals.
-MOST_OPERATIONS = {"ccm": 1050, "pearl": 700, "pearl-cl": 700, "pearl-dp": 700, "pearl-cl-dp": 700, "oracle": 400}
+MOST_OPERATIONS = {"ccm": 1050, "pearl": 700, "pearl-cl": 700, "pearl-dp": 700, "pearl-cl-dp": 700, "oracle": 430}
+
+
+def warmed_up_cohort(*seeds, method="ccm", at_once=None, **changes):
+    collect = {"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 6}
+    configs = [tiny_config(method, seed=seed, collect=collect, **changes) for seed in seeds]
+    cohort = build_cohort(configs, torch.device("cpu"), at_once=at_once)
+    training.warm_up(cohort)
+    return cohort
 
 
 def warmed_up(method="ccm", **changes):
-    collect = {"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 6}
-    run = build(tiny_config(method, collect=collect, **changes), torch.device("cpu"))
-    training.warm_up(run)
-    return run
+    return warmed_up_cohort(0, method=method, **changes).first
+
+
+def _leaves(cohort):
+    return list(cohort.learner.agents.agent.parameters())
 
 
 def learning(run, name="update"):
@@ -49,6 +58,16 @@ def test_no_setting_makes_an_update_wait(changes):
 def test_pre_training_never_waits_and_always_does_the_same():
     run = warmed_up()
     watch(learning(run, "pretrain"), list(run.agent.parameters()))
+
+
+@pytest.mark.parametrize("name", ["update", "pretrain"])
+def test_an_update_of_several_seeds_at_once_never_waits_and_always_does_the_same(name):
+    alone, together = (warmed_up_cohort(*seeds, at_once=True) for seeds in ((0,), (0, 1, 2)))
+    once, of_all = (
+        watch(lambda cohort=cohort: getattr(cohort.learner, name)(*cohort.lesson()), _leaves(cohort))
+        for cohort in (alone, together)
+    )
+    assert 2.5 * once >= of_all  # it does not do as much for each
 
 
 def test_a_fuller_replay_and_another_learning_rate_change_no_operation():

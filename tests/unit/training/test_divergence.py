@@ -13,7 +13,7 @@ from tiny_run import tiny_config
 from ccm_runtime import cli
 from ccm_runtime.errors import DivergenceError, SimulationError
 from ccm_training import batch as lessons
-from ccm_training import experiment
+from ccm_training import cohort
 from ccm_training import train as training
 from ccm_training.checkpoint import load_agent
 from ccm_training.envs.registry import get_family
@@ -70,7 +70,7 @@ def loses_a_metric(_learner, metrics):
 
 @torch.no_grad()
 def loses_a_parameter(learner, _metrics):
-    learner.agent.explorer.actor.body[0].weight[0, 0] = NAN
+    learner.agents.agent.explorer.actor.body[0].weight[0, 0] = NAN
 
 
 def test_the_offending_update_is_found_and_its_batch_and_the_one_before_are_kept(tmp_path, monkeypatch):
@@ -114,7 +114,7 @@ def test_a_batch_that_holds_no_numbers_is_named_as_the_cause(tmp_path, monkeypat
         replay.rows.reward[0] = NAN
         return sample(replay, *rest)
 
-    monkeypatch.setattr(training, "sample_batch", poisoned)
+    monkeypatch.setattr(cohort, "sample_batch", poisoned)
     message, state, _ = diverges(tmp_path)
     assert "the batch itself holds what is no number" in message
     assert "look at the family's rewards and observations" in message
@@ -150,7 +150,7 @@ def sees_nan(step):
 
 
 def test_a_simulation_that_crashes_is_one_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "get_family", lambda _: Broken(crashes))
+    monkeypatch.setattr(cohort, "get_family", lambda _: Broken(crashes))
     expected = (
         r"the simulation of hard-point-robot-aligned failed: ZeroDivisionError: the robot fell through the floor; "
         r".*go on with --resume"
@@ -161,7 +161,7 @@ def test_a_simulation_that_crashes_is_one_clear_error(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("break_down", [crashes, pays_nan, sees_nan])
 def test_a_simulation_that_breaks_down_ends_the_command_with_code_8(tmp_path, monkeypatch, capsys, break_down):
-    monkeypatch.setattr(experiment, "get_family", lambda _: Broken(break_down))
+    monkeypatch.setattr(cohort, "get_family", lambda _: Broken(break_down))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config().model_dump(mode="json")))
     monkeypatch.setattr(
         sys, "argv", ["ccm", "train", "--config", f"{tmp_path}/config.yaml", "--run-dir", f"{tmp_path}/run"]

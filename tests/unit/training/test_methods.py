@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_run import lesson, tiny_config
 
+from ccm_training.cohort import build
 from ccm_training.config import Config
-from ccm_training.experiment import build
 from ccm_training.methods import ADAPTIVE, METHODS
 from ccm_training.objective import Objective
 from ccm_training.replay import Rows

@@ -5,8 +5,7 @@ import yaml
 from tiny_run import tiny_config
 
 from ccm_runtime.errors import ConfigError, FamilyUnknownError, ServerUnreachableError
-from ccm_training import ray_sweep
-from ccm_training import train as training
+from ccm_training import cohort_folder, ray_sweep
 from ccm_training.checkpoint import parameter_hash
 from ccm_training.ray_sweep import Cluster, RunStoppedError, run_sweep, train_one
 from ccm_training.sweep import Outcome, Planned, plan_sweep, show_as_markdown, table_of_sweep
@@ -150,9 +149,11 @@ def test_tables_are_markdown(tmp_path):
 def test_a_run_that_was_stopped_on_its_worker_goes_on_to_what_an_undisturbed_run_gives(tmp_path, monkeypatch):
     undisturbed = train_one(config(), tmp_path / "undisturbed", "cpu")
     assert (undisturbed.state, undisturbed.parameters) == ("finished", parameter_hash(tmp_path / "undisturbed"))
-    save = training.save_checkpoint
+    save = cohort_folder.save_checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", lambda *run: (save(*run), signal.raise_signal(signal.SIGTERM))[0])
+        patch.setattr(
+            cohort_folder, "save_checkpoint", lambda *run: (save(*run), signal.raise_signal(signal.SIGTERM))[0]
+        )
         with pytest.raises(RunStoppedError):
             train_one(config(), tmp_path / "stopped", "cpu")
     went_on = train_one(config(), tmp_path / "stopped", "cpu")

@@ -12,6 +12,7 @@ from tiny_run import tiny_config
 
 from ccm_runtime.commands import train as command
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
+from ccm_training import cohort_folder
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
 from ccm_training.config import parse_config
@@ -135,7 +136,7 @@ INTERRUPTIONS = [
     Interruption(training, "run_trials", 2, 1, {"iteration": 1, "updates": 2}),
     Interruption(Learner, "update", 3, 1, {"iteration": 1, "updates": 3}),
     Interruption(training, "evaluate", 1, 1, {"iteration": 1, "updates": 4}),
-    Interruption(training, "save_checkpoint", 3, 3, {"iteration": 3, "updates": 6}),
+    Interruption(cohort_folder, "save_checkpoint", 3, 3, {"iteration": 3, "updates": 6}),
 ]
 
 

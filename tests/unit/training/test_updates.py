@@ -5,7 +5,7 @@ from tiny_run import lesson, tiny_config, tiny_experiment
 
 from ccm_training import losses
 from ccm_training.batch import sample_batch
-from ccm_training.experiment import build
+from ccm_training.cohort import build
 from ccm_training.objective import Objective
 from ccm_training.replay import Rows
 from ccm_training.rewards import ExplorationReward
