@@ -17,19 +17,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from ccm_runtime.belief import Transitions
 from ccm_runtime.bundle import Bundle, load_bundle
 from ccm_runtime.commands.bench_floor import SERVICE as FLOOR
 from ccm_runtime.commands.bench_load import Empty, Script, Trial, load
+from ccm_runtime.commands.bench_networks import Networks
 from ccm_runtime.commands.bench_results import (
     DURABLE_STREAM,
     EMPTY_STREAM,
     EMPTY_UNARY,
+    NETWORKS_STREAM,
     STEP_STREAM,
     STEP_UNARY,
     Case,
@@ -47,8 +47,9 @@ from ccm_runtime.errors import ConfigError
 from ccm_runtime.inference import OnnxPolicy
 
 _PACKAGES = ("ccm", "grpcio", "protobuf", "numpy", "onnxruntime", "uvloop")
-_KINDS = (EMPTY_STREAM, EMPTY_UNARY, STEP_STREAM, STEP_UNARY, DURABLE_STREAM)
-_STREAMS = (EMPTY_STREAM, STEP_STREAM, DURABLE_STREAM)
+_EMPTY = {EMPTY_STREAM: "Stream", EMPTY_UNARY: "Unary", NETWORKS_STREAM: "Networks"}  # methods of the floor
+_KINDS = (*_EMPTY, STEP_STREAM, STEP_UNARY, DURABLE_STREAM)
+_STREAMS = (EMPTY_STREAM, NETWORKS_STREAM, STEP_STREAM, DURABLE_STREAM)
 _BARE_CALLS = 200
 
 
@@ -116,16 +117,10 @@ def measure(folder: Path, bundle: Bundle, plan: Plan) -> Findings:
     flags = ("--port", "0", "--drain-s", "0", "--log-level", "error", "--max-sessions", most)
     with ExitStack() as servers:
         ours = servers.enter_context(listening_process("ccm_runtime", "serve", str(folder), *flags))
-        floor = servers.enter_context(listening_process("ccm_runtime.commands.bench_floor"))
+        floor = servers.enter_context(listening_process("ccm_runtime.commands.bench_floor", str(folder)))
         store = ("--store", str(Path(servers.enter_context(TemporaryDirectory()), "sessions.sqlite")))
         durable = servers.enter_context(listening_process("ccm_runtime", "serve", str(folder), *flags, *store))
-        of_kind = {
-            EMPTY_STREAM: floor,
-            EMPTY_UNARY: floor,
-            STEP_STREAM: ours,
-            STEP_UNARY: ours,
-            DURABLE_STREAM: durable,
-        }
+        of_kind = {STEP_STREAM: ours, STEP_UNARY: ours, DURABLE_STREAM: durable, **dict.fromkeys(_EMPTY, floor)}
         for number in range(plan.rounds):
             for case in plan.cases(number):
                 _measure_case(findings, case, of_kind[case.kind], plan, policy)
@@ -158,23 +153,18 @@ def _measure_case(findings: Findings, case: Case, server: Listening, plan: Plan,
 
 
 def _script(case: Case, policy: OnnxPolicy, timings: list[tuple[float, float]]) -> Script:
-    if case.kind in {EMPTY_STREAM, EMPTY_UNARY}:
-        return Empty(f"/{FLOOR}/{'Stream' if case.kind == EMPTY_STREAM else 'Unary'}")
+    if case.kind in _EMPTY:
+        return Empty(f"/{FLOOR}/{_EMPTY[case.kind]}")
     return Trial([0.0] * policy.observation.size, case.kind in _STREAMS, timings)
 
 
 def _bare_us(policy: OnnxPolicy, rows: int) -> float:
     """Return the time of what a step runs, the encoder and the executor, on `rows` sessions at once."""
-    size = policy.observation.size + int(policy.adaptation.observe_reward)
-    one, action = np.zeros((rows, size), np.float32), np.zeros((rows, policy.action.size), np.float32)
-    reward = np.zeros((rows, 1, 1), np.float32)
-    moved = Transitions(one[:, None], action[:, None], reward, one[:, None], np.ones_like(reward))
-    belief = np.tile(np.asarray(policy.belief.initial, np.float32), (rows, 1))
+    networks = Networks(policy, rows)
     spent = []
     for _ in range(_BARE_CALLS):
         began_s = time.perf_counter()
-        folded = policy.fold(belief, moved)
-        policy.execute(one, folded.latent_mean, action)
+        networks.run()
         spent.append(time.perf_counter() - began_s)
     return statistics.median(spent) * 1e6
 

@@ -9,6 +9,7 @@ import numpy as np
 
 EMPTY_STREAM, EMPTY_UNARY, STEP_STREAM, STEP_UNARY = "empty stream", "empty unary", "step stream", "step unary"
 DURABLE_STREAM = "durable stream"
+NETWORKS_STREAM = "networks stream"  # an empty call that runs the networks, one session at a time
 
 
 class Case(NamedTuple):
@@ -133,8 +134,8 @@ def where(rounds: Rounds, timings: Mapping[int, Sequence[tuple[float, float]]]) 
         parts[clients] = {
             "step": step,
             "empty call": empty,
-            "networks": infer,
-            "session, guard, batching": total - infer,
+            "networks, novelty, guard": infer,
+            "session, batching": total - infer,
             "messages and the rest": step - empty - total,
         }
     return parts

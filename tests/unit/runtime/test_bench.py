@@ -53,7 +53,7 @@ def test_the_parts_of_a_step_add_up_to_it():
     parts = where(rounds, {1: [(0.25, 0.125)]})[1]
     whole = parts.pop("step")
     assert 500.0 == whole == sum(parts.values())
-    assert 125.0 == parts["networks"]
+    assert 125.0 == parts["networks, novelty, guard"]
 
 
 def test_every_second_round_runs_backwards():
@@ -96,7 +96,8 @@ def test_the_command_measures_a_server_against_its_floor(tiny_bundle):
     finished = ccm("bench", "serve", tiny_bundle, "--quick", "--json")
     assert 0 == finished.returncode, finished.stderr
     found = json.loads(finished.stdout)
-    assert {"empty stream", "empty unary", "step stream", "step unary", "durable stream"} == set(found["cases"])
+    kinds = {"empty stream", "empty unary", "networks stream", "step stream", "step unary", "durable stream"}
+    assert kinds == set(found["cases"])
     assert {str(clients) for clients in QUICK.clients} == set(found["cases"]["step stream"])
     assert 0 < found["cases"]["step stream"]["1"]["p50_us"]["median"]
     wanted = ["p50 over the empty stream call's", "p50 over empty call + onnxruntime", "durable steps/s over steps/s"]
