@@ -51,8 +51,10 @@ def result(arm: str, seed: int, shares, *, family="sparse-point-robot", figure="
         "updates": 7,
         "pretrain_updates": 0,
         "minutes": 1.0 + seed,
-        "curve": Curve(env_steps=[1000, 2000, 3000 + seed], returns=[[0.0] * explore + [level] for level in (1, 4, 8)]),
-        "returns": [[0.0] * explore + [10.0 * share] for share in shares],
+        "curve": Curve(
+            env_steps=[1000, 2000, 3000 + seed], returns=[[0.0] * explore + [level, 2.0] for level in (1, 4, 8)]
+        ),
+        "returns": [[0.0] * explore + [10.0 * share, 2.0] for share in shares],
         "ceilings": [10.0] * len(shares),
         "context": quality() if encoder else None,
         "beliefs": rng.normal(size=(3, 4, 2)).tolist() if encoder else None,
