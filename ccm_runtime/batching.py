@@ -17,6 +17,7 @@ from ccm_runtime.messages import Answer, Event
 from ccm_runtime.punctual import Punctual
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.traces import Stages
 from ccm_runtime.vigil import VigilLimits
 
 __all__ = ["Outcome", "Step", "Stepper"]
@@ -38,6 +39,7 @@ class Stepper:
         limits: VigilLimits | None = None,
         group_commit: GroupCommit | None = None,
         recorder: Recorder | None = None,
+        stages: Stages | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._core = EventCore(
@@ -48,6 +50,7 @@ class Stepper:
             limits=limits,
             group_commit=group_commit,
             recorder=recorder,
+            stages=stages,
             clock=clock,
         )
         self._max_batch = max_batch

@@ -346,6 +346,9 @@ def serve(
     max_message_bytes: Annotated[
         int | None, typer.Option(metavar="N", help="Largest message that is read (4 MiB).")
     ] = None,
+    otel: Annotated[
+        bool | None, typer.Option("--otel", help="Export OpenTelemetry traces, as OTEL_ variables say (no).")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error (info).")
     ] = None,

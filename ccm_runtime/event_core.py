@@ -11,6 +11,7 @@ from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Reaction
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.traces import Stages
 from ccm_runtime.vigil import WATCHFUL, Vigil, VigilLimits
 
 Outcome = Answer | Exception
@@ -47,6 +48,7 @@ class EventCore:
         limits: VigilLimits | None = None,
         group_commit: GroupCommit | None = None,
         recorder: Recorder | None = None,
+        stages: Stages | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.adapter = adapter
@@ -60,6 +62,7 @@ class EventCore:
         self._limits = limits or VigilLimits()
         self._group_commit = group_commit
         self._recorder = recorder
+        self._stages = stages
 
     @property
     def num_sessions(self) -> int:
@@ -92,6 +95,8 @@ class EventCore:
         unusable = Intervention.LATE if spent_s > self.deadline_s else None
         if vigil.safe is not None:
             unusable = Intervention.SAFE
+        if self._stages is not None:
+            self._stages.note(step.session_id, spent_s)
         return self._store(step, session.vigilant(vigil), *self.adapter.conclude(proposal, unusable=unusable), infer_ms)
 
     def fall_back(self, step: Step, session: Session, event: Event) -> Outcome:

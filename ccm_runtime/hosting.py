@@ -19,6 +19,7 @@ from ccm_runtime.recovery import find, store_of
 from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable, new_name
 from ccm_runtime.store import Store
+from ccm_runtime.traces import Stages
 from ccm_runtime.versions import ServedAgent, Version
 from ccm_runtime.vigil import VigilLimits
 
@@ -45,8 +46,15 @@ class Hosting:
         idle_limit_s: How long a session may be idle, and a stream silent.
     """
 
-    def __init__(self, agents: ServedAgent | Sequence[ServedAgent], table: SessionTable, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        agents: ServedAgent | Sequence[ServedAgent],
+        table: SessionTable,
+        config: ServerConfig,
+        stages: Stages | None = None,
+    ) -> None:
         self.table = table
+        self._stages = stages
         self.idle_limit_s = config.idle_limit_s
         self.log = logger(config.log_level)
         self._config = config
@@ -263,6 +271,7 @@ class Hosting:
             limits=VigilLimits(config.max_misses, config.max_interventions),
             group_commit=self.group_commit,
             recorder=self.recorder,
+            stages=self._stages,
         )
         return Version(served, adapter, stepper)
 

@@ -1,13 +1,14 @@
 """The life of a serving process: start, say so, serve, drain, stop."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -30,11 +31,15 @@ from ccm_runtime.service import Service
 from ccm_runtime.session import SessionTable
 from ccm_runtime.tenants import TokenFile
 from ccm_runtime.tls import server_credentials
+from ccm_runtime.traces import tracing_of
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1 import admin_pb2
 from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
 from ccm_runtime.v1.admin_pb2_grpc import add_AdminServicer_to_server
 from ccm_runtime.web import Web
+
+if TYPE_CHECKING:
+    from ccm_runtime.tracing import Tracing
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Adaptation"].full_name
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
@@ -61,13 +66,14 @@ class Server:
         config: ServerConfig,
         clock: Callable[[], float] = time.monotonic,
         library: Library | None = None,
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._config = config
-        self._served = agents if isinstance(agents, ServedAgent) else agents[0]
+        self._tracing = tracing
         table = SessionTable(
             config.max_sessions, config.idle_limit_s, clock, max_tenant_sessions=config.max_tenant_sessions
         )
-        self.hosting = Hosting(agents, table, config)
+        self.hosting = Hosting(agents, table, config, None if tracing is None else tracing.stages)
         self.releases = Releases(self.hosting, library, lambda path: read_agent(path, config), config.max_batch)
         self.port = 0
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
@@ -110,7 +116,8 @@ class Server:
 
     async def _start(self) -> int:
         self.hosting.recover(self.releases.recall)
-        add_AdaptationServicer_to_server(Service(self.hosting, self._config.max_calls), self._server)
+        service = Service if self._tracing is None else self._tracing.service
+        add_AdaptationServicer_to_server(service(self.hosting, self._config.max_calls), self._server)
         add_AdminServicer_to_server(AdminService(self.hosting, self.releases), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, _ADMIN, _HEALTH, reflection.SERVICE_NAME), self._server)
@@ -151,6 +158,8 @@ class Server:
             self._page.stop()
         await self._server.stop(grace=0.2)
         await self.hosting.leave()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
 
     def _bind(self) -> int:
         address = self._config.address(self._config.port)
@@ -217,7 +226,7 @@ def run(config: ServerConfig) -> None:
         agents = [read_agent(path, config) for path in config.bundle]
     if not agents:
         raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
-    run_loop(_serve(agents, config, library))
+    run_loop(_serve(agents, config, library, tracing_of(os.environ, asked=config.otel)))
 
 
 def read_agent(path: Path, config: ServerConfig) -> ServedAgent:
@@ -226,12 +235,14 @@ def read_agent(path: Path, config: ServerConfig) -> ServedAgent:
     return ServedAgent(OnnxPolicy(bundle, config.device), bundle.manifest, bundle.digest)
 
 
-async def _serve(agents: Sequence[ServedAgent], config: ServerConfig, library: Library | None) -> None:
+async def _serve(
+    agents: Sequence[ServedAgent], config: ServerConfig, library: Library | None, tracing: "Tracing | None"
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = Server(agents, config, library=library)
+    server = Server(agents, config, library=library, tracing=tracing)
     await server.start()
     log = server.hosting.log
     for version in server.hosting.roster.versions:

@@ -206,8 +206,7 @@ class Service(AdaptationServicer):
             return False
         kind = request.WhichOneof("kind")
         if kind == "close":
-            closed = self._hosting.close(opened.session_id, opened.token)
-            await context.write(pb.SessionResponse(closed=wire.closed_to_proto(closed)))
+            await context.write(pb.SessionResponse(closed=self._close(opened)))
             return False
         if kind != "event":
             raise SpecError(f"expected event or close, got {kind or 'nothing'}; a stream attaches to one session")
@@ -221,6 +220,10 @@ class Service(AdaptationServicer):
             response = pb.SessionResponse(error=statuses.event_error(request.event.sequence, error))
         await context.write(response)
         return True
+
+    def _close(self, opened: Opened) -> pb.CloseSessionResponse:
+        """End the stream's session."""
+        return wire.closed_to_proto(self._hosting.close(opened.session_id, opened.token))
 
     async def _read(self, context: Call) -> Any:
         """Return the stream's next message."""
