@@ -4,16 +4,18 @@ Each run keeps its own random streams, counters and tally. Its networks, moments
 hold those of all, so that one update teaches every seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ccm_runtime.errors import ConfigError
 from ccm_training.batch import Batch, Draws, draw, sample_batch
 from ccm_training.config import Config
-from ccm_training.envs.family import BatchedEnv
+from ccm_training.envs.family import BatchedEnv, Seeds, seeds_of
 from ccm_training.envs.joined import JoinedEnvs
 from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Experiment, Streams, adaptation_of, build_agent, task_features
@@ -83,8 +85,13 @@ class Cohort:
         return [run.streams.learn for run in self.runs]
 
     def simulations(self, tasks: Sequence[Tensor]) -> BatchedEnv:
-        """Simulations of some tasks of each run, each `[n, params]`."""
-        envs = [run.family.make(own, run.env_seed) for run, own in zip(self.runs, tasks, strict=True)]
+        """Simulations of some tasks of each run, each `[n, params]`; seeded as if the run were alone."""
+        given = list(zip(self.runs, tasks, strict=True))
+        if len(given) > 1 and getattr(self.first.family, "takes_seeds", False):
+            seeds = np.concatenate([seeds_of(run.env_seed, len(own)) for run, own in given])
+            make = cast("Callable[[Tensor, Seeds], BatchedEnv]", self.first.family.make)
+            return make(torch.cat(list(tasks)), seeds)
+        envs = [run.family.make(own, run.env_seed) for run, own in given]
         return envs[0] if len(envs) == 1 else JoinedEnvs(envs)
 
     def policy_for(self, tasks: Sequence[Tensor]) -> BatchPolicy:

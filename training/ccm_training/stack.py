@@ -52,7 +52,7 @@ class Stack:
 
     def __init__(self, agents: Sequence[Agent], *, at_once: bool) -> None:
         self.agent = copy.deepcopy(agents[0])
-        self.seeds, self._at_once = len(agents), at_once
+        self.seeds, self._at_once, self._own = len(agents), at_once, agents
         self._tensors = _tensors(self.agent)
         for name, tensor in self._tensors.items():
             own = [_tensors(agent)[name] for agent in agents]
@@ -79,11 +79,12 @@ class Stack:
 
         if self._at_once:
             return torch.vmap(one)(self._tensors, *arguments)
-        parts = {name: tensor.unbind() for name, tensor in self._tensors.items()}
-        found = [
-            one({name: part[seed] for name, part in parts.items()}, *tree_map(lambda t, seed=seed: t[seed], arguments))
-            for seed in range(self.seeds)
-        ]
+        own = [tree_map(lambda tensor, seed=seed: tensor[seed], arguments) for seed in range(self.seeds)]
+        if torch.is_grad_enabled():  # gradients go to the stacked tensors
+            parts = {name: tensor.unbind() for name, tensor in self._tensors.items()}
+            found = [one({name: part[seed] for name, part in parts.items()}, *own[seed]) for seed in range(self.seeds)]
+        else:
+            found = [function(agent, *given) for agent, given in zip(self._own, own, strict=True)]
         return tree_map(lambda *each: torch.stack(each), *found)
 
 

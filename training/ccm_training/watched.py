@@ -25,11 +25,11 @@ class _WatchedFamily:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._family, name)
 
-    def simulate(self, tasks: Table, seed: int = 0) -> Any:
+    def simulate(self, tasks: Table, seed: Any = 0) -> Any:
         with _clear_failure(self._family.name):
             return _WatchedEnv(self._family.simulate(tasks, seed), self._family.name, self._stop)
 
-    def make(self, tasks: Tensor, seed: int = 0) -> BatchedEnv:
+    def make(self, tasks: Tensor, seed: Any = 0) -> BatchedEnv:
         with _clear_failure(self._family.name):
             return _WatchedEnv(self._family.make(tasks, seed), self._family.name, self._stop)
 

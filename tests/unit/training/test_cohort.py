@@ -4,8 +4,11 @@ import pytest
 import torch
 from tiny_run import tiny_config
 
+from ccm_training import cohort as cohorts
 from ccm_training import train as training
 from ccm_training.cohort import Kept, build_cohort
+from ccm_training.envs.joined import JoinedEnvs
+from ccm_training.envs.registry import get_family
 
 SEEDS = (0, 2, 5)
 EXACT = {"rtol": 0.0, "atol": 0.0}
@@ -108,3 +111,44 @@ def test_no_gradient_goes_from_one_seed_to_another():
     for run, expected in zip(cohort.runs, (True, False, True), strict=True):
         finite = [bool(parameter.isfinite().all()) for parameter in run.agent.parameters()]
         assert expected == all(finite)
+
+
+@pytest.mark.parametrize("family", ["hard-point-robot", "cheetah-sparse", "drifts:Drifts"])
+def test_simulations_of_all_seeds_are_those_of_each_alone(family):
+    if family == "cheetah-sparse":
+        pytest.importorskip("mujoco")
+    cohort = build_cohort([tiny_config(family=family, seed=seed) for seed in SEEDS], torch.device("cpu"))
+    tasks = [run.tasks[place : place + 2] for place, run in enumerate(cohort.runs)]
+    at_once = cohort.simulations(tasks)
+    alone = [run.family.make(own, run.env_seed) for run, own in zip(cohort.runs, tasks, strict=True)]
+    for env in (at_once, JoinedEnvs(alone)):
+        assert env.num_envs == 6
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        torch.testing.assert_close(torch.cat([env.reset() for env in alone]), at_once.reset(), **EXACT)
+        for _ in range(3):
+            action = torch.rand(6, cohort.first.family.action.size, generator=generator)
+            expected = [env.step(part) for env, part in zip(alone, action.chunk(3), strict=True)]
+            for field, found in zip(zip(*expected, strict=True), at_once.step(action), strict=True):
+                torch.testing.assert_close(torch.cat(field), found, **EXACT)
+
+
+class Plain:
+    """A family that promises no more than it has to: it takes one number as its seed."""
+
+    takes_seeds = False
+
+    def __init__(self, family):
+        self._family = family
+
+    def __getattr__(self, name):
+        return getattr(self._family, name)
+
+
+def test_a_family_that_takes_one_seed_stands_side_by_side(monkeypatch):
+    monkeypatch.setattr(cohorts, "get_family", lambda name: Plain(get_family(name)))
+    cohort = warmed_up(*SEEDS)
+    monkeypatch.undo()
+    assert isinstance(cohort.simulations([run.tasks for run in cohort.runs]), JoinedEnvs)
+    for run, expected in zip(cohort.runs, warmed_up(*SEEDS).runs, strict=True):
+        torch.testing.assert_close(expected.replay.rows, run.replay.rows, **EXACT)

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 Split = Literal["train", "test", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "test", "ood")
 Table = NDArray[np.float32]
+Seeds = int | NDArray[np.int64]
+"""One for all simulations, or one for each, `[n]`: only families that say so (`takes_seeds = True`) are given these."""
 Picture = NDArray[np.uint8]
+
+
+def seeds_of(seeds: Seeds, num: int) -> NDArray[np.int64]:
+    """The seed of each of `num` simulations, `[num]`: `seeds + i` of a single one."""
+    return np.arange(num) + seeds if isinstance(seeds, int) else seeds
 
 
 class Step(NamedTuple):

@@ -8,7 +8,7 @@ from gymnasium.error import DependencyNotInstalled
 from numpy.typing import ArrayLike, NDArray
 
 from ccm_runtime.errors import FamilyError, RenderingError
-from ccm_training.envs.family import Picture, Step, Table
+from ccm_training.envs.family import Picture, Seeds, Step, Table, seeds_of
 from ccm_training.envs.finite import check_finite
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class GymnasiumEnvs:
     Args:
         family: Lends the environments.
         tasks: `[n, params]`.
-        seed: Episode `k` of simulation `i` is seeded by `seed + i` and `k`.
+        seed: Episode `k` of simulation `i` is seeded by `seed + i` (or by its own of several) and `k`.
     """
 
-    def __init__(self, family: "GymnasiumFamily", tasks: Table, seed: int) -> None:
+    def __init__(self, family: "GymnasiumFamily", tasks: Table, seed: Seeds) -> None:
         self.num_envs = len(tasks)
-        self._family, self._tasks, self._seed = family, tasks, seed
+        self._family, self._tasks, self._seed = family, tasks, seeds_of(seed, len(tasks))
         self._action, self._size = family.action, family.observation.size
         self._envs = family.lend(self.num_envs, self)
         self._observation = np.zeros((self.num_envs, self._size), np.float32)
@@ -43,7 +43,7 @@ class GymnasiumEnvs:
         """Begin an episode everywhere, or where `mask`, `[n]`, says; all observations, `[n, obs]`."""
         self._observation = self._observation.copy()
         for i in range(self.num_envs) if mask is None else np.flatnonzero(mask):
-            chance = np.random.SeedSequence((self._seed + int(i), int(self._num_episodes[i]))).generate_state(1)
+            chance = np.random.SeedSequence((int(self._seed[i]), int(self._num_episodes[i]))).generate_state(1)
             observation, _ = self._envs[i].reset(seed=int(chance[0]), options={"task": self._tasks[i].copy()})
             self._observation[i] = self._row(observation)
             self._num_episodes[i] += 1

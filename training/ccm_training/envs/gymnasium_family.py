@@ -17,7 +17,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ccm_runtime.errors import FamilyError
 from ccm_runtime.specs import BoxSpec
-from ccm_training.envs.family import SPLITS, BatchedEnv, Split, Table
+from ccm_training.envs.family import SPLITS, BatchedEnv, Seeds, Split, Table
 from ccm_training.envs.gymnasium_envs import Env, GymnasiumEnvs, Row
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class GymnasiumFamily(ABC):
     task: BoxSpec
     horizon: int
     explore_episodes: int = 1
+    takes_seeds: ClassVar[bool] = True
 
     @abstractmethod
     def make_env(self) -> Env:
@@ -137,11 +138,11 @@ class GymnasiumFamily(ABC):
             )
         return tasks
 
-    def simulate(self, tasks: Table, seed: int = 0) -> GymnasiumEnvs:
+    def simulate(self, tasks: Table, seed: Seeds = 0) -> GymnasiumEnvs:
         """Simulations of these tasks, `[n, params]`, in numpy: one environment for each."""
         return GymnasiumEnvs(self, np.asarray(tasks, np.float32), seed)
 
-    def make(self, tasks: "Tensor", seed: int = 0) -> BatchedEnv:
+    def make(self, tasks: "Tensor", seed: Seeds = 0) -> BatchedEnv:
         """The same simulations in torch, on the tasks' device."""
         from ccm_training.envs.bridge import TorchEnv  # noqa: PLC0415  (clients have no torch)
 

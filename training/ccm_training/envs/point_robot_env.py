@@ -1,11 +1,11 @@
 """Point robots that step together: their laws, stated once for numpy arrays and torch tensors."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from ccm_training.envs import plane
-from ccm_training.envs.family import Picture, Step, Table
+from ccm_training.envs.family import Picture, Seeds, Step, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,7 @@ class PointRobot(Protocol):
     """
 
     radius: float
+    takes_seeds: ClassVar[bool] = True
 
     def goals(self, tasks: Table) -> Table:
         """Goals in the order in which they are due, `[n, goals, 2]` in m."""
@@ -28,12 +29,12 @@ class PointRobot(Protocol):
     def reward(self, distances: Any, touched: Any, xp: Any) -> Any:
         """Rewards, `[n]`, of distances to the goals, `[n, goals]`; `touched`, `[n]`: the first was, before."""
 
-    def simulate(self, tasks: Table, seed: int = 0) -> "PointRobotEnv":
+    def simulate(self, tasks: Table, seed: Seeds = 0) -> "PointRobotEnv":
         """Simulations of these tasks in numpy (nothing is random in them: `seed` is not used)."""
         del seed
         return PointRobotEnv(self, self.goals(tasks), np)
 
-    def make(self, tasks: "Tensor", seed: int = 0) -> "PointRobotEnv":
+    def make(self, tasks: "Tensor", seed: Seeds = 0) -> "PointRobotEnv":
         """Simulations of these tasks in torch (`seed` is not used either)."""
         import torch  # noqa: PLC0415  (clients have none)
 

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccm_runtime.specs import BoxSpec
-from ccm_training.envs.family import SPLITS, BatchedEnv, Split, Table
+from ccm_training.envs.family import SPLITS, BatchedEnv, Seeds, Split, Table
 from ccm_training.envs.mujoco.robots import Robot
 from ccm_training.envs.mujoco.simulation import MujocoEnv, State
 
@@ -75,6 +75,7 @@ class MujocoFamily:
     horizon: int
     explore_episodes: int
     ceiling_of_a_step: float | None = None
+    takes_seeds: ClassVar[bool] = True
 
     @property
     def observation(self) -> BoxSpec:
@@ -119,11 +120,11 @@ class MujocoFamily:
     def change(self, batch: "Batch", tasks: Table) -> None:
         """Give every simulation the physics of its task: they are all alike."""
 
-    def simulate(self, tasks: Table, seed: int = 0) -> MujocoEnv:
+    def simulate(self, tasks: Table, seed: Seeds = 0) -> MujocoEnv:
         """Simulations of these tasks in numpy, on one thread."""
         return MujocoEnv(self, tasks, seed, num_threads=1)
 
-    def make(self, tasks: "Tensor", seed: int = 0) -> BatchedEnv:
+    def make(self, tasks: "Tensor", seed: Seeds = 0) -> BatchedEnv:
         """Simulations of these tasks in torch, on as many threads as torch has."""
         import torch  # noqa: PLC0415  (clients have none)
 

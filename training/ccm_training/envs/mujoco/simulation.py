@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccm_runtime.errors import RenderingError, SimulationError
-from ccm_training.envs.family import Picture, Step, Table
+from ccm_training.envs.family import Picture, Seeds, Step, Table, seeds_of
 from ccm_training.envs.mujoco.robots import Robot
 
 if TYPE_CHECKING:
@@ -66,16 +66,17 @@ class MujocoEnv:
     Args:
         laws: What is observed, paid and varied.
         tasks: `[n, params]`.
-        seed: Initial states of simulation `i` are a function of `seed + i` and of the episodes that it began.
+        seed: Initial states of simulation `i` are a function of `seed + i` (or of its own of several) and of the
+            episodes that it began.
         num_threads: Threads that share the simulations.
     """
 
-    def __init__(self, laws: Laws, tasks: Table, seed: int, num_threads: int) -> None:
+    def __init__(self, laws: Laws, tasks: Table, seed: Seeds, num_threads: int) -> None:
         model = laws.robot.model
         from mujoco.batch import Batch  # noqa: PLC0415  (it is there: there is a model)
 
         self.num_envs = len(tasks)
-        self._laws, self._robot, self._tasks, self._seed = laws, laws.robot, tasks, seed
+        self._laws, self._robot, self._tasks, self._seed = laws, laws.robot, tasks, seeds_of(seed, len(tasks))
         self._batch = Batch(model, len(tasks), nthread=max(1, min(num_threads, len(tasks))))
         self._position, self._velocity, self._control, self._centre = (
             self._batch.bind(name) for name in ("qpos", "qvel", "ctrl", "subtree_com")
@@ -90,7 +91,7 @@ class MujocoEnv:
         if len(began):
             self._batch.reset(began, stage=_NO_STAGE)
             for index in began:
-                rng = np.random.default_rng((self._seed + index, self._num_began[index]))
+                rng = np.random.default_rng((self._seed[index], self._num_began[index]))
                 self._position[index], self._velocity[index] = self._robot.initial_state(rng)
             self._batch.forward(began)
             self._num_began[began] += 1
