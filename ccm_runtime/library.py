@@ -11,7 +11,6 @@ both are atomic. What begins with a dot is passed over. An agent with one versio
 
 import os
 import re
-import secrets
 from hashlib import sha256
 from pathlib import Path
 
@@ -94,16 +93,16 @@ class Library:
             ConfigError: The folder cannot be written to.
         """
         folder = self.path(agent, version).parent
-        fresh = folder / f".{CURRENT}-{secrets.token_hex(4)}"
+        fresh = folder / f".{CURRENT}"
         reach("swap.begun")
         try:
+            fresh.unlink(missing_ok=True)  # of a server that died
             fresh.symlink_to(version)
             reach("swap.linked")
             fresh.replace(folder / CURRENT)
             reach("swap.renamed")
             _flush(folder)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             raise ConfigError(
                 f"cannot make {version} current for {agent}: {folder} cannot be written to ({error.strerror})"
             ) from None

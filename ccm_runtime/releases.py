@@ -56,6 +56,7 @@ class Releases:
 
         async def change() -> Rollout:
             loaded = await self._loaded(agent, version)
+            reach("swap.loaded")
             rollout = self._rollout(agent)
             if not share:
                 after = Rollout(loaded) if rollout is None else rollout.to(loaded)
@@ -145,7 +146,6 @@ class Releases:
         self._hosting.tidy()
         roster.check_room(agent)
         served = await asyncio.to_thread(self._prepared, agent, version)
-        reach("swap.loaded")
         return roster.add(served)
 
     def _prepared(self, agent: str, version: str) -> ServedAgent:

@@ -55,7 +55,7 @@ async def live(path, num_sessions, acknowledge):
         await asyncio.sleep(0)
 
 
-def child(path, num_sessions, pipe, point, nth):
+def child(path, num_sessions, pipe, point, nth, *, live):
     """Be a server's core; never returns."""
     crash_points._name, crash_points._left = point, nth
     sqlite_store._CHECKPOINT_BYTES = 64 << 10  # often, so that kills meet checkpoints and tidying too
@@ -75,13 +75,13 @@ def child(path, num_sessions, pipe, point, nth):
     os._exit(1)
 
 
-def run_once(path, num_sessions, delay_s, point="", nth=1):
-    """Run a child until it is killed; what it acknowledged, by session, and whether it died of the kill."""
+def run_once(path, num_sessions, delay_s, point="", nth=1, *, live=live):
+    """Let a child live until it is killed; what it acknowledged, by session, and whether it died of the kill."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        child(path, num_sessions, writer, point, nth)
+        child(path, num_sessions, writer, point, nth, live=live)
     os.close(writer)
     said, deadline = b"", time.monotonic() + (LIMIT_S if point else delay_s)
     with os.fdopen(reader, "rb", buffering=0) as pipe:
