@@ -77,8 +77,8 @@ def sample_batch(replay: Replay, features: Tensor, config: Config, *streams: tor
     shapes: dict[str, Shape] = {
         "order": (tasks,),
         "trials": (many, 1),
-        "keys": (many, 3, config.encoder.key_rows),
-        "rows": (many, 3, config.policy.rows),
+        "keys": (many, config.encoder.key_rows),
+        "rows": (many, config.policy.rows),
     }
     chance = _cut(_pooled(torch.rand, shapes, streams), shapes)
     chosen = chance["order"].argsort(-1)[:, :many]

@@ -77,16 +77,14 @@ class Replay:
 
         Args:
             tasks: `[n]`.
-            chance: Which trial, episode and step; uniform, `[n, 3, num]`.
+            chance: Which of those stored; uniform float32, `[n, num]`, which tells 16 million apart.
         """
-        stored = self.written[tasks].clamp(max=self.capacity)[:, None]
-        slot = (chance[:, 0] * stored).long()
-        episode = (chance[:, 1] * self.episodes).long()
-        step = (chance[:, 2] * self.horizon).long()
-        at = ((tasks[:, None] * self.capacity + slot) * self.episodes + episode) * self.horizon + step
+        steps = self.episodes * self.horizon
+        stored = self.written[tasks].clamp(max=self.capacity) * steps
+        at = (tasks * (self.capacity * steps))[:, None] + (chance * stored[:, None]).long()
         return self._gather(self._packed.flatten(0, 3), at)
 
     def _gather(self, packed: Tensor, at: Tensor) -> Rows:
-        """Entries of `packed`, `[entries, ...]`, at `at`, `[n, num]`, as rows `[n, num, ...]`."""
+        """Entries of `packed`, `[entries, ...]`, at `at`, `[n, num]`, as rows `[n, num, ...]`, views of one tensor."""
         chosen = packed.index_select(0, at.flatten()).view(*at.shape, *packed.shape[1:])
-        return Rows(*(field.contiguous() for field in torch.split(chosen, self._widths, -1)))
+        return Rows(*torch.split(chosen, self._widths, -1))

@@ -24,6 +24,7 @@ from ccm_training.divergence import check_finite
 from ccm_training.durable import write_whole
 from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Experiment, resolve_device
+from ccm_training.memory import keep_what_is_freed
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, run_trials, wander
 from ccm_training.runlog import CohortLog
@@ -92,6 +93,7 @@ def _train(
     if not resume:
         folder.check_free()
     torch.set_num_threads(configs[0].threads)
+    keep_what_is_freed()
     cohort = build_cohort(configs, resolve_device(device))
     with folder.held():
         stopped_by = _go_on(cohort, folder, resume=resume, progress=progress)
@@ -167,7 +169,7 @@ def warm_up(cohort: Cohort) -> None:
 def pretrain(cohort: Cohort, folder: CohortFolder, log: CohortLog, stop: Stop) -> None:
     """Teach the encoders alone, each until its accuracy saturates or the budget is spent.
 
-    They are taught together until the last has finished; one that has finished is set aside meanwhile.
+    They are taught together until the last has finished; one that finishes before waits, and is put back to then.
     """
     settings, what = cohort.first.config.encoder, cohort.first.config.what
     if not what.encoder or settings.contrastive_weight == 0.0 or settings.pretrain_updates == 0:

@@ -60,11 +60,19 @@ def test_a_task_is_given_its_own_trials_whole_and_in_order():
 
 
 def test_rows_come_from_everywhere_in_a_tasks_own_trials():
-    found = digits(filled(2).sample_rows(torch.tensor([1, 2]), chance(2, 3, 2000)).reward)
+    found = digits(filled(2).sample_rows(torch.tensor([1, 2]), chance(2, 2000)).reward)
     assert (found["task"] == torch.tensor([[1], [2]])).all()
     assert set(found["trial"].unique().tolist()) == {0, 1}
     assert set(found["episode"].unique().tolist()) == set(range(EPISODES))
     assert set(found["step"].unique().tolist()) == set(range(HORIZON))
+
+
+@pytest.mark.parametrize("num_trials", [1, 2, 3, 7])
+def test_the_least_and_the_greatest_chance_are_the_first_and_the_last_row(num_trials):
+    extremes = torch.tensor([[0.0, 1.0 - 2.0**-24]]).expand(TASKS, -1)
+    drawn = filled(num_trials).sample_rows(torch.arange(TASKS), extremes)
+    stored = filled(num_trials).rows.reward[:, : min(num_trials, CAPACITY)].flatten(1)
+    assert torch.equal(stored[:, [0, -1]], drawn.reward[..., 0])
 
 
 def test_tasks_are_filled_independently():
@@ -79,8 +87,6 @@ def test_tasks_are_filled_independently():
 
 def test_sampling_is_a_function_of_chance():
     store = filled(3)
-    first, second, other = (
-        store.sample_rows(torch.tensor([0]), chance(1, 3, 50, seed=seed)).reward for seed in (1, 1, 2)
-    )
+    first, second, other = (store.sample_rows(torch.tensor([0]), chance(1, 50, seed=seed)).reward for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
