@@ -20,7 +20,6 @@ from ccm_training.statistics import estimate
 
 _COLOURS = (EXPLORER, EXECUTOR, "#7c3aed", "#be123c")
 _POINTS = 60
-_COLUMNS = 3
 
 Line = NDArray[np.float64]
 
@@ -40,7 +39,7 @@ def learning_panels(groups: Groups) -> str:
     dotted: random actions.
     """
     colours = colours_of(groups)
-    columns = min(len(groups), _COLUMNS)
+    columns = 2 if len(groups) == 4 else min(len(groups), 3)
     rows = -(-len(groups) // columns)
     with mpl.rc_context(STYLE):
         picture = Figure(figsize=(4.4 * columns, 3.4 * rows + 0.6), layout="constrained")
