@@ -96,10 +96,11 @@ class Cohort:
 
     def policy_for(self, tasks: Sequence[Tensor]) -> BatchPolicy:
         """Each run's agent on simulations of its tasks."""
-        if len(self.runs) == 1:
+        agents = self.learner.agents
+        if not isinstance(agents, Stack):
             return self.first.policy_for(tasks[0])
         told = task_features(self.first.family, torch.cat(list(tasks))) if self.first.config.what.told else None
-        return CohortPolicy(self.learner.agents, self.first.adaptation, told)
+        return CohortPolicy(agents, self.first.adaptation, told)
 
     def count(self, rows: Rows) -> None:
         """Count the env steps of some trials, as many of each run, those of the first first."""

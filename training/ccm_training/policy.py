@@ -20,7 +20,7 @@ from ccm_training.belief import Latent
 from ccm_training.envs.family import Family
 from ccm_training.replay import Rows
 from ccm_training.rollout import BatchPolicy
-from ccm_training.stack import Agents
+from ccm_training.stack import Stack
 
 
 class AgentPolicy:
@@ -54,13 +54,16 @@ class AgentPolicy:
         return beliefs.read(belief)
 
 
+_OF_ACTING = ("encoder", "executor.actor", "explorer.actor", "observation", "motion", "reward", "action")
+
+
 class CohortPolicy:
     """The agents of several seeds behind the fold interface, each on its own rows: those of the first come first."""
 
-    def __init__(self, agents: Agents, adaptation: Adaptation, features: Tensor | None = None) -> None:
+    def __init__(self, agents: Stack, adaptation: Adaptation, features: Tensor | None = None) -> None:
         self.adaptation = adaptation
         self.action_size = agents.agent.action_reach.shape[-1]
-        self._agents, self._features = agents, features
+        self._agents, self._features = agents.only(*_OF_ACTING), features
 
     def initial_belief(self, num: int) -> Tensor:
         """No evidence yet: zeros, `[num, 2 * latent]`."""

@@ -23,7 +23,7 @@ Picture = NDArray[np.uint8]
 
 def seeds_of(seeds: Seeds, num: int) -> NDArray[np.int64]:
     """The seed of each of `num` simulations, `[num]`: `seeds + i` of a single one."""
-    return np.arange(num) + seeds if isinstance(seeds, int) else seeds
+    return np.arange(num) + seeds if np.ndim(seeds) == 0 else np.asarray(seeds)
 
 
 class Step(NamedTuple):
