@@ -459,18 +459,25 @@ def runs(
         run(paths or [Path("runs")], sort=sort, as_json=as_json)
 
 
-@app.command(short_help="A run as one page to look at.")
+@app.command(short_help="Runs as one page to look at.")
 def report(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")],
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR", help="A training run, or several to compare.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Page to write (default: RUN_DIR/report.html).")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Page to write (RUN_DIR/report.html; of several, comparison.html beside the first)."
+        ),
     ] = None,
 ) -> None:
-    """Write a run as one HTML page: scores, curves, trajectories or frames, beliefs, settings."""
+    """Write a run as one HTML page: scores, curves, trajectories or frames, beliefs, settings.
+
+    Of several runs: learning curves with intervals over seeds, adaptation curves, beliefs, and the settings that
+    differ. Runs that differ by the seed alone are put together.
+    """
     with needs("train"):
         from ccm_runtime.commands.report import report as run
 
-        run(run_dir, out)
+        run(run_dirs, out)
 
 
 @app.command(name="hash", short_help="SHA-256 of a run's parameters.")

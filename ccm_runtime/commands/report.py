@@ -1,12 +1,18 @@
 """`ccm report`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
+from ccm_training.comparison_page import write_comparison
 from ccm_training.report import write_report
 
 
-def report(run_dir: Path, out: Path | None) -> None:
-    """Write the page of a run, in the run's own folder unless told otherwise."""
-    typer.echo(f"report: {write_report(run_dir, out or run_dir / 'report.html')}")
+def report(run_dirs: Sequence[Path], out: Path | None) -> None:
+    """Write the page of a run, in its own folder unless told otherwise; of several, beside the first."""
+    if len(run_dirs) == 1:
+        page = write_report(run_dirs[0], out or run_dirs[0] / "report.html")
+    else:
+        page = write_comparison(run_dirs, out or run_dirs[0].parent / "comparison.html")
+    typer.echo(f"report: {page}")

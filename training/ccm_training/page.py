@@ -1,22 +1,19 @@
 """The page of a report, from values to HTML text; it refers to nothing outside itself."""
 
-import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccm_runtime import __version__
 from ccm_training import figures
 from ccm_training.evaluation import ReportTrials
 from ccm_training.filming import Strip
+from ccm_training.page_parts import card, figure, fill, section
 
 NUM_MAPS = 6
 
@@ -63,15 +60,7 @@ def render_page(report: Report) -> str:
         f"An agent that explores an unseen task for {scores['explore_episodes']} episodes and then executes. "
         f"Measured on {scores.get('trials', '?')} held-out tasks, {how}, with no gradient step."
     )
-    page = Template(files("ccm_training").joinpath("report_page.html").read_text(encoding="utf-8"))
-    return page.substitute(
-        title=escape(f"ccm report: {heading}"),
-        heading=escape(heading),
-        lead=escape(lead),
-        cards="\n".join(_cards(report)),
-        sections="\n".join(_sections(report)),
-        footer=escape(f"Written {report.written_at:%Y-%m-%d %H:%M} UTC by ccm {__version__}."),
-    )
+    return fill(heading, lead, cards=_cards(report), sections=_sections(report), written_at=report.written_at)
 
 
 def _cards(report: Report) -> Iterable[str]:
@@ -79,19 +68,13 @@ def _cards(report: Report) -> Iterable[str]:
     score, interval = scores["adaptation_score"], scores.get("interval")
     between = "" if interval is None else f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
     if score is not None:
-        yield _card("Adaptation score", f"{score:.3f}", between, kind="main")
+        yield card("Adaptation score", f"{score:.3f}", between, kind="main")
     episode = min(scores["explore_episodes"], len(scores["returns"]) - 1)
     first, kind = f"{scores['returns'][episode]:.1f}", "main" if score is None else ""
-    yield _card("First executor episode", first, "mean return over tasks", kind=kind)
+    yield card("First executor episode", first, "mean return over tasks", kind=kind)
     ceiling, floor = scores["ceiling"], scores["floor"]
-    yield _card("Ceiling", "unknown" if ceiling is None else f"{ceiling:.1f}", "best policy that knows the task")
-    yield _card("Floor", "unknown" if floor is None else f"{floor:.1f}", "random actions")
-
-
-def _card(name: str, value: str, note: str, kind: str = "") -> str:
-    return (
-        f'<div class="card {kind}"><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>'
-    )
+    yield card("Ceiling", "unknown" if ceiling is None else f"{ceiling:.1f}", "best policy that knows the task")
+    yield card("Floor", "unknown" if floor is None else f"{floor:.1f}", "random actions")
 
 
 def _sections(report: Report) -> Iterable[str]:
@@ -126,11 +109,11 @@ def _adaptation_section(report: Report) -> str:
         '<div class="scroll"><table><thead><tr><th>episode</th><th>phase</th><th>mean return</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
-    return _section(
+    return section(
         "Adaptation curve",
         "What one trial brings on a task that was never trained on. The belief is carried from episode to episode; "
         "nothing is reset in between but the robot.",
-        _figure(
+        figure(
             picture,
             f"Mean return by episode of the trial: {told}; the first {explore} are the explorer's.",
             "Large dots: mean over tasks. Small dots: single tasks, tried in process.",
@@ -151,10 +134,10 @@ def _learning_section(report: Report) -> str:
     what = "return of the first executor episode" + ("" if ceiling is None else " as a share of the ceiling")
     tried = [line["score"] for line in report.metrics if line.get("score") is not None]
     last = f"; the last of {len(tried)} is {tried[-1]:.3f}" if tried else ""
-    return _section(
+    return section(
         "Learning curve",
         f"While training: {what}.",
-        _figure(
+        figure(
             picture,
             f"{what.capitalize()}, encoder accuracy and losses over {report.metrics[-1]['env_steps']:,} environment "
             f"steps and {report.metrics[-1]['updates']:,} updates{last}.",
@@ -169,10 +152,10 @@ def _paths_section(report: Report, trials: ReportTrials, goals: NDArray[np.float
     picture = figures.trajectory_map(
         trials.observations[chosen], explore, goals[chosen], returns=trials.rewards[chosen].sum(-1)
     )
-    return _section(
+    return section(
         "Trajectories on held-out tasks",
         "How the explorer looks for what the task is, and what the executor makes of it.",
-        _figure(
+        figure(
             picture,
             f"Paths on {len(chosen)} tasks from the origin: {explore} episodes of the explorer and the first of the "
             "executor, over the goals with the radius within which they pay.",
@@ -185,10 +168,10 @@ def _strips_section(report: Report) -> str:
     told = ", ".join(
         f"episode {strip.episode + 1} ({strip.phase.value}, return {strip.total:.1f})" for strip in report.strips
     )
-    return _section(
+    return section(
         "A trial in pictures",
         f"One trial on a held-out task: {report.filmed_task}.",
-        _figure(
+        figure(
             figures.film_strip(report.strips),
             f"Pictures from one trial on the task {report.filmed_task}: {told}.",
             "A row is an episode, from its first step to its last. `ccm record` makes a video of such a trial.",
@@ -197,14 +180,11 @@ def _strips_section(report: Report) -> str:
 
 
 def _beliefs_section(report: Report, trials: ReportTrials) -> str:
-    names = list(report.parameters)
-    tasks = trials.tasks
-    if tasks.shape[1] > 1 and np.allclose(tasks, tasks[:, :1]):
-        tasks, names = tasks[:, :1], names[:1]
-    return _section(
+    tasks, names = coloured_by(trials.tasks, report.parameters)
+    return section(
         "Beliefs of held-out tasks",
         "Where the context encoder ends up after a trial. A good encoder puts like tasks side by side.",
-        _figure(
+        figure(
             figures.belief_map(trials.latents, tasks, names),
             f"Beliefs of {len(tasks)} held-out tasks on two principal axes, coloured by {' and by '.join(names)}.",
             "Each dot is the belief about one task after the whole trial; a line leads there over the episodes.",
@@ -242,7 +222,7 @@ def _provenance_section(report: Report) -> str:
         f"<tr><th>{escape(name)}</th><td><code>{escape(value)}</code></td></tr>"
         for name, value in report.provenance.items()
     )
-    return _section("Provenance", "", f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>')
+    return section("Provenance", "", f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>')
 
 
 def _config_section(config: Mapping[str, Any]) -> str:
@@ -262,18 +242,10 @@ def _config_section(config: Mapping[str, Any]) -> str:
     return f'<section><details open>{summary}<div class="groups">{tables}</div></details></section>'
 
 
-def _section(title: str, text: str, content: str) -> str:
-    intro = f"<p>{escape(text)}</p>" if text else ""
-    return f"<section><h2>{escape(title)}</h2>{intro}{content}</section>"
-
-
-def _figure(svg: str, alternative: str, caption: str) -> str:
-    # As an image and not inline: the pictures' ids must not meet.
-    data = base64.b64encode(svg.encode()).decode()
-    return (
-        f'<figure><div><img src="data:image/svg+xml;base64,{data}" alt="{escape(alternative)}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+def coloured_by(tasks: NDArray[np.float32], names: Sequence[str]) -> tuple[NDArray[np.float32], Sequence[str]]:
+    """Parameters of tasks that a map of beliefs is coloured by: one alone if all say the same."""
+    alike = tasks.shape[1] > 1 and np.allclose(tasks, tasks[:, :1])
+    return (tasks[:, :1], names[:1]) if alike else (tasks, names)
 
 
 def spread(tasks: NDArray[np.float32], num: int) -> NDArray[np.int64]:

@@ -1,6 +1,5 @@
 """A run as one self-contained HTML page: score, learning curve, adaptation curve, paths, beliefs, settings."""
 
-import json
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from ccm_training.envs.simulated import SimulatedTask
 from ccm_training.evaluation import ReportTrials, evaluate_path, trials_for_report
 from ccm_training.filming import Strip, film_strips, find_actor, task_in_words
 from ccm_training.page import Report, render_page
-from ccm_training.runlog import METRICS
+from ccm_training.run_folder import METRICS, read_metrics
 
 NUM_TASKS = 40
 
@@ -64,7 +63,7 @@ def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetim
     return Report(
         scores=scores,
         served=adaptation is not None,
-        metrics=_read_metrics(run_dir / METRICS),
+        metrics=read_metrics(run_dir / METRICS),
         config=run.config.model_dump(mode="json"),
         provenance={
             "environment steps": f"{run.counters.env_steps:,}",
@@ -102,16 +101,3 @@ def _goals(family: Family, trials: ReportTrials) -> NDArray[np.float32] | None:
         return None
     centres = family.goals(trials.tasks)
     return np.concatenate([centres, np.full_like(centres[..., :1], family.radius)], -1)
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a run's metrics; none where there is no file (nothing was trained)."""
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue  # cut off when the run was killed
-    return lines

@@ -8,7 +8,7 @@ RUN_DIR/divergence.json      what there is to say of a number that was not finit
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,7 +134,7 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def differing(configs: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Settings that are not the same in all, by dotted name: the value in each, `None` where one lacks it."""
     flats = [flat_settings(config) for config in configs]
     names = dict.fromkeys(name for flat in flats for name in flat)

@@ -141,7 +141,7 @@ def test_without_a_ceiling_the_learning_curve_is_one_of_returns():
 @pytest.mark.parametrize(("scored", "floor", "values"), [(True, 0.1, (0.0, 1.1)), (False, -300.0, (-300.0, -10.0))])
 def test_the_learning_curve_shows_its_levels_and_points(monkeypatch, scored, floor, values):
     seen = []
-    monkeypatch.setattr(figures, "_svg", lambda figure: seen.append(figure.axes[0].get_ylim()))
+    monkeypatch.setattr(figures, "svg_of", lambda figure: seen.append(figure.axes[0].get_ylim()))
     lines = [{"env_steps": step, "updates": step, "score": value} for step, value in enumerate([-10.0, -20.0], 1)]
     if scored:
         lines = [line | {"score": line["score"] / -20.0} for line in lines]

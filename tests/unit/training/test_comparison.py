@@ -1,0 +1,108 @@
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from tiny_run import tiny_experiment
+
+from ccm_runtime.errors import CheckpointMissingError
+from ccm_training.checkpoint import parameter_hash, save_checkpoint
+from ccm_training.comparison import label_groups, read_comparison
+from ccm_training.comparison_figures import mean_curve
+from ccm_training.comparison_page import render_comparison, score_of_group, write_comparison
+
+
+def settings(method="ccm", family="sparse-point-robot", **policy):
+    return {"family": family, "method": method, "seed": None, "policy": {"discount": 0.9, "rows": 32} | policy}
+
+
+@pytest.mark.parametrize(
+    ("configs", "labels"),
+    [
+        ([settings()], ["sparse-point-robot ccm"]),
+        ([settings("ccm"), settings("pearl", rows=64)], ["ccm", "pearl"]),
+        ([settings(discount=0.9), settings(discount=0.95)], ["policy.discount=0.9", "policy.discount=0.95"]),
+        (
+            [settings("ccm"), settings("ccm", rows=[1]), settings("pearl")],
+            ["ccm, policy.rows=32", "ccm, policy.rows=[1]", "pearl, policy.rows=32"],
+        ),
+        (
+            [settings(family="a", discount=1), settings(family="b", discount=2)],
+            ["a", "b"],
+        ),
+    ],
+)
+def test_a_label_is_what_sets_runs_apart_and_no_more(configs, labels):
+    assert labels == label_groups(configs)
+
+
+def test_a_mean_over_seeds_covers_what_every_run_has_come_to():
+    steps, scores = mean_curve([(np.array([0.0, 10.0]), np.array([0.0, 1.0])), (np.array([2.0, 6.0]), np.ones(2))])
+    assert (steps[0], steps[-1], scores.shape) == (2.0, 6.0, (2, len(steps)))
+    assert scores[0] == pytest.approx(steps / 10.0)
+    assert scores[1] == pytest.approx(1.0)
+
+
+def write_run(run_dir, *, seed, score, checkpoint=True, **changes):
+    run = tiny_experiment(seed=seed, **changes)
+    run_dir.mkdir()
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(run.config.model_dump(mode="json")))
+    if checkpoint:
+        save_checkpoint(run, run_dir)
+    if score is not None:
+        lines = [
+            {"iteration": i, "env_steps": 100 * i, "updates": i, "time_s": 60.0 * i, "score": score * i / 2}
+            | {"returns": [1.0, 2.0, 3.0, 4.0 + seed]}
+            for i in (1, 2)
+        ]
+        (run_dir / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def run_dirs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    low, high = {"policy": {"discount": 0.9}}, {"policy": {"discount": 0.95}}
+    return [
+        write_run(folder / "b", seed=1, score=0.6, **low),
+        write_run(folder / "a", seed=0, score=0.4, **low),
+        write_run(folder / "c<b>", seed=0, score=0.9, **high),
+        write_run(folder / "d", seed=1, score=None, checkpoint=False, **high),
+    ]
+
+
+@pytest.fixture(scope="module")
+def comparison(run_dirs):
+    return read_comparison(run_dirs)
+
+
+def test_runs_that_differ_by_the_seed_alone_are_put_together(run_dirs, comparison):
+    low, high = comparison.groups
+    assert (low.label, high.label) == ("policy.discount=0.9", "policy.discount=0.95")
+    assert [one.summary.run_dir for one in low.members] == [run_dirs[1], run_dirs[0]]
+    assert [one.parameters for one in high.members] == [parameter_hash(run_dirs[2]), None]
+    assert comparison.differences == {"policy.discount": [0.9, 0.95]}
+
+
+def test_the_score_of_a_group_is_over_its_seeds(comparison):
+    low, high = (score_of_group(group) for group in comparison.groups)
+    assert low == pytest.approx((0.5, 0.4, 0.6))
+    assert high.value == 0.9
+
+
+def test_the_page_shows_curves_beliefs_differences_and_where_each_comes_from(run_dirs, comparison):
+    page = render_comparison(comparison)
+    for words in ("0.500", "0.400 to 0.600", "policy.discount=0.95", parameter_hash(run_dirs[1])[:12], "0.900"):
+        assert words in page
+    assert page.count("<img") == 2 + 2
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "c&lt;b&gt;" in page
+    assert "c<b>" not in page
+
+
+def test_one_page_is_written_for_several_runs(run_dirs, tmp_path):
+    written = write_comparison(run_dirs[:2], tmp_path / "out" / "comparison.html")
+    assert "2 runs compared" in written.read_text(encoding="utf-8")
+    with pytest.raises(CheckpointMissingError, match="no run there"):
+        write_comparison([*run_dirs, tmp_path], tmp_path / "comparison.html")
