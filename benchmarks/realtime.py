@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
+import drains
 import hostile_model
 import isolation
 import silence
@@ -113,6 +114,37 @@ def silent_servers(seed: int) -> Result:
     }
 
 
+def paused(seed: int) -> Result:
+    """Stop the process of `ccm serve` for 30 s under a robot that never waits, and let it go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = asyncio.run(
+            silence.campaign("stopped", embedded_bundle(), Path(folder), 2, seed, between=320, silent_s=30.0)
+        )
+    names = ("late", "stale", "beliefs_differing", "returns_differing")
+    return {
+        "what": f"SIGSTOP for 30 s, twice, then SIGCONT; actions are valid for {silence.VALID_MS} ms",
+        "steps": found["steps"],
+        "safe_actions": found["safe_actions"],
+        "must_be_none": {name: found[name] for name in names},
+    }
+
+
+def drained(seed: int) -> Result:
+    """Stop `ccm serve` by SIGTERM under 64 sessions, 20 times, and start it again."""
+    with tempfile.TemporaryDirectory() as folder:
+        alone = {"max-batch": 1}  # in a batch, the encoder's last bit may depend on who else is in it
+        store = Path(folder) / "s.db"
+        found = asyncio.run(drains.campaign(embedded_bundle(), store, 20, seed, num_sessions=64, **alone))
+    names = ("not_said", "cut", "exit_codes", "differing", "beliefs_differing")
+    return {
+        "what": "SIGTERM under 64 sessions: NOT_SERVING, episodes end, exit code 0; a restart; the clients go on",
+        "stops": found["stops"],
+        "longest_s": found["longest_s"],
+        "answers_compared": found["answers"],
+        "must_be_none": {name: found[name] for name in names},
+    }
+
+
 def apart(seed: int) -> Result:
     """Cancel, repeat and reopen at random over 64 sessions, with and without a deadline."""
     cases = {
@@ -132,6 +164,8 @@ CAMPAIGNS: dict[str, Callable[[int], Result]] = {
     "guard": guard,
     "silent_servers": silent_servers,
     "isolation": apart,
+    "paused_server": paused,
+    "drained_server": drained,
 }
 
 if __name__ == "__main__":

@@ -164,8 +164,8 @@ def stale(robot, adapter):
     return count, memory
 
 
-async def campaign(kind, bundle, folder, faults, seed=0, *, between=20):
-    """Let a server fall silent `faults` times under a robot, after so many answers each; the counts."""
+async def campaign(kind, bundle, folder, faults, seed=0, *, between=20, silent_s=0.0):
+    """Let a server fall silent `faults` times under a robot, after so many answers, for `silent_s` or more."""
     robot, over = Robot(seed), asyncio.Event()
     async with (
         trouble_with(kind, bundle, folder) as (address, silence, heal),
@@ -179,6 +179,7 @@ async def campaign(kind, bundle, folder, faults, seed=0, *, between=20):
             await _until(running, robot, pilot, under_way=True)
             silence()
             await _until(running, robot, pilot, safe=2)
+            await asyncio.sleep(silent_s)
             await heal()
         await _until(running, robot, pilot, answered=between)
         over.set()
