@@ -112,7 +112,6 @@ def stop_at(monkeypatch, owner, name, call):
 @pytest.mark.parametrize(
     "at",
     [
-        (training, "wander", 1),
         (Learner, "pretrain", 117),
         (training, "run_trials", 2),
         (Learner, "update", 3),
