@@ -15,11 +15,13 @@ import resource
 import shlex
 import socket
 import statistics
+import struct
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from damage import damaged_bundles
 
-from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.commands.bench import made
 from ccm_runtime.commands.bench_load import Trial, load
 from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.commands.server_process import Listening, listening_process
 from ccm_runtime.embedded import embedded_bundle
-from ccm_runtime.errors import CcmError
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 Result = dict[str, Any]
@@ -47,7 +47,7 @@ LIMIT_S = 60.0
 def main() -> None:
     """Run the campaigns that are asked for."""
     campaigns: dict[str, Callable[[], Result]] = {
-        "bundles": bundles, "messages": messages, "connections": connections, "storm": storm,
+        "bundles": bundles, "messages": messages, "connections": connections, "floods": floods,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
@@ -164,30 +164,69 @@ def _is_closed(peer: socket.socket) -> bool:
     return True
 
 
-def storm(num: int = 2_000) -> Result:
-    """C17: clients that all come at once, to a server that takes 256 calls at a time; each opens, steps and closes."""
-    with server("--max-calls", "256", "--max-sessions", "100000") as ours:
-        outcomes = asyncio.run(_storm(ours.address, num))
-    refused = {name: count for name, count in outcomes.items() if name != "served"}
-    return {"clients": num, "outcomes": dict(outcomes), "must_be_none": {"not served within 60 s": refused}}
+def floods(num: int = 1_000_000, resets: int = 100_000) -> Result:
+    """C19: a million tiny messages on 8 streams, and calls that are reset as soon as they are made."""
+    with server() as ours:
+        before, calm_ms = resident_mb(ours), p99_ms(ours.address)
+        with ThreadPoolExecutor(8) as pool:
+            answered = sum(pool.map(lambda _: _pour(ours.address, num // 8), range(8)))
+        poured = resident_mb(ours)
+        closed = _reset(ours.address, resets)
+        after, busy_ms = resident_mb(ours), p99_ms(ours.address)
+    return {
+        "tiny_messages": num,
+        "resets": resets,
+        "connections_closed_for_resets": closed,
+        "resident_mb": [before, poured, after],
+        "good_session_p99_ms_before_and_after": [calm_ms, busy_ms],
+        "must_be_none": {
+            "unanswered": num - answered,
+            "grown by 50 MB or more": max(0.0, max(poured, after) - before - 50),
+        },
+    }
 
 
-async def _storm(address: str, num: int) -> Counter[str]:
-    outcomes = Counter[str]()
+def _pour(address: str, num: int, at_once: int = 50) -> int:
+    """Send events with a wrong number, `at_once` before the answers are read; how many were answered."""
+    wire, path = Wire(address, stream=True), "/ccm_runtime.v1.Adaptation/Session"
+    wire.exchange(path, pb.SessionRequest(open=pb.OpenSessionRequest()).SerializeToString())
+    tiny = pb.SessionRequest(event=pb.Event(sequence=99)).SerializeToString()
+    size = 5 + len(wire.exchange(path, tiny))  # every refusal has as many bytes
+    body = struct.pack(">BI", 0, len(tiny)) + tiny
+    frame = len(body).to_bytes(3, "big") + bytes([0, 0]) + struct.pack(">I", 1) + body
+    received, answered = bytearray(), 0
+    for _ in range(num // at_once):
+        wire.socket.sendall(frame * at_once)
+        expected = size * at_once
+        while expected:
+            received += wire.socket.recv(1 << 16)
+            while len(received) >= 9 and len(received) >= 9 + (length := int.from_bytes(received[:3], "big")):
+                if received[3] == 0:
+                    expected -= length
+                elif received[3] == 6 and not received[4] & 1:  # a ping is to be answered
+                    wire.socket.sendall(b"\0\0\x08\x06\1\0\0\0\0" + received[9:17])
+                del received[: 9 + length]
+        answered += at_once
+    wire.close()
+    return answered
 
-    async def visit() -> None:
+
+def _reset(address: str, num: int) -> int:
+    """Make calls and reset them in the same breath; how often the server closed the connection for it."""
+    closed, left = 0, num
+    while left:
+        wire, call = Wire(address, stream=True), 1
         try:
-            async with (
-                AsyncClient(address, timeout_s=60.0, connect_timeout_s=60.0) as client,
-                client.open_session() as session,
-            ):
-                await session.begin_episode([0.0] * session.agent.observation.size)
-            outcomes["served"] += 1
-        except CcmError as error:
-            outcomes[f"{type(error).__name__}: {error}"[:200]] += 1
-
-    await asyncio.gather(*(visit() for _ in range(num)))
-    return outcomes
+            while left:
+                block = wire._fields(b"/ccm_runtime.v1.Adaptation/Session")
+                place = struct.pack(">I", call)
+                headers = len(block).to_bytes(3, "big") + bytes([1, 4]) + place + block
+                wire.socket.sendall(headers + b"\0\0\4\3\0" + place + b"\0\0\0\x08")
+                call, left = call + 2, left - 1
+        except OSError:
+            closed += 1
+        wire.close()
+    return closed
 
 
 def server(*flags: str) -> Any:
