@@ -4,6 +4,8 @@ A step costs one append to a bounded queue. What does not fit into it, or onto t
 next event of its session begins a new file, with the trial as it then is: every file can be replayed by itself.
 """
 
+import errno
+import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -14,13 +16,14 @@ from typing import Any
 
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.messages import Answer, Event
-from ccm_runtime.recording import SUFFIX, head, line
+from ccm_runtime.recording import MAGIC, SUFFIX, head, line
 from ccm_runtime.session import Session
 
 MAX_WAITING = 16_384
 _MAX_OPEN = 16_384  # files that may still grow
 _PARTS = 16  # a file is at most this share of the folder
-_EVERY_S, _REST_S, _PIECE = 0.1, 0.0002, 8
+_EVERY_S, _REST_S, _PIECE = 0.2, 0.0002, 8
+_GROUP = 2_048  # events whose files are opened once
 _TIDY_EVERY_S = 5.0
 
 Entry = tuple[Event, Session, Answer]
@@ -100,11 +103,15 @@ class Recorder:
 
     def _turn(self) -> None:
         """Write what waits, in small pieces: a long run of Python here would keep the event loop waiting."""
-        while self._waiting:
-            for _ in range(min(_PIECE, len(self._waiting))):
-                self._write(*self._waiting.popleft())
-            if not self._stopping.is_set():
-                time.sleep(_REST_S)
+        while num := min(len(self._waiting), _GROUP):
+            texts: dict[Path, list[bytes]] = {}
+            for index in range(1, num + 1):
+                path, text = self._noted(*self._waiting.popleft())
+                texts.setdefault(path, []).append(text)
+                self._rest(index)
+            for index, (path, group) in enumerate(texts.items(), 1):
+                self._write(path, group)
+                self._rest(index)
         if self.num_dropped > self._told_dropped:
             self._log.warning("recording dropped events", num_dropped=self.num_dropped)
             self._told_dropped = self.num_dropped
@@ -112,28 +119,41 @@ class Recorder:
             self._tidied_s = time.monotonic()
             self._tidy()
 
-    def _write(self, event: Event, before: Session, answer: Answer) -> None:
+    def _rest(self, index: int) -> None:
+        if not index % _PIECE and not self._stopping.is_set():
+            time.sleep(_REST_S)
+
+    def _noted(self, event: Event, before: Session, answer: Answer) -> tuple[Path, bytes]:
+        """Return which file an event belongs into, and what to write there."""
+        text = line(event, answer)
         part = self._parts.get(before.session_id)
-        try:
-            text = line(event, answer)
-            if part is None or not part.continues(before, answer) or part.num_bytes > self._max_bytes // _PARTS:
-                path = self._folder / f"{before.session_id}-{answer.sequence:09d}{SUFFIX}"
-                part = _Part(path, before.bundle_digest, answer.sequence)
-                text = head(before, self._agent_of(before.bundle_digest), time.time()) + text
-                path.unlink(missing_ok=True)
-            with part.path.open("ab") as file:
-                file.write(text)
-        except OSError:
-            self._parts.pop(before.session_id, None)
-            self._num_failed += 1
-            return
+        if part is None or not part.continues(before, answer) or part.num_bytes > self._max_bytes // _PARTS:
+            path = self._folder / f"{before.session_id}-{answer.sequence:09d}{SUFFIX}"
+            part = self._parts[before.session_id] = _Part(path, before.bundle_digest, answer.sequence)
+            text = head(before, self._agent_of(before.bundle_digest), time.time()) + text
         part.next_sequence += 1
         part.num_bytes += len(text)
-        self.num_recorded += 1
-        self._parts[before.session_id] = part
         self._parts.move_to_end(before.session_id)
         if len(self._parts) > _MAX_OPEN:
             self._parts.popitem(last=False)
+        return part.path, text
+
+    def _write(self, path: Path, texts: list[bytes]) -> None:
+        """Append events to a file; one that begins with its header replaces what an earlier server left there."""
+        begins = os.O_TRUNC if texts[0].startswith(MAGIC) else os.O_APPEND
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | begins, 0o600)
+            try:
+                data = b"".join(texts)
+                if os.write(file, data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(file)
+        except OSError:
+            self._parts.pop(path.name.partition("-")[0], None)  # its next event begins a new file
+            self._num_failed += len(texts)
+        else:
+            self.num_recorded += len(texts)
 
     def _tidy(self) -> None:
         """Remove the files that were written to the longest ago, while there is too much."""

@@ -5,20 +5,24 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
-from ccm_runtime import __version__, wire
+from ccm_runtime import __version__
 from ccm_runtime.adapt import Memory
+from ccm_runtime.belief import Array
 from ccm_runtime.config import read_file
-from ccm_runtime.errors import RecordCorruptError, SpecError
-from ccm_runtime.messages import Answer, Event
+from ccm_runtime.errors import RecordCorruptError
+from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Reaction, Transition
 from ccm_runtime.records import memory_from_proto, memory_to_proto
 from ccm_runtime.session import Session
+from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import recording_pb2 as pb
 
 MAGIC = b"CCMR1\n"
 SUFFIX = ".ccmrec"
 _FRAME = struct.Struct("<II")
+_FLOAT32 = np.dtype("<f4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,29 @@ def head(session: Session, agent_id: str, wall_s: float) -> bytes:
 
 def line(event: Event, answer: Answer) -> bytes:
     """Return one event with its answer."""
-    recorded = pb.RecordedEvent(event=wire.event_to_proto(answer.sequence, event), answer=wire.answer_to_proto(answer))
+    reaction = answer.reaction
+    recorded = pb.RecordedEvent(
+        sequence=answer.sequence,
+        observation=_pack(event.observation),
+        action=b"" if reaction.action is None else _pack(reaction.action),
+        phase=reaction.phase.value,
+        episode=reaction.episode,
+        step=reaction.step,
+        certainty=reaction.certainty,
+        novelty=reaction.novelty,
+        total_ms=answer.total_ms,
+        infer_ms=answer.infer_ms,
+    )
+    if isinstance(event, Transition):
+        recorded.reward = event.reward
+        recorded.terminated, recorded.truncated = event.terminated, event.truncated
+        if event.applied_action is not None:
+            recorded.applied_action = _pack(event.applied_action)
+    else:
+        recorded.leave_safe = event.leave_safe
+    if reaction.interventions:
+        recorded.interventions.extend(kind.value for kind in reaction.interventions)
+    recorded.task_changed = reaction.task_changed
     return _framed(recorded.SerializeToString())
 
 
@@ -85,13 +111,11 @@ def read_recording(path: Path) -> Recording:
     steps: list[tuple[Event, Answer]] = []
     for frame in frames[1:]:
         try:
-            recorded = pb.RecordedEvent.FromString(frame)
-            sequence, event = wire.event_from_proto(recorded.event)
-            answer = wire.answer_from_proto(recorded.answer)
-        except (DecodeError, SpecError) as error:
+            event, answer = _step(pb.RecordedEvent.FromString(frame))
+        except (DecodeError, ValueError) as error:
             damage = f"event {header.first_sequence + len(steps)} cannot be read ({error})"
             break
-        if not sequence == answer.sequence == header.first_sequence + len(steps):
+        if answer.sequence != header.first_sequence + len(steps):
             damage = f"event {header.first_sequence + len(steps)} is missing"
             break
         steps.append((event, answer))
@@ -104,6 +128,35 @@ def read_recording(path: Path) -> Recording:
         tuple(steps),
         damage,
     )
+
+
+def _step(recorded: pb.RecordedEvent) -> tuple[Event, Answer]:
+    observation = _unpack(recorded.observation)
+    if recorded.HasField("reward"):
+        applied = _unpack(recorded.applied_action) if recorded.applied_action else None
+        event: Event = Transition(observation, recorded.reward, recorded.terminated, recorded.truncated, applied)
+    else:
+        event = BeginEpisode(observation, recorded.leave_safe)
+    reaction = Reaction(
+        action=_unpack(recorded.action) if recorded.action else None,
+        phase=Phase(recorded.phase),
+        episode=recorded.episode,
+        step=recorded.step,
+        episode_over=not recorded.action,
+        certainty=recorded.certainty,
+        novelty=recorded.novelty,
+        interventions=tuple(Intervention(kind) for kind in recorded.interventions),
+        task_changed=recorded.task_changed,
+    )
+    return event, Answer(recorded.sequence, reaction, total_ms=recorded.total_ms, infer_ms=recorded.infer_ms)
+
+
+def _pack(vector: Array) -> bytes:
+    return vector.astype(_FLOAT32, copy=False).tobytes()
+
+
+def _unpack(data: bytes) -> Array:
+    return np.frombuffer(data, _FLOAT32).astype(np.float32)
 
 
 def _framed(message: bytes) -> bytes:

@@ -22,19 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from ccm_runtime.v1 import adaptation_pb2 as ccm__runtime_dot_v1_dot_adaptation__pb2
 from ccm_runtime.v1 import session_record_pb2 as ccm__runtime_dot_v1_dot_session__record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x63m_runtime/v1/recording.proto\x12\x0e\x63\x63m_runtime.v1\x1a\x1f\x63\x63m_runtime/v1/adaptation.proto\x1a#ccm_runtime/v1/session_record.proto\"\xbf\x01\n\x0fRecordingHeader\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rbundle_digest\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x16\n\x0eserver_version\x18\x04 \x01(\t\x12\x12\n\nbegan_at_s\x18\x05 \x01(\x01\x12+\n\x06memory\x18\x06 \x01(\x0b\x32\x1b.ccm_runtime.v1.TrialMemory\x12\x16\n\x0e\x66irst_sequence\x18\x07 \x01(\x04\"]\n\rRecordedEvent\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.ccm_runtime.v1.Event\x12&\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x16.ccm_runtime.v1.Answerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x63m_runtime/v1/recording.proto\x12\x0e\x63\x63m_runtime.v1\x1a#ccm_runtime/v1/session_record.proto\"\xbf\x01\n\x0fRecordingHeader\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rbundle_digest\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x16\n\x0eserver_version\x18\x04 \x01(\t\x12\x12\n\nbegan_at_s\x18\x05 \x01(\x01\x12+\n\x06memory\x18\x06 \x01(\x0b\x32\x1b.ccm_runtime.v1.TrialMemory\x12\x16\n\x0e\x66irst_sequence\x18\x07 \x01(\x04\"\xdc\x02\n\rRecordedEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x13\n\x0bobservation\x18\x02 \x01(\x0c\x12\x13\n\x06reward\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nterminated\x18\x04 \x01(\x08\x12\x11\n\ttruncated\x18\x05 \x01(\x08\x12\x16\n\x0e\x61pplied_action\x18\x06 \x01(\x0c\x12\x12\n\nleave_safe\x18\x07 \x01(\x08\x12\x0e\n\x06\x61\x63tion\x18\x08 \x01(\x0c\x12\r\n\x05phase\x18\t \x01(\t\x12\x0f\n\x07\x65pisode\x18\n \x01(\r\x12\x0c\n\x04step\x18\x0b \x01(\r\x12\x11\n\tcertainty\x18\x0c \x01(\x02\x12\x0f\n\x07novelty\x18\r \x01(\x02\x12\x15\n\rinterventions\x18\x0e \x03(\t\x12\x14\n\x0ctask_changed\x18\x0f \x01(\x08\x12\x10\n\x08total_ms\x18\x10 \x01(\x02\x12\x10\n\x08infer_ms\x18\x11 \x01(\x02\x42\t\n\x07_rewardb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ccm_runtime.v1.recording_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDINGHEADER']._serialized_start=121
-  _globals['_RECORDINGHEADER']._serialized_end=312
-  _globals['_RECORDEDEVENT']._serialized_start=314
-  _globals['_RECORDEDEVENT']._serialized_end=407
+  _globals['_RECORDINGHEADER']._serialized_start=88
+  _globals['_RECORDINGHEADER']._serialized_end=279
+  _globals['_RECORDEDEVENT']._serialized_start=282
+  _globals['_RECORDEDEVENT']._serialized_end=630
 # @@protoc_insertion_point(module_scope)

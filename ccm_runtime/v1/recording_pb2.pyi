@@ -1,8 +1,8 @@
-from ccm_runtime.v1 import adaptation_pb2 as _adaptation_pb2
 from ccm_runtime.v1 import session_record_pb2 as _session_record_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -26,9 +26,39 @@ class RecordingHeader(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., agent_id: _Optional[str] = ..., server_version: _Optional[str] = ..., began_at_s: _Optional[float] = ..., memory: _Optional[_Union[_session_record_pb2.TrialMemory, _Mapping]] = ..., first_sequence: _Optional[int] = ...) -> None: ...
 
 class RecordedEvent(_message.Message):
-    __slots__ = ("event", "answer")
-    EVENT_FIELD_NUMBER: _ClassVar[int]
-    ANSWER_FIELD_NUMBER: _ClassVar[int]
-    event: _adaptation_pb2.Event
-    answer: _adaptation_pb2.Answer
-    def __init__(self, event: _Optional[_Union[_adaptation_pb2.Event, _Mapping]] = ..., answer: _Optional[_Union[_adaptation_pb2.Answer, _Mapping]] = ...) -> None: ...
+    __slots__ = ("sequence", "observation", "reward", "terminated", "truncated", "applied_action", "leave_safe", "action", "phase", "episode", "step", "certainty", "novelty", "interventions", "task_changed", "total_ms", "infer_ms")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    REWARD_FIELD_NUMBER: _ClassVar[int]
+    TERMINATED_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_ACTION_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_SAFE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    EPISODE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    CERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    NOVELTY_FIELD_NUMBER: _ClassVar[int]
+    INTERVENTIONS_FIELD_NUMBER: _ClassVar[int]
+    TASK_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    INFER_MS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    observation: bytes
+    reward: float
+    terminated: bool
+    truncated: bool
+    applied_action: bytes
+    leave_safe: bool
+    action: bytes
+    phase: str
+    episode: int
+    step: int
+    certainty: float
+    novelty: float
+    interventions: _containers.RepeatedScalarFieldContainer[str]
+    task_changed: bool
+    total_ms: float
+    infer_ms: float
+    def __init__(self, sequence: _Optional[int] = ..., observation: _Optional[bytes] = ..., reward: _Optional[float] = ..., terminated: bool = ..., truncated: bool = ..., applied_action: _Optional[bytes] = ..., leave_safe: bool = ..., action: _Optional[bytes] = ..., phase: _Optional[str] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., interventions: _Optional[_Iterable[str]] = ..., task_changed: bool = ..., total_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ...) -> None: ...

@@ -234,24 +234,19 @@ def test_the_folder_stays_within_its_bound_and_the_oldest_go_first(tmp_path, mon
     assert all(compare(read_recording(file), server.adapter, BUNDLE).bit_for_bit for file in files)
 
 
-def test_a_disk_that_fails_drops_and_goes_on(tmp_path, monkeypatch):
-    from pathlib import Path  # noqa: PLC0415
-
-    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
-    server, works = served(recorder), Path.open
-
-    def fails(self, *arguments, **more):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "open", fails)
+def test_a_disk_that_fails_drops_and_what_comes_later_can_be_replayed(tmp_path):
+    folder = tmp_path / "disk"
+    recorder = Recorder(folder, 1 << 20, name_of, Log())
+    server = served(recorder)
+    folder.rename(tmp_path / "gone")
     session, _ = run(server, 1)
     recorder.stop()
     assert (0, 6) == (recorder.num_recorded, recorder.num_dropped)
-    monkeypatch.setattr(Path, "open", works)
-    server.core._recorder = recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    server.core._recorder = again = Recorder(folder, 1 << 20, name_of, Log())
     run(server, 1, session=session)
-    recorder.stop()
-    assert 6 == recorder.num_recorded
+    again.stop()
+    (file,) = folder.glob(f"*{SUFFIX}")
+    assert (7, 6, 0) == (read_recording(file).first_sequence, again.num_recorded, again.num_dropped)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(tmp_path):
