@@ -10,7 +10,7 @@ from ccm_training.capture import Step
 from ccm_training.cohort import build_cohort
 
 # Leaf operations of an update with its sampling, views among them: alarms, not goals.
-MOST_OPERATIONS = {"ccm": 1050, "pearl": 700, "pearl-cl": 700, "pearl-dp": 700, "pearl-cl-dp": 700, "oracle": 430}
+MOST_OPERATIONS = {"ccm": 1000, "pearl": 650, "pearl-cl": 650, "pearl-dp": 650, "pearl-cl-dp": 650, "oracle": 390}
 
 
 def warmed_up_cohort(*seeds, method="ccm", at_once=None, **changes):
