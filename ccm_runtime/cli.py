@@ -260,6 +260,10 @@ def serve(
         Path | None,
         typer.Option(metavar="FOLDER", help="Serve the bundles FOLDER/AGENT/VERSION, to be changed by ccm agents."),
     ] = None,
+    shadow: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Tell it all that the first agent is told, and do not obey it (none)."),
+    ] = None,
     watch_s: Annotated[
         float | None, typer.Option(metavar="S", help="And by FOLDER/AGENT/current: look at it so often (never).")
     ] = None,

@@ -19,6 +19,7 @@ class ServerConfig(BaseModel):
     Attributes:
         bundle: Folders of the bundles, one an agent; the first is the default. Several in one text: with `:` between.
         agents: Folder with AGENT/VERSION/ for every bundle, whose versions change while it serves; `None`: they do not.
+        shadow: Folder of a bundle that is told all that the default agent is, and not obeyed; `None`: none.
         watch_s: How often `agents` is looked at for another current version; `None`: never.
         public_key: Serve only a bundle that this key has signed (Ed25519, PEM); `None`: any.
         host: Address to listen on; beyond loopback only with TLS and a token.
@@ -60,6 +61,7 @@ class ServerConfig(BaseModel):
 
     bundle: tuple[Path, ...] = ()
     agents: Path | None = None
+    shadow: Path | None = None
     watch_s: float | None = Field(default=None, ge=0.1, le=3600)
     public_key: Path | None = None
     host: str = "127.0.0.1"

@@ -18,6 +18,7 @@ from ccm_runtime.recorder import Recorder
 from ccm_runtime.recovery import find, store_of
 from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable, new_name
+from ccm_runtime.shadow import Shadow
 from ccm_runtime.store import Store
 from ccm_runtime.traces import Stages
 from ccm_runtime.versions import ServedAgent, Version
@@ -41,6 +42,7 @@ class Hosting:
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
         recorder: What writes down their events; `None` where none is to.
+        shadow: What is told their events and not obeyed; `None`: nothing is.
         log: Their log.
         ended: The sessions that were closed last, the last one at the end.
         idle_limit_s: How long a session may be idle, and a stream silent.
@@ -71,6 +73,7 @@ class Hosting:
         )
         self.roster = Roster(served, self._version, config.max_versions)
         self.metrics = Metrics(table, self.roster, self.group_commit, self.recorder)
+        self.shadow: Shadow | None = None
 
     @property
     def agent(self) -> Agent:
@@ -81,6 +84,10 @@ class Hosting:
     def adapter(self) -> Adapter:
         """What steps new sessions of the default agent."""
         return self.roster.rollout().current.adapter
+
+    def cast_shadow(self, served: ServedAgent) -> None:
+        """Let a version be told all that the default agent's sessions are told; raises ConfigError if it cannot be."""
+        self.shadow = self.metrics.shadow = Shadow(served, self.roster.rollout().current, self.log)
 
     def recover(self, load: Callable[[str], ServedAgent | None] = lambda _: None) -> None:
         """Go on with the sessions of the store, if there is one; call it once, before the first event.
@@ -101,6 +108,8 @@ class Hosting:
     async def leave(self) -> None:
         """Make what is left durable, and let the store go."""
         self.roster.stop()
+        if self.shadow is not None:
+            self.shadow.stop()
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.stop)
         if self.group_commit is None:
@@ -157,6 +166,8 @@ class Hosting:
             self._judge(version)
             raise
         self.metrics.stepped(answer)
+        if self.shadow is not None and self.shadow.agent == version.agent.name:
+            self.shadow.tell(session_id, event, answer)
         reaction = answer.reaction
         if (reaction.interventions or reaction.episode_over) and session is not None:
             return self._noted(session, version, answer)

@@ -13,6 +13,7 @@ from ccm_runtime.messages import Answer, Intervention, SafeReason
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.shadow import Shadow, shadow_metrics
 from ccm_runtime.trial import Phase
 from ccm_runtime.version_metrics import version_metrics
 from ccm_runtime.web import Reply, Request, Web
@@ -71,6 +72,7 @@ class Metrics:
     ) -> None:
         self._group_commit = group_commit
         self._recorder = recorder
+        self.shadow: Shadow | None = None
         self._table = table
         self._roster = roster
         self.step_ms, self.infer_ms = Histogram(), Histogram()
@@ -101,6 +103,8 @@ class Metrics:
         if self._recorder is not None:
             yield _counter("ccm_recorded", "Events that were recorded.", self._recorder.num_recorded)
             yield _counter("ccm_recording_dropped", "Events that were not.", self._recorder.num_dropped)
+        if self.shadow is not None:
+            yield from shadow_metrics(self.shadow)
         yield _gauge("ccm_tasks", "Tasks of the server's event loop.", self.count_tasks())
         yield _gauge("ccm_draining", "1: the server is shutting down.", float(self._roster.draining))
         yield from version_metrics(self._roster, self._table)

@@ -243,6 +243,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = Server(agents, config, library=library, tracing=tracing)
+    if config.shadow is not None:
+        server.hosting.cast_shadow(read_agent(config.shadow, config))
     await server.start()
     log = server.hosting.log
     for version in server.hosting.roster.versions:

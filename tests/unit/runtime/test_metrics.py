@@ -76,7 +76,10 @@ def test_metrics_tell_what_happened():
 
 
 def names(tmp_path):
-    return {family.name for family in hosted(store=tmp_path / "sessions.sqlite", record=tmp_path).metrics.collect()}
+    hosting = hosted(store=tmp_path / "sessions.sqlite", record=tmp_path)
+    hosting.cast_shadow(served(ScriptedPolicy()))
+    hosting.shadow.stop()
+    return {family.name for family in hosting.metrics.collect()}
 
 
 async def test_every_metric_is_documented_and_no_other(tmp_path):

@@ -1,0 +1,152 @@
+"""Laws of a shadow: it is told what the sessions are told, it compares, and it is never felt."""
+
+import asyncio
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+from durable import event, image
+
+from ccm_runtime import shadow as module
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.errors import ConfigError
+from ccm_runtime.hosting import Hosting
+from ccm_runtime.manifest import Adaptation
+from ccm_runtime.messages import SessionOptions, Transition
+from ccm_runtime.session import SessionTable
+from ccm_runtime.testing import ScriptedPolicy, served
+
+HORIZON, EVENTS = 5, 24
+REAL = ScriptedPolicy(Adaptation(explore_episodes=2, episodes=4, horizon=HORIZON))
+OTHER = ScriptedPolicy(Adaptation(explore_episodes=0, episodes=4, horizon=HORIZON))
+
+
+class Broken(ScriptedPolicy):
+    """Fails at every action."""
+
+    def explore(self, *_):
+        raise RuntimeError("the device is lost")
+
+
+class Hanging(ScriptedPolicy):
+    """Answers once it may."""
+
+    may = threading.Event()
+
+    def explore(self, *inputs):
+        self.may.wait(30)
+        return super().explore(*inputs)
+
+
+def hosting(policy=None, *, alone=True):
+    """What hosts an agent, with a shadow that follows when it is told to, or by itself."""
+    host = Hosting(served(REAL), SessionTable(100, 60.0), ServerConfig(log_level="error"))
+    if policy is not None:
+        host.cast_shadow(served(policy))
+        if alone:
+            host.shadow.stop()
+            host.shadow._thread.join()
+    return host
+
+
+async def play(host, num_sessions=3, num_events=EVENTS, applied=None):
+    """Tell sessions their events in turn; all answers."""
+    opened = [await host.open(SessionOptions(seed=index)) for index in range(num_sessions)]
+    answers = []
+    for sequence in range(1, num_events + 1):
+        for index, session in enumerate(opened):
+            told = event(index, sequence)
+            if applied is not None and isinstance(told, Transition):
+                told = dataclasses.replace(told, applied_action=applied)
+            answers.append(await host.step(session.session_id, sequence, told))
+    return answers
+
+
+def said(answers):
+    return [image(answer.reaction) for answer in answers]
+
+
+async def test_a_shadow_of_the_same_bundle_would_have_done_the_same():
+    host = hosting(REAL)
+    await play(host)
+    host.shadow.catch_up()
+    counts = host.shadow.counts
+    assert (3 * EVENTS, 0, 0) == (counts.num_events, counts.num_dropped, counts.num_failures)
+    assert (3 * EVENTS * 5 // 6, 0.0) == (counts.num_actions, counts.sum_of_differences)
+
+
+@pytest.mark.parametrize("applied", [None, np.array([0.25, -0.5], np.float32)])
+async def test_a_shadow_learns_from_the_actions_that_were_made_and_not_from_its_own(applied):
+    host = hosting(OTHER)
+    await play(host, applied=applied)
+    host.shadow.catch_up()
+    assert host.shadow.counts.sum_of_differences > 0.0
+    for session in host.table:
+        followed = host.shadow._followed[session.session_id]
+        assert image(session.memory.belief) == image(followed.memory.belief)
+
+
+@pytest.mark.parametrize("policy", [REAL, OTHER, Broken(REAL.adaptation)])
+async def test_sessions_are_answered_as_without_a_shadow(policy):
+    host = hosting(policy)
+    expected, answers = await play(hosting()), await play(host)
+    host.shadow.catch_up()
+    assert said(expected) == said(answers)
+
+
+async def test_a_shadow_that_fails_is_counted_and_logged_once(capfd):
+    host = hosting(Broken(REAL.adaptation))
+    await play(host)
+    host.shadow.catch_up()
+    assert 3 == host.shadow.counts.num_failures  # each session once: then it is followed no more
+    assert 1 == capfd.readouterr().err.count("shadow failed")
+
+
+async def test_a_shadow_that_hangs_keeps_nobody_waiting_and_the_queue_bounded(monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAITING", 8)
+    host = hosting(Hanging(REAL.adaptation), alone=False)
+    try:
+        async with asyncio.timeout(20):
+            assert said(await play(hosting())) == said(await play(host))
+        assert len(host.shadow._queue) <= 8
+        assert host.shadow.counts.num_dropped > 0
+    finally:
+        Hanging.may.set()
+        host.shadow.stop()
+        host.shadow._thread.join(20)
+
+
+async def test_a_session_with_a_dropped_event_is_followed_no_more_and_others_are(monkeypatch):
+    host = hosting(REAL)
+    opened = [await host.open(SessionOptions(seed=index)) for index in range(2)]
+    for sequence in range(1, 6):
+        monkeypatch.setattr(module, "MAX_WAITING", 0 if sequence == 3 else 100)
+        await host.step(opened[0].session_id, sequence, event(0, sequence))
+        monkeypatch.setattr(module, "MAX_WAITING", 100)
+        await host.step(opened[1].session_id, sequence, event(1, sequence))
+    host.shadow.catch_up()
+    assert [opened[1].session_id] == list(host.shadow._followed)
+    assert (2 + 5, 1) == (host.shadow.counts.num_events, host.shadow.counts.num_dropped)
+
+
+async def test_a_repeated_event_is_followed_once():
+    host = hosting(REAL)
+    opened = await host.open(SessionOptions())
+    for sequence in (1, 1, 2, 2, 3):
+        await host.step(opened.session_id, sequence, event(0, sequence))
+    host.shadow.catch_up()
+    assert 3 == host.shadow.counts.num_events
+
+
+async def test_the_sessions_that_are_followed_are_bounded(monkeypatch):
+    monkeypatch.setattr(module, "MAX_FOLLOWED", 4)
+    host = hosting(REAL)
+    await play(host, num_sessions=9, num_events=2)
+    host.shadow.catch_up()
+    assert len(host.shadow._followed) <= 4
+
+
+def test_a_shadow_with_other_specs_is_refused():
+    with pytest.raises(ConfigError, match="shadow: scripted-0 has other observations or actions than scripted-0"):
+        hosting(ScriptedPolicy(size=3))
