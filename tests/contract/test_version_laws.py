@@ -111,9 +111,10 @@ async def test_no_more_versions_are_loaded_than_allowed(folder):
         assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
 
 
-async def test_sessions_that_are_moved_explore_anew_from_the_end_of_their_episode(folder):
+@pytest.mark.parametrize("settings", [{}, {"action_deadline_ms": 10_000.0}])
+async def test_sessions_that_are_moved_explore_anew_from_the_end_of_their_episode(folder, settings):
     publish(folder, "walker", "v3", SHORT)
-    async with serving_library(folder) as served:
+    async with serving_library(folder, **settings) as served:
         opened = await served.open(seed=3)
         for first in (1, 3, 5):
             answer = await served.episode(opened, first)
