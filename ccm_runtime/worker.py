@@ -28,9 +28,17 @@ class Worker:
         self.submit(job, lambda result, error: _hand_over(done, result, error))
         return await done
 
-    def submit(self, job: Callable[[], T], then: Callable[[T | None, Exception | None], None]) -> None:
-        """Run a job, then call `then` on the event loop with what came of it."""
+    def submit(
+        self, job: Callable[[], T], then: Callable[[T | None, Exception | None], None], patience_s: float = 0.0
+    ) -> None:
+        """Run a job, then call `then` on the event loop with what came of it.
+
+        For so long as `patience_s` the loop itself stands still and waits, which leaves the interpreter to the job and
+        saves the way back. What is done by then has been told of when this returns.
+        """
         loop = asyncio.get_running_loop()
+        verdict = threading.Lock()  # whoever takes it first decides whether the loop has waited long enough
+        finished: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
 
         def work() -> None:
             result, error = None, None
@@ -38,14 +46,24 @@ class Worker:
                 result = job()
             except Exception as raised:  # handed to whoever waits
                 error = raised
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(then, result, error)
+            if verdict.acquire(blocking=False):
+                finished.put((result, error))
+            else:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(then, result, error)
 
         if self._thread is None:
             # A job may hang for ever, in a driver say; a daemon thread does not keep the process.
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         self._jobs.put(work)
+        try:
+            done = finished.get(timeout=patience_s)
+        except queue.Empty:
+            if verdict.acquire(blocking=False):
+                return
+            done = finished.get()
+        then(*done)
 
     def stop(self) -> None:
         """End the thread after the jobs that it has; do not wait for it."""
