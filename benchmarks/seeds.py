@@ -32,10 +32,10 @@ Work = Callable[[], Any]
 SHORT = ("collect.iterations=20", "encoder.pretrain_updates=100", "evaluation.every=0", "threads=1")
 
 
-def warmed_up(config: str, seeds: int, device: torch.device) -> Cohort:
+def warmed_up(config: str, seeds: int, device: torch.device, *, at_once: bool | None = None) -> Cohort:
     """So many seeds, ready to learn."""
     configs = [load_config(config, ["threads=1", "collect.warmup_trials=2"], seed=seed) for seed in range(seeds)]
-    cohort = build_cohort(configs, device)
+    cohort = build_cohort(configs, device, at_once=at_once)
     training.warm_up(cohort)
     return cohort
 
@@ -118,13 +118,17 @@ def main() -> None:
     torch.set_num_threads(1)
     device, many = torch.device(options.device), options.seeds
     alone, together = (works(warmed_up(options.config, seeds, device)) for seeds in (1, many))
+    if options.device == "cpu":  # as a GPU computes them
+        name = "update, at once"
+        together[name] = works(warmed_up(options.config, many, device, at_once=True))["update"]
+        alone[name] = alone["update"]
     results: dict[str, Any] = {
         name: cost(alone[name], together[name], device, rounds=options.rounds, slice_s=options.slice_s)
         for name in alone
     }
     for name, found in results.items():
         print(
-            f"{name:12} of {many} seeds costs {found['cost']:.2f}x one [{found['lowest']:.2f}, {found['highest']:.2f}]"
+            f"{name:15} of {many} seeds costs {found['cost']:.2f}x one [{found['lowest']:.2f}, {found['highest']:.2f}]"
             f"  ({found['many_ms']:.1f} ms against {found['one_ms']:.1f})"
         )
     single = process(options.config, options.device, "--seed", "0")
