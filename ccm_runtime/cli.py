@@ -99,6 +99,11 @@ TaskSplit = Annotated[
 ]
 
 
+WandbProject = Annotated[
+    str | None, typer.Option(metavar="PROJECT", help="Say it to Weights & Biases too (WANDB_MODE=offline: locally).")
+]
+
+
 @app.callback()
 def _ccm(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (same as CCM_DEBUG=1).")] = False,
@@ -150,12 +155,13 @@ def train(
         Method | None,
         typer.Option(metavar="ccm|pearl|pearl-cl|pearl-dp|pearl-cl-dp|oracle|random", help="Instead of the config's."),
     ] = None,
+    wandb: WandbProject = None,
 ) -> None:
     """Meta-train an agent; Ctrl-C saves a checkpoint and stops, --resume goes on."""
     with needs("train"):
         from ccm_runtime.commands.train import train as run
 
-        options: dict[str, Any] = {"seed": seed, "seeds": seeds, "device": device, "run_dir": run_dir}
+        options: dict[str, Any] = {"seed": seed, "seeds": seeds, "device": device, "run_dir": run_dir, "wandb": wandb}
         run(config, override or [], method=method, resume=resume, **options)
 
 
@@ -179,6 +185,7 @@ def sweep(
     gpus: Annotated[
         float, typer.Option(min=0.0, metavar="F", help="Share of a GPU that a run takes, e.g. 0.25; 0: the CPU.")
     ] = 0.0,
+    wandb: WandbProject = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every choice of configs, settings and seeds, on Ray: on this machine, or on a cluster.
@@ -191,7 +198,7 @@ def sweep(
         from ccm_runtime.commands.sweep import sweep as run
         from ccm_training.ray_sweep import Cluster
 
-        run(config, override or [], seeds, out, Cluster(address, workers, gpus), as_json=as_json)
+        run(config, override or [], seeds, out, Cluster(address, workers, gpus), wandb=wandb, as_json=as_json)
 
 
 @app.command(short_help="Score a run or a bundle in this process.")

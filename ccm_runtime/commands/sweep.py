@@ -29,7 +29,14 @@ from ccm_training.sweep import (
 
 
 def sweep(
-    configs: Sequence[str], settings: Sequence[str], seeds: str, out: Path, cluster: Cluster, *, as_json: bool
+    configs: Sequence[str],
+    settings: Sequence[str],
+    seeds: str,
+    out: Path,
+    cluster: Cluster,
+    *,
+    wandb: str | None,
+    as_json: bool,
 ) -> None:
     """Do every run that is not done yet, and say what came of all.
 
@@ -40,7 +47,7 @@ def sweep(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     with _Watch(planned, out) as watch:
-        outcomes, stopped_by = run_sweep(planned, out, cluster, watch.look)
+        outcomes, stopped_by = run_sweep(planned, out, cluster, watch.look, wandb=wandb)
     table = _write(planned, outcomes, out)
     if as_json:
         typer.echo(json.dumps(table))

@@ -22,6 +22,7 @@ def train(
     device: str,
     run_dir: Path | None,
     resume: bool,
+    wandb: str | None = None,
 ) -> None:
     """Train a run, or one for each seed, and say where it is and what to do next."""
     if seed is not None and seeds is not None:
@@ -29,9 +30,9 @@ def train(
     resolved = load_config(config, overrides, method=method, seed=seed)
     folder = run_dir or Path("runs") / f"{Path(config).stem}-{resolved.method}{'' if seeds else f'-{resolved.seed}'}"
     if seeds is None:
-        results = [train_run(resolved, folder, device=device, resume=resume, progress=True)]
+        results = [train_run(resolved, folder, device=device, resume=resume, wandb=wandb)]
     else:
-        results = train_seeds(resolved, parse_seeds(seeds), folder, device=device, resume=resume, progress=True)
+        results = train_seeds(resolved, parse_seeds(seeds), folder, device=device, resume=resume, wandb=wandb)
     _tell(resolved, folder, results)
 
 

@@ -62,7 +62,7 @@ class RunStoppedError(Exception):
 
 
 def run_sweep(
-    planned: Sequence[Planned], out: Path, cluster: Cluster, watch: Watch
+    planned: Sequence[Planned], out: Path, cluster: Cluster, watch: Watch, *, wandb: str | None = None
 ) -> tuple[dict[str, Outcome], signal.Signals | None]:
     """Do every run of a sweep; SIGINT and SIGTERM let those under way save themselves, and stop.
 
@@ -73,6 +73,7 @@ def run_sweep(
         out: Their folders are in here; on a cluster of several machines, a path that all share.
         cluster: Where.
         watch: Is told about once a second what has ended, by name, and what is under way.
+        wandb: Project at Weights & Biases that hears what the runs say; `None`: none does.
 
     Returns:
         How each ended, by name, and the signal that stopped the sweep.
@@ -92,7 +93,7 @@ def run_sweep(
             while waiting and len(running) < at_once:
                 one = waiting.popleft()
                 asked = task.options(name=one.name, num_cpus=one.config.threads)
-                running[asked.remote(one.config, out / one.name, "cuda" if cluster.gpus else "cpu")] = one
+                running[asked.remote(one.config, out / one.name, "cuda" if cluster.gpus else "cpu", wandb)] = one
             for reference in ray.wait(list(running), timeout=_LOOK_S)[0]:
                 ended[running.pop(reference).name] = _outcome(ray, reference)
             if stop.asked_by is not None and not cancelled:
@@ -104,7 +105,7 @@ def run_sweep(
         return ended, stop.asked_by
 
 
-def train_one(config: Config, run_dir: Path, device: str) -> Outcome:
+def train_one(config: Config, run_dir: Path, device: str, wandb: str | None = None) -> Outcome:
     """Begin a run, or go on with it, to its end: in a worker.
 
     Raises:
@@ -113,7 +114,7 @@ def train_one(config: Config, run_dir: Path, device: str) -> Outcome:
     """
     try:
         if not _is_finished(run_dir, config):
-            _go_on(config, run_dir, device)
+            _go_on(config, run_dir, device, wandb)
         found = summarize(run_dir)
         return Outcome("finished", found.score, found.env_steps, found.time_s / 60.0, parameter_hash(run_dir))
     except RunStoppedError:
@@ -124,9 +125,9 @@ def train_one(config: Config, run_dir: Path, device: str) -> Outcome:
         return Outcome("failed", error=f"unexpected {type(error).__name__}: {error}", exit_code=1)
 
 
-def _go_on(config: Config, run_dir: Path, device: str) -> None:
+def _go_on(config: Config, run_dir: Path, device: str, wandb: str | None) -> None:
     resume = (run_dir / CONFIG).is_file()
-    stopped_by = train(config, run_dir, device=device, resume=resume, progress=False).stopped_by
+    stopped_by = train(config, run_dir, device=device, resume=resume, progress=False, wandb=wandb).stopped_by
     if stopped_by is not None:
         raise KeyboardInterrupt if stopped_by == signal.SIGINT else RunStoppedError
 

@@ -3,8 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,8 +16,28 @@ from torch.utils.tensorboard import SummaryWriter
 from ccm_runtime.crash_points import reach
 from ccm_training.durable import write_whole
 from ccm_training.experiment import Counters, Experiment
+from ccm_training.run_folder import METRICS
+from ccm_training.wandb_log import WandbLog
 
-METRICS = "metrics.jsonl"
+_SACS = ("executor", "explorer")
+LAYOUT = {
+    "held-out tasks": {
+        "score": ["Multiline", ["^score$"]],
+        "return by episode": ["Multiline", ["^returns/"]],
+        "certainty by episode": ["Multiline", ["^certainty/"]],
+    },
+    "encoder": {
+        name: ["Multiline", [f"^encoder/{name}$"]]
+        for name in ("accuracy", "contrastive_loss", "divergence", "prediction_loss")
+    },
+    "policies": {
+        name: ["Multiline", [f"^{who}/{name}$" for who in _SACS]]
+        for name in ("critic_loss", "value", "entropy", "temperature")
+    }
+    | {"information": ["Multiline", ["^explorer/information_gain$", "^explorer/gain_of_a_trial$"]]},
+    "throughput": {name: ["Multiline", [f"^rate/{name}$"]] for name in ("env_steps_per_s", "updates_per_s")},
+}
+"""TensorBoard's tab "custom scalars": what belongs together, and both policies in one chart."""
 
 
 class CohortLog:
@@ -27,15 +48,26 @@ class CohortLog:
         folders: Where they live.
         total: Iterations of the whole training.
         progress: Whether to draw the display.
+        wandb: Project at Weights & Biases that hears it too; `None`: none does.
     """
 
-    def __init__(self, runs: Sequence[Experiment], folders: Sequence[Path], *, total: int, progress: bool) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Experiment],
+        folders: Sequence[Path],
+        *,
+        total: int,
+        progress: bool,
+        wandb: str | None = None,
+    ) -> None:
         self._runs = runs
+        heard_by = [] if wandb is None else zip(runs, folders, strict=True)
+        self._wandb = [WandbLog(wandb or "", folder, run.config) for run, folder in heard_by]
         self._logs = [RunLog(folder, run.counters) for run, folder in zip(runs, folders, strict=True)]
         self._many = f"{len(runs)} seeds: " if len(runs) > 1 else ""
         self._display = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -46,7 +78,7 @@ class CohortLog:
         )
         done = runs[0].counters.iteration
         self._bar = self._display.add_task(f"{self._many}warm up", total=total, completed=done, note="")
-        self._score = "-"
+        self._scored = ""
 
     def __enter__(self) -> Self:
         self._display.start()
@@ -58,6 +90,8 @@ class CohortLog:
         self._display.stop()
         for log in self._logs:
             log.close()
+        for mirror in self._wandb:
+            mirror.close()
 
     def say(self, what: str, **fields: float) -> None:
         """Name the stage that the training is in."""
@@ -72,20 +106,15 @@ class CohortLog:
         ]
         for run in self._runs:
             run.tally.clear()
+        for mirror, line in zip(self._wandb, lines, strict=False):
+            mirror.report(line)
         if scores is not None:
-            found = sorted(line["score"] for line in lines)
-            spread = f" [{found[0]:.3f}, {found[-1]:.3f}]" if len(found) > 1 else ""
-            self._score = f"{sum(found) / len(found):.3f}{spread}"
-        accuracy = sum(line.get("encoder/accuracy", 0.0) for line in lines) / len(lines)
+            self._scored = _scored(lines)
         self._display.update(
             self._bar,
             description=f"{self._many}train",
             completed=lines[0]["iteration"],
-            note=(
-                f"score {self._score}  accuracy {accuracy:.2f}  "
-                f"{sum(line['rate/env_steps_per_s'] for line in lines):,.0f} env steps/s  "
-                f"{lines[0]['rate/updates_per_s']:.0f} updates/s"
-            ),
+            note=f"{self._scored}{_learned(lines)}{_rates(lines)}",
         )
 
     def sync(self) -> None:
@@ -107,6 +136,7 @@ class RunLog:
         _keep_until(path, start.iteration)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start.env_steps + 1)
+        self._board.add_custom_scalars(LAYOUT)
         self._mark = (time.perf_counter(), start.env_steps, start.updates)
 
     def close(self) -> None:
@@ -133,6 +163,9 @@ class RunLog:
         if scores is not None:
             line |= scores
             self._board.add_scalar("score", scores["score"], counters.env_steps)
+            for what in ("returns", "certainty"):
+                for episode, value in enumerate(scores[what], 1):
+                    self._board.add_scalar(f"{what}/episode_{episode}", value, counters.env_steps)
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for name, value in (means | rates).items():
@@ -143,6 +176,31 @@ class RunLog:
         """Wait until all lines are on disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _scored(lines: Sequence[Mapping[str, Any]]) -> str:
+    """What held-out tasks brought: mean over runs, from the worst to the best of several, and the last certainty."""
+    found = sorted(line["score"] for line in lines)
+    spread = f" [{found[0]:.3f}, {found[-1]:.3f}]" if len(found) > 1 else ""
+    certainty = fmean(line["certainty"][-1] for line in lines)
+    return f"score {fmean(found):.3f}{spread}  certainty {certainty:.2f}  "
+
+
+def _learned(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy and losses, mean over runs; a method that lacks one does not show it."""
+    shown = {
+        "encoder/accuracy": "accuracy",
+        "encoder/contrastive_loss": "InfoNCE",
+        "executor/critic_loss": "critics",
+        "explorer/critic_loss": "explorer's",
+    }
+    means = {name: [line[name] for line in lines if name in line] for name in shown}
+    return "".join(f"{shown[name]} {fmean(values):.2f}  " for name, values in means.items() if values)
+
+
+def _rates(lines: Sequence[Mapping[str, Any]]) -> str:
+    steps = sum(line["rate/env_steps_per_s"] for line in lines)
+    return f"{steps:,.0f} env steps/s  {lines[0]['rate/updates_per_s']:.0f} updates/s"
 
 
 def _keep_until(path: Path, iteration: int) -> None:

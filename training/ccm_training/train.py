@@ -51,7 +51,13 @@ class TrainResult:
 
 
 def train(
-    config: Config, run_dir: Path, *, device: str = "auto", resume: bool = False, progress: bool = True
+    config: Config,
+    run_dir: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+    wandb: str | None = None,
 ) -> TrainResult:
     """Train one run; SIGINT and SIGTERM save a checkpoint and stop cleanly.
 
@@ -61,13 +67,15 @@ def train(
         device: `auto`, `cpu` or `cuda`.
         resume: Go on from the last checkpoint of `run_dir`.
         progress: Draw a progress display on standard error.
+        wandb: Project at Weights & Biases that hears what the run says; `None`: none does.
 
     Raises:
         RunError: `run_dir` holds a run already and `resume` was not asked for, or another process trains it.
         DivergenceError: A loss or a parameter stopped being finite.
         SimulationError: A simulation failed.
     """
-    return _train([config], CohortFolder((run_dir,)), device=device, resume=resume, progress=progress)[0]
+    folder = CohortFolder((run_dir,))
+    return _train([config], folder, device=device, resume=resume, progress=progress, wandb=wandb)[0]
 
 
 def train_seeds(
@@ -78,17 +86,25 @@ def train_seeds(
     device: str = "auto",
     resume: bool = False,
     progress: bool = True,
+    wandb: str | None = None,
 ) -> list[TrainResult]:
     """Train a run for each seed, all in this process, as `RUN_DIR/seed-N`; otherwise as `train`.
 
     What stops one stops all: a signal, or a number that is not finite.
     """
     configs = [config.model_copy(update={"seed": seed}) for seed in seeds]
-    return _train(configs, CohortFolder.of_seeds(run_dir, seeds), device=device, resume=resume, progress=progress)
+    folder = CohortFolder.of_seeds(run_dir, seeds)
+    return _train(configs, folder, device=device, resume=resume, progress=progress, wandb=wandb)
 
 
 def _train(
-    configs: Sequence[Config], folder: CohortFolder, *, device: str, resume: bool, progress: bool
+    configs: Sequence[Config],
+    folder: CohortFolder,
+    *,
+    device: str,
+    resume: bool,
+    progress: bool,
+    wandb: str | None,
 ) -> list[TrainResult]:
     if not resume:
         folder.check_free()
@@ -96,13 +112,15 @@ def _train(
     keep_what_is_freed()
     cohort = build_cohort(configs, resolve_device(device))
     with folder.held():
-        stopped_by = _go_on(cohort, folder, resume=resume, progress=progress)
+        stopped_by = _go_on(cohort, folder, resume=resume, progress=progress, wandb=wandb)
         if stopped_by is not None:
             return [TrainResult(run_dir, None, stopped_by) for run_dir in folder.runs]
         return [TrainResult(run_dir, _evaluated(run_dir)) for run_dir in folder.runs]
 
 
-def _go_on(cohort: Cohort, folder: CohortFolder, *, resume: bool, progress: bool) -> signal.Signals | None:
+def _go_on(
+    cohort: Cohort, folder: CohortFolder, *, resume: bool, progress: bool, wandb: str | None
+) -> signal.Signals | None:
     """Train to the end, or until a signal, which is returned."""
     saved = folder.restore(cohort) if resume else None
     folder.begin(cohort)
@@ -110,7 +128,7 @@ def _go_on(cohort: Cohort, folder: CohortFolder, *, resume: bool, progress: bool
     iterations = config.collect.iterations
     clock = time.perf_counter() - cohort.time_s
     with (
-        CohortLog(runs, folder.runs, total=iterations, progress=progress) as log,
+        CohortLog(runs, folder.runs, total=iterations, progress=progress, wandb=wandb) as log,
         stop_on_signals() as stop,
     ):
         for run in runs:

@@ -23,7 +23,7 @@ from ccm_training.durable import write_whole
 from ccm_training.evaluation import trials_of_run
 from ccm_training.methods import MethodName
 from ccm_training.provenance import Provenance
-from ccm_training.runlog import METRICS
+from ccm_training.run_folder import METRICS
 
 FORMAT = 1
 DRAWN_TASKS = 10

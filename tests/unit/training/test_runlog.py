@@ -1,0 +1,99 @@
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tiny_run import tiny_config
+
+from ccm_runtime.errors import DependencyMissingError
+from ccm_training.run_folder import METRICS, read_metrics
+from ccm_training.runlog import LAYOUT, CohortLog
+from ccm_training.train import train
+
+
+def config(**changes):
+    few = {"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 3}
+    small = {"collect": few, "updates_per_iteration": 2, "encoder": {"pretrain_updates": 0}, "threads": 1}
+    return tiny_config(**(small | {"evaluation": {"every": 1, "tasks": 2}} | changes))
+
+
+class Wandb:
+    """Records what is asked of wandb."""
+
+    def __init__(self) -> None:
+        self.begun, self.lines, self.ended = [], [], 0
+
+    def init(self, **how):
+        self.begun.append(how)
+        return SimpleNamespace(log=lambda line, step: self.lines.append((step, line)), finish=self.finish)
+
+    def finish(self):
+        self.ended += 1
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """A run, and what Weights & Biases would have heard of it."""
+    run_dir = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "wandb", wandb := Wandb())
+        shown = []
+        patch.setattr(CohortLog, "say", lambda *_, **__: None)
+        update = CohortLog.report
+        patch.setattr(CohortLog, "report", lambda log, scores: (update(log, scores), shown.append(note_of(log)))[0])
+        train(config(), run_dir, device="cpu", progress=False, wandb="robots")
+    return run_dir, wandb, shown
+
+
+def note_of(log):
+    return log._display.tasks[0].fields["note"]
+
+
+def test_weights_and_biases_hears_every_line_of_a_run(heard):
+    run_dir, wandb, _ = heard
+    (begun,) = wandb.begun
+    assert (begun["project"], begun["name"], begun["resume"], begun["dir"]) == ("robots", "tiny", "allow", run_dir)
+    assert begun["config"] == config().model_dump(mode="json")
+    lines = read_metrics(run_dir / METRICS)
+    assert [(line["iteration"], line["score"]) for line in lines] == [
+        (step, said["score"]) for step, said in wandb.lines
+    ]
+    assert [line["returns"][2] for line in lines] == [said["returns/3"] for _, said in wandb.lines]
+    assert wandb.ended == 1
+
+
+def test_a_run_is_known_by_the_same_name_when_it_goes_on(heard, monkeypatch):
+    run_dir, before, _ = heard
+    monkeypatch.setitem(sys.modules, "wandb", after := Wandb())
+    train(config(), run_dir, device="cpu", progress=False, resume=True, wandb="robots")
+    assert before.begun[0]["id"] == after.begun[0]["id"]
+
+
+def test_without_wandb_one_is_told_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(DependencyMissingError, match=r"pip install 'ccm\[wandb\]'"):
+        train(config(), tmp_path, device="cpu", progress=False, wandb="robots")
+
+
+def test_tensorboard_s_layout_shows_every_metric_and_nothing_that_there_is_not(heard):
+    board = EventAccumulator(str(heard[0] / "tensorboard"))
+    board.Reload()
+    layout = layout_pb2.Layout.FromString(board.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    patterns = [pattern for group in layout.category for chart in group.chart for pattern in chart.multiline.tag]
+    assert [group.title for group in layout.category] == list(LAYOUT)
+    tags = board.Tags()["scalars"]
+    assert [tag for tag in tags if not any(re.search(pattern, tag) for pattern in patterns)] == []
+    optional = {"^encoder/prediction_loss$"}  # only where its weight is not 0
+    unused = {pattern for pattern in patterns if not any(re.search(pattern, tag) for tag in tags)}
+    assert unused == optional
+
+
+def test_the_display_tells_score_certainty_accuracy_losses_and_rates(heard):
+    last = heard[2][-1]
+    number = r"[\d,.\-]+"
+    words = ("score", "certainty", "accuracy", "InfoNCE", "critics", "explorer's")
+    assert re.fullmatch(
+        "".join(rf"{word} {number}  " for word in words) + rf"{number} env steps/s  {number} updates/s", last
+    )

@@ -1,0 +1,51 @@
+"""A run's lines at Weights & Biases, beside those in its folder; `WANDB_MODE=offline` keeps them on this machine."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ccm_runtime.errors import DependencyMissingError
+from ccm_training.config import Config
+
+
+class WandbLog:
+    """One run there; when the run goes on, so does that.
+
+    Args:
+        project: Where it belongs.
+        run_dir: Where the run lives; its last part is the name there.
+        config: Its settings.
+
+    Raises:
+        DependencyMissingError: wandb is not installed.
+    """
+
+    def __init__(self, project: str, run_dir: Path, config: Config) -> None:
+        try:
+            import wandb  # noqa: PLC0415 (an extra)
+        except ModuleNotFoundError as error:
+            raise DependencyMissingError(
+                "--wandb needs wandb, which is not installed; install it with: pip install 'ccm[wandb]'"
+            ) from error
+        identity = hashlib.sha256(f"{run_dir.resolve()} {config.family} {config.seed}".encode()).hexdigest()[:16]
+        self._run = wandb.init(
+            project=project,
+            name=run_dir.name,
+            id=identity,
+            resume="allow",
+            dir=run_dir,
+            config=config.model_dump(mode="json"),
+        )
+
+    def report(self, line: Mapping[str, Any]) -> None:
+        """Send a line of the metrics; a list's entries are numbered from 1."""
+        numbers = {name: value for name, value in line.items() if not isinstance(value, list)}
+        for name, values in line.items():
+            if isinstance(values, list):
+                numbers |= {f"{name}/{place}": value for place, value in enumerate(values, 1)}
+        self._run.log(numbers, step=line["iteration"])
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._run.finish()
