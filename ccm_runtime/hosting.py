@@ -290,7 +290,10 @@ class Hosting:
         """Return the adapter of a bundle; one that is not loaded yet is, if it can be."""
         version = self.roster.find(digest)
         if version is None and (served := load(digest)) is not None:
-            version = self.roster.add(served)
+            try:
+                version = self.roster.add(served)
+            except CcmError as error:  # its sessions rest until it is served again
+                self.log.error("version refused", agent=served.name, version=served.version, why=str(error))  # noqa: TRY400
         return None if version is None else version.adapter
 
     def _agent_id(self, digest: str) -> str:

@@ -401,3 +401,19 @@ async def test_the_command_line_shows_and_changes_a_running_server(folder, capsy
             await command(commands.load, *here, "walker", "v7", share=0.0, move=False)
     with pytest.raises(ServerUnreachableError, match="nobody answers"):
         await command(commands.list_agents, *here)
+
+
+async def test_sessions_of_more_versions_than_allowed_rest_and_the_server_starts(folder, tmp_path, capfd):
+    settings, opened = {"store": tmp_path / "s.db", "log_level": "error"}, []
+    for number in range(3, 6):
+        publish(folder, "walker", f"v{number}")
+    async with serving_library(folder, max_versions=9, **settings) as served:
+        for number in range(1, 6):
+            await served.load("walker", f"v{number}")
+            opened.append(await served.open())
+    async with serving_library(folder, max_versions=3, **settings) as served:
+        assert 3 == len(await served.versions("walker"))
+        assert 3 == len(served.hosting.table)
+    assert 2 == capfd.readouterr().err.count("version refused")
+    async with serving_library(folder, max_versions=9, **settings) as served:
+        assert [f"v{number}" for number in range(1, 6)] == [served.version_of(one) for one in opened]
