@@ -91,11 +91,13 @@ def test_another_agent_is_told_from_the_one_that_answered(tmp_path):
         def execute(self, observation, latent, noise):
             return super().execute(observation, latent, noise) * np.float32(0.5)
 
-    _, _, (file,) = recorded(tmp_path)
+    _, actions, (file,) = recorded(tmp_path)
     found = compare(read_recording(file), Adapter.of(Bolder(ADAPTATION)), OTHER)
     assert (False, False, False, 13) == (found.same_bundle, found.equal, found.bit_for_bit, found.first_difference)
     assert [0.0, 0.0] == [episode.mean_difference for episode in found.episodes[:2]]
-    assert all(0.0 < episode.mean_difference < 0.5 for episode in found.episodes[2:])
+    for number in (2, 3):  # half of every action, as the belief is that of the actions that were applied
+        expected = np.abs(0.5 * np.array(actions[5 * number : 5 * number + 5])).mean() / 2.0
+        assert expected == pytest.approx(found.episodes[number].mean_difference, rel=1e-4)
     assert [5, 5, 5, 5] == [episode.num_actions for episode in found.episodes]
 
 
