@@ -23,7 +23,7 @@ def result(arm: str, seed: int, shares, *, family="sparse-point-robot", figure="
     Args:
         arm: Method and variant.
         seed: Of the run.
-        shares: One a task.
+        shares: One a task; exploring brings 1 on every second of them, from the first on.
         family: Task family.
         figure: That has the arm.
         changes: Other fields.
@@ -54,7 +54,7 @@ def result(arm: str, seed: int, shares, *, family="sparse-point-robot", figure="
         "curve": Curve(
             env_steps=[1000, 2000, 3000 + seed], returns=[[0.0] * explore + [level, 2.0] for level in (1, 4, 8)]
         ),
-        "returns": [[0.0] * explore + [10.0 * share, 2.0] for share in shares],
+        "returns": [[(index + 1.0) % 2] * explore + [10.0 * share, 2.0] for index, share in enumerate(shares)],
         "ceilings": [10.0] * len(shares),
         "context": quality() if encoder else None,
         "beliefs": rng.normal(size=(3, 4, 2)).tolist() if encoder else None,

@@ -32,7 +32,9 @@ def test_a_row_is_what_a_hand_computes():
     assert ccm.score.low <= ccm.score.value <= ccm.score.high
     assert [0.85, 0.725] == ccm.seed_means
     assert ccm.mean_return == pytest.approx(10.0 * (0.85 + 0.725) / 2)
-    assert [0.0, 0.0, 0.7875, 0.2] == ccm.by_episode
+    assert [0.05, 0.05, 0.7875, 0.2] == ccm.by_episode
+    assert (0.5, (0.9 + 1.0 + 0.9 + 0.1) / 4) == (ccm.met, ccm.score_if_met)
+    assert (rows["oracle"].met, rows["oracle"].score_if_met) == (None, None)
     assert ([0, 1], 4, (1.0, 2.0), 3001) == (ccm.seeds, ccm.tasks, ccm.minutes, ccm.env_steps)
     assert ["ccm", "pearl", "oracle", "random"] == list(rows)
     assert rows["oracle"].score == (1.0, 1.0, 1.0)

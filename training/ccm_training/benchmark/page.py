@@ -27,6 +27,7 @@ on the same task, ties counting half; its interval resamples seeds and tasks. Al
 and all observe the previous reward. The oracle is told the task; it needs no exploration, hence fewer steps. Minutes
 are of the clock, on cores that did other work too. In pictures a line is the mean over seeds, with the 95 % bootstrap
 interval of that mean, of the mean return on 40 held-out tasks; dashed: where the oracle ends; dotted: random actions.
+Where rewards are sparse, the tables also say how often a trial met any while it explored, and what it scored then.
 
 What the explorer is worth by itself is [measured apart](results-explorer.md).
 """
@@ -74,17 +75,16 @@ def _figure(summary: Summary, folder: str) -> list[str]:
 def score_table(rows: list[Row], of_ceiling: bool) -> list[str]:  # noqa: FBT001
     """What each arm scores."""
     score = "score, IQM [95 %]" if of_ceiling else "return, IQM [95 %]"
-    lines = [
-        f"| method | {score} | mean of each seed | mean return | by episode | env steps | minutes a run |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = ("method", score, "mean of each seed", "by episode", "met a reward exploring", "mean score then")
+    head += ("mean return", "env steps", "minutes a run")
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
         seeds = ", ".join(_number(mean, of_ceiling) for mean in row.seed_means)
         episodes = ", ".join(_number(mean, of_ceiling) for mean in row.by_episode)
         low, high = row.minutes
         lines.append(
-            f"| {row.label} | {_interval(row.score, of_ceiling)} | {seeds} | {row.mean_return:.1f} | {episodes} "
-            f"| {row.env_steps:,} | {low:g} to {high:g} |"
+            f"| {row.label} | {_interval(row.score, of_ceiling)} | {seeds} | {episodes} | {_share(row.met)} "
+            f"| {_share(row.score_if_met)} | {row.mean_return:.1f} | {row.env_steps:,} | {low:g} to {high:g} |"
         )
     return lines
 
@@ -137,6 +137,10 @@ def made_by(rows: list[Row]) -> list[str]:
 def _interval(found: tuple[float, float, float], of_ceiling: bool = True, *, two: bool = False) -> str:  # noqa: FBT001, FBT002
     value, low, high = (f"{each:.2f}" if two else _number(each, of_ceiling) for each in found)
     return f"{value} [{low}, {high}]"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _number(value: float, of_ceiling: bool) -> str:  # noqa: FBT001

@@ -30,6 +30,8 @@ class Row(BaseModel):
         mean_return: Of the first executor episode.
         by_episode: Mean score of every episode of a trial.
         explore_episodes: K.
+        met: Share of the trials that met a reward while exploring; `None` where there is no exploring or no ceiling.
+        score_if_met: Mean score of these trials; `None` also if there is none.
         env_steps: Of a run; the most, where they differ.
         updates: Of a run.
         minutes: Of the quickest and of the slowest run.
@@ -51,6 +53,8 @@ class Row(BaseModel):
     mean_return: float
     by_episode: list[float]
     explore_episodes: int
+    met: float | None
+    score_if_met: float | None
     env_steps: int
     updates: int
     minutes: tuple[float, float]
@@ -130,8 +134,15 @@ def _table(runs: Sequence[RunResult]) -> NDArray[np.float64]:
     return np.stack([scores_of(run)[:, run.scored] for run in runs])
 
 
+def _met(runs: Sequence[RunResult]) -> NDArray[np.bool_] | None:
+    """Whether a trial met a reward while exploring, `[seeds, tasks]`."""
+    if runs[0].ceilings is None or runs[0].explore_episodes == 0:
+        return None
+    return np.stack([np.asarray(run.returns)[:, : run.scored].max(1) > 0.0 for run in runs])
+
+
 def _row(arm: Arm, runs: Sequence[RunResult]) -> Row:
-    table, first = _table(runs), runs[0]
+    table, first, met = _table(runs), runs[0], _met(runs)
     return Row(
         family=first.family,
         arm=arm.name,
@@ -143,6 +154,8 @@ def _row(arm: Arm, runs: Sequence[RunResult]) -> Row:
         mean_return=_round(np.mean([np.asarray(run.returns)[:, run.scored].mean() for run in runs])),
         by_episode=[_round(mean) for mean in np.mean([scores_of(run).mean(0) for run in runs], 0)],
         explore_episodes=first.explore_episodes,
+        met=None if met is None else _round(met.mean()),
+        score_if_met=None if met is None or not met.any() else _round(table[met].mean()),
         env_steps=max(run.env_steps for run in runs),
         updates=max(run.updates for run in runs),
         minutes=(min(run.minutes for run in runs), max(run.minutes for run in runs)),
