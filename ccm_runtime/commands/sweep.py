@@ -44,10 +44,9 @@ def sweep(
         RunError: Some of them failed.
     """
     planned = plan_sweep(configs, settings, parse_seeds(seeds))
-    out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     with _Watch(planned, out) as watch:
-        outcomes, stopped_by = run_sweep(planned, out, cluster, watch.look, wandb=wandb)
+        outcomes, stopped_by = run_sweep(planned, out.resolve(), cluster, watch.look, wandb=wandb)
     table = _write(planned, outcomes, out)
     if as_json:
         typer.echo(json.dumps(table))

@@ -1,4 +1,6 @@
 import signal
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -188,3 +190,67 @@ def test_a_cluster_that_does_not_answer_is_said_not_to(tmp_path):
     pytest.importorskip("ray")
     with pytest.raises(ServerUnreachableError, match=r"no Ray cluster at '127\.0\.0\.1:1' .*ray start --head"):
         run_sweep(PLANNED, tmp_path, Cluster("127.0.0.1:1"), lambda *_: None)
+
+
+class Ray:
+    """Stands in for Ray: begins what it is asked for, and ends the first of it whenever somebody waits."""
+
+    exceptions = SimpleNamespace(TaskCancelledError=InterruptedError, RayError=ConnectionResetError)
+
+    def __init__(self, end) -> None:
+        self._end, self.begun, self.cancelled, self.most, self.now = end, [], [], 0, 0
+
+    def remote(self, **how):
+        return lambda _: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._begin))
+
+    def _begin(self, config, run_dir, device, wandb):
+        self.begun.append(run_dir.name)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        return run_dir.name
+
+    def wait(self, references, timeout):
+        return references[:1], references[1:]
+
+    def get(self, name):
+        self.now -= 1
+        if name in self.cancelled:
+            raise InterruptedError
+        return self._end(name)
+
+    def cancel(self, name):
+        self.cancelled.append(name)
+
+
+def sweep_with(monkeypatch, tmp_path, end, watch=lambda *_: None):
+    ray = Ray(end)
+    monkeypatch.setattr(ray_sweep, "_connected", lambda *_: nullcontext(ray))
+    return ray, *run_sweep(PLANNED, tmp_path, Cluster(workers=2), watch)
+
+
+def test_no_more_runs_than_asked_are_under_way_and_each_is_done_once(tmp_path, monkeypatch):
+    ray, ended, stopped_by = sweep_with(monkeypatch, tmp_path, lambda name: ENDED[name])
+    assert (ray.most, ray.begun, stopped_by) == (2, names(PLANNED), None)
+    assert ended == ENDED
+
+
+def test_a_worker_that_dies_every_time_is_a_failed_run_and_ends_no_other(tmp_path, monkeypatch):
+    def end(name):
+        if name == PLANNED[1].name:
+            raise ConnectionResetError("the worker died\nand more")
+        return ENDED[name]
+
+    _, ended, _ = sweep_with(monkeypatch, tmp_path, end)
+    assert ended[PLANNED[1].name] == Outcome("failed", error="its worker died 11 times: the worker died", exit_code=1)
+    assert [ended[one.name].state for one in PLANNED] == ["finished", "failed", "finished", "failed"]
+
+
+def test_a_sweep_that_is_interrupted_lets_runs_under_way_save_themselves_and_begins_no_other(tmp_path, monkeypatch):
+    def interrupt(ended, running):
+        if len(ended) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    ray, ended, stopped_by = sweep_with(monkeypatch, tmp_path, lambda name: ENDED[name], interrupt)
+    assert stopped_by == signal.SIGINT
+    assert ray.begun == names(PLANNED)[:3]
+    assert [ended[name].state for name in ray.begun] == ["finished", "finished", "stopped"]
