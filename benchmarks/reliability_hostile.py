@@ -47,7 +47,8 @@ LIMIT_S = 60.0
 def main() -> None:
     """Run the campaigns that are asked for."""
     campaigns: dict[str, Callable[[], Result]] = {
-        "bundles": bundles, "messages": messages, "connections": connections, "floods": floods,
+        "bundles": bundles, "messages": messages, "connections": connections,
+        "deaf_readers": deaf_readers, "floods": floods,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
@@ -162,6 +163,54 @@ def _is_closed(peer: socket.socket) -> bool:
     except OSError:
         return True
     return True
+
+
+def deaf_readers(num: int = 1_000, rounds: int = 20, limit_s: float = 120.0) -> Result:
+    """C16: streams that send without end and never read an answer."""
+    path, tiny = (
+        "/ccm_runtime.v1.Adaptation/Session",
+        pb.SessionRequest(event=pb.Event(sequence=99)).SerializeToString(),
+    )
+    body = struct.pack(">BI", 0, len(tiny)) + tiny
+    frames = (len(body).to_bytes(3, "big") + bytes([0, 0]) + struct.pack(">I", 1) + body) * 100
+    with server("--idle-limit-s", "5") as ours:
+        files, before, calm_ms = descriptors(ours), resident_mb(ours), p99_ms(ours.address)
+        wires = [Wire(ours.address, stream=True) for _ in range(num)]
+        busy_ms, sent = [], 0
+        for wire in wires:
+            wire.exchange(path, pb.SessionRequest(open=pb.OpenSessionRequest()).SerializeToString())
+            wire.socket.settimeout(0.0)
+        for _ in range(rounds):
+            sent += sum(_sent(wire.socket, frames) for wire in wires)
+            busy_ms.append(p99_ms(ours.address))
+        held, began_s = resident_mb(ours), time.monotonic()
+        while descriptors(ours) > files + 2 and time.monotonic() - began_s < limit_s:
+            time.sleep(1.0)
+        left = descriptors(ours) - files
+        after_s = round(time.monotonic() - began_s, 1)
+        for wire in wires:
+            wire.close()
+    return {
+        "streams": num,
+        "mb_sent": round(sent / 2**20, 1),
+        "resident_mb": [before, held],
+        "reaped_after_s": after_s,
+        "good_client_p99_ms_before_and_median_meanwhile": [calm_ms, statistics.median(busy_ms)],
+        "must_be_none": {"not reaped": max(0, left - 2), "grown by 200 MB or more": max(0.0, held - before - 200.0)},
+    }
+
+
+def _sent(peer: socket.socket, data: bytes) -> int:
+    """Send what the peer takes now; how much that was."""
+    try:
+        return peer.send(data)
+    except OSError:
+        return 0
+
+
+def descriptors(process: Listening) -> int:
+    """How many files and sockets a process has open."""
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 def floods(num: int = 1_000_000, resets: int = 100_000) -> Result:

@@ -57,11 +57,11 @@ def verdicts(windows: Sequence[Window]) -> list[Verdict]:
     long_enough = warm[-1].steps - warm[0].steps >= _FEW_STEPS
     judged = [
         _judge("memory, MB in 100,000 steps", _slope([(w.steps / 1e5, w.resident_mb) for w in warm]), 1.0, long_enough),
-        _judge("descriptors, more at the end", _rise(warm, lambda w: w.descriptors), 0.0),
+        _judge("descriptors, more at the end", _rise(warm, lambda w: w.descriptors), 0.0, long_enough),
         # gRPC adds a thread to its own pool when one is held up, and lets it go again.
-        _judge("threads, more at the end", _rise(warm, lambda w: w.threads), 2.0),
-        _judge("tasks, more at the end", _rise(warm, lambda w: w.tasks), 0.0),
-        _judge("sessions, more at the end", _rise(warm, lambda w: w.sessions), 0.0),
+        _judge("threads, more at the end", _rise(warm, lambda w: w.threads), 2.0, long_enough),
+        _judge("tasks, more at the end", _rise(warm, lambda w: w.tasks), 0.0, long_enough),
+        _judge("sessions, more at the end", _rise(warm, lambda w: w.sessions), 0.0, long_enough),
         _judge("p99 at the machine's pace, drift", _drift(warm, lambda w: w.p99_ms / w.own_us), 0.1, long_enough),
         _judge("processor time at its pace, drift", _drift(warm, lambda w: w.cpu_us / w.own_us), 0.1, long_enough),
     ]

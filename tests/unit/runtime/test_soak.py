@@ -67,10 +67,9 @@ def test_a_machine_that_slows_everybody_down_is_no_drift():
     assert all(verdict.held for verdict in verdicts(story(**slower)))
 
 
-def test_of_too_few_steps_only_what_can_be_told_is_told():
+def test_of_too_few_steps_nothing_is_told():
     judged = verdicts(story(steps=100, resident_mb=lambda share: 100.0 + share, tasks=lambda share: 140 + 9 * share))
-    assert {MEMORY, TAIL, COST, STORE} == {index for index, verdict in enumerate(judged) if verdict.held is None}
-    assert judged[TASKS].held is False
+    assert {None} == {verdict.held for verdict in judged}
 
 
 def test_without_a_store_none_is_judged():
@@ -99,13 +98,15 @@ def test_a_refused_step_ends_a_soak():
 
 
 def test_the_command_soaks_a_server_and_its_store(tiny_bundle, tmp_path):
-    finished = ccm("soak", tiny_bundle, "--steps", 3000, "--sessions", 8, "--store", tmp_path / "s.db", "--json")
+    store = ("--store", tmp_path / "s.db")
+    finished = ccm("soak", tiny_bundle, "--steps", 2000, "--sessions", 8, *store, "--json", timeout=280)
     assert 0 == finished.returncode, finished.stderr
     found = json.loads(finished.stdout)
-    assert 3000 <= found["steps"] < 3500
+    assert 2000 <= found["steps"] < 2500
     assert 0 < found["trials"]
-    assert {None, True} == {verdict["held"] for verdict in found["verdicts"]}
+    assert {None} == {verdict["held"] for verdict in found["verdicts"]}  # too few steps to tell
     windows = found["windows"]
     assert all(sessions <= 8 for sessions in windows["sessions"])
     assert 0.0 < min(windows["store_mb"])
-    assert 8 <= min(windows["tasks"])
+    assert 8 <= min(windows["tasks"]) <= max(windows["tasks"]) <= 64
+    assert max(windows["descriptors"]) <= 64
