@@ -36,11 +36,11 @@ GroupCommit.changed = changed
 """
 FORGETFUL = """
 from ccm_runtime import records
-from_proto = records._memory_from_proto
+from_proto = records.memory_from_proto
 def forgetful(message):
     message.ClearField("num_events")
     return from_proto(message)
-records._memory_from_proto = forgetful
+records.memory_from_proto = forgetful
 """
 
 

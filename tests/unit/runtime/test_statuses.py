@@ -28,7 +28,7 @@ def test_an_error_survives_a_stream(kind):
     assert "why" == str(back)
 
 
-@pytest.mark.parametrize("error", [ValueError("/home/me/secret"), CcmError("internal"), errors.BundleError("path")])
+@pytest.mark.parametrize("error", [ValueError("/home/me/secret"), CcmError("internal"), errors.RunError("path")])
 def test_what_is_no_clients_business_stays_inside(error):
     reason, code, message = statuses.classify(error)
     assert (statuses.INTERNAL, grpc.StatusCode.INTERNAL, statuses.INTERNAL_MESSAGE) == (reason, code, message)
