@@ -56,7 +56,8 @@ def test_the_page_shows_sessions_as_they_come_and_go_and_that_the_server_is_gone
         tab.wait("document.querySelectorAll('#curve polyline.thin').length === 2")
         assert "" == tab.text("#empty")
         newest, oldest = tab.value("[...document.querySelectorAll('#rows tr')].map((row) => row.innerText)")
-        assert ["execute", "explore"] == [row.split()[1] for row in (newest, oldest)]
+        phases = "[...document.querySelectorAll('#rows .phase')].map((phase) => phase.innerText)"
+        assert ["execute", "explore"] == tab.value(phases)
         assert [f"{sequence[-1]:.4g}" in row for sequence, row in ((executed, newest), (explored, oldest))] == [
             True
         ] * 2
