@@ -75,8 +75,8 @@ def _figure(summary: Summary, folder: str) -> list[str]:
 def score_table(rows: list[Row], of_ceiling: bool) -> list[str]:  # noqa: FBT001
     """What each arm scores."""
     score = "score, IQM [95 %]" if of_ceiling else "return, IQM [95 %]"
-    head = ("method", score, "mean of each seed", "by episode", "met a reward exploring", "mean score then")
-    head += ("mean return", "env steps", "minutes a run")
+    head = ["method", score, "mean of each seed", "by episode", "met a reward exploring", "mean score then"]
+    head += ["mean return", "env steps", "minutes a run"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
         seeds = ", ".join(_number(mean, of_ceiling) for mean in row.seed_means)
