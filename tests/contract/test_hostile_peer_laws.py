@@ -152,9 +152,10 @@ async def test_calls_over_the_bound_are_told_when_to_return():
 
 async def test_a_stream_over_the_bound_is_heard_out_and_told_why():
     async with stub_of(max_calls=1) as (_, _, stub):
-        held, second = stub.Session(), stub.Session()
+        held = stub.Session()
         await held.write(pb.SessionRequest(open=pb.OpenSessionRequest()))
         await held.read()
+        second = stub.Session()
         await second.wait_for_connection()
         assert grpc.StatusCode.RESOURCE_EXHAUSTED is await code_of(stub.DescribeAgent(pb.DescribeAgentRequest()))
         assert not second.done()  # or writing to it would be a fault of gRPC's, and no word of why

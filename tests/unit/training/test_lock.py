@@ -1,5 +1,6 @@
 """One process at a time trains a run."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from tiny_run import tiny_config
 
 from ccm_runtime.errors import RunError
+from ccm_training import lock
 from ccm_training.lock import is_being_trained, trained_by_us_alone
 from ccm_training.train import train
 
@@ -28,6 +30,14 @@ def test_a_second_one_is_refused_and_a_later_one_is_not(tmp_path):
         with pytest.raises(RunError, match="another process trains this run"), trained_by_us_alone(tmp_path / "run"):
             pytest.fail("two hold it")
     assert not is_being_trained(tmp_path / "run")
+
+
+def test_who_only_looks_does_not_keep_a_run_from_being_trained(tmp_path, monkeypatch):
+    with (tmp_path / ".lock").open("a") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(lock.time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        with trained_by_us_alone(tmp_path):
+            assert is_being_trained(tmp_path)
 
 
 def test_training_is_refused_before_anything_is_written(tmp_path):
