@@ -23,7 +23,11 @@ RECORDED = Path("ccm_runtime/v1/recording.proto")
 def compile_proto(python: Path, out: Path) -> None:
     """Write the messages, their stubs and the services below `out`, with `python`'s grpcio-tools."""
     messages = ("python", "pyi")
-    for proto, kinds in (*((one, (*messages, "grpc_python")) for one in SERVICES), (STORED, messages), (RECORDED, messages)):
+    for proto, kinds in (
+        *((one, (*messages, "grpc_python")) for one in SERVICES),
+        (STORED, messages),
+        (RECORDED, messages),
+    ):
         outputs = [f"--{kind}_out={out}" for kind in kinds]
         command = [str(python), "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", *outputs, str(proto)]
         subprocess.run(command, check=True)  # noqa: S603 (our own arguments)

@@ -17,8 +17,8 @@ from ccm_runtime.testing import ScriptedPolicy, box
 from ccm_runtime.watchdog import Watchdog
 
 PACKAGE = Path(ccm_runtime.__file__).parent
-# Where the wall clock is read, to be shown or stored: how old a stored session is, when a damaged one was set aside, when
-# a recording began.
+# Where the wall clock is read, to be shown or stored: how old a stored session is, when a damaged one was set aside,
+# when a recording began.
 MAY_READ = {"moment.py", "sqlite_store.py", "recorder.py"}
 HOUR_S, IN_2038_S = 3_600.0, 2_147_483_648.0
 
