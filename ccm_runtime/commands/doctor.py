@@ -20,6 +20,10 @@ _PURPOSE = {
     "gym": "drive Gymnasium environments",
     "train": "train and evaluate",
     "export": "export bundles",
+    "video": "record trials as videos",
+    "sweep": "train many runs on one machine or several",
+    "wandb": "tell Weights & Biases of runs",
+    "otel": "export traces of a server",
     "dev": "run the tests and linters",
 }
 # The smallest ONNX graph, y = x: only a session tells which provider is truly active.

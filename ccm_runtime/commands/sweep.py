@@ -15,7 +15,7 @@ from rich.table import Table
 from ccm_runtime.commands.seeds import parse_seeds
 from ccm_runtime.errors import CheckpointMissingError, RunError
 from ccm_training.durable import write_whole
-from ccm_training.ray_sweep import Cluster, run_sweep
+from ccm_training.ray_sweep import Cluster, check_installed, run_sweep
 from ccm_training.run_folder import summarize
 from ccm_training.sweep import (
     Outcome,
@@ -41,8 +41,10 @@ def sweep(
     """Do every run that is not done yet, and say what came of all.
 
     Raises:
+        ModuleNotFoundError: Ray is not installed.
         RunError: Some of them failed.
     """
+    check_installed()
     planned = plan_sweep(configs, settings, parse_seeds(seeds))
     out.mkdir(parents=True, exist_ok=True)
     with _Watch(planned, out) as watch:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ Watch = Callable[[Mapping[str, Outcome], Collection[Planned]], None]
 
 class RunStoppedError(Exception):
     """SIGTERM stopped a run, which has saved itself; Ray begins it anew and it goes on."""
+
+
+def check_installed() -> None:
+    """Refuse to begin without Ray (ModuleNotFoundError); it is not imported yet, as it reads variables then."""
+    if find_spec("ray") is None:
+        raise ModuleNotFoundError("No module named 'ray'", name="ray")
 
 
 def run_sweep(

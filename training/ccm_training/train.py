@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ccm_training import wandb_log
 from ccm_training.batch import Batch, Draws
 from ccm_training.capture import Step
 from ccm_training.checkpoint import checkpoint_name, load_agent
@@ -71,6 +72,7 @@ def train(
 
     Raises:
         RunError: `run_dir` holds a run already and `resume` was not asked for, or another process trains it.
+        DependencyMissingError: `wandb` is asked for and not installed.
         DivergenceError: A loss or a parameter stopped being finite.
         SimulationError: A simulation failed.
     """
@@ -108,6 +110,8 @@ def _train(
 ) -> list[TrainResult]:
     if not resume:
         folder.check_free()
+    if wandb is not None:
+        wandb_log.client()  # say that it is missing before anything is written
     torch.set_num_threads(configs[0].threads)
     keep_what_is_freed()
     cohort = build_cohort(configs, resolve_device(device))

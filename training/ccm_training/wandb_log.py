@@ -9,6 +9,21 @@ from ccm_runtime.errors import DependencyMissingError
 from ccm_training.config import Config
 
 
+def client() -> Any:
+    """The package wandb.
+
+    Raises:
+        DependencyMissingError: It is not installed.
+    """
+    try:
+        import wandb  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError as error:
+        raise DependencyMissingError(
+            "--wandb needs wandb, which is not installed; install it with: pip install 'ccm[wandb]'"
+        ) from error
+    return wandb
+
+
 class WandbLog:
     """One run there; when the run goes on, so does that.
 
@@ -22,14 +37,8 @@ class WandbLog:
     """
 
     def __init__(self, project: str, run_dir: Path, config: Config) -> None:
-        try:
-            import wandb  # noqa: PLC0415 (an extra)
-        except ModuleNotFoundError as error:
-            raise DependencyMissingError(
-                "--wandb needs wandb, which is not installed; install it with: pip install 'ccm[wandb]'"
-            ) from error
         identity = hashlib.sha256(f"{run_dir.resolve()} {config.family} {config.seed}".encode()).hexdigest()[:16]
-        self._run = wandb.init(
+        self._run = client().init(
             project=project,
             name=run_dir.name,
             id=identity,

@@ -74,7 +74,8 @@ def test_a_run_is_known_by_the_same_name_when_it_goes_on(heard, monkeypatch):
 def test_without_wandb_one_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(DependencyMissingError, match=r"pip install 'ccm\[wandb\]'"):
-        train(config(), tmp_path, device="cpu", progress=False, wandb="robots")
+        train(config(), tmp_path / "run", device="cpu", progress=False, wandb="robots")
+    assert not (tmp_path / "run").exists()
 
 
 def test_tensorboard_s_layout_shows_every_metric_and_nothing_that_there_is_not(heard):

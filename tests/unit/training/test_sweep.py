@@ -6,6 +6,7 @@ import pytest
 import yaml
 from tiny_run import tiny_config
 
+from ccm_runtime.commands.sweep import sweep
 from ccm_runtime.errors import ConfigError, FamilyUnknownError, ServerUnreachableError
 from ccm_training import cohort_folder, ray_sweep
 from ccm_training.checkpoint import parameter_hash
@@ -254,3 +255,10 @@ def test_a_sweep_that_is_interrupted_lets_runs_under_way_save_themselves_and_beg
     assert stopped_by == signal.SIGINT
     assert ray.begun == names(PLANNED)[:3]
     assert [ended[name].state for name in ray.begun] == ["finished", "finished", "stopped"]
+
+
+def test_without_ray_one_is_told_before_anything_is_written(preset, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_sweep, "find_spec", lambda _: None)
+    with pytest.raises(ModuleNotFoundError, match="ray"):
+        sweep([preset], [], "0", tmp_path / "out", Cluster(), wandb=None, as_json=False)
+    assert not (tmp_path / "out").exists()
