@@ -69,7 +69,7 @@ def test_nothing_acknowledged_is_lost_at_a_random_time(tmp_path):
 
 @pytest.mark.parametrize(("sabotage", "noticed"), [(TOO_SOON, "lost"), (FORGETFUL, "wrong")])
 def test_the_campaign_notices_a_promise_that_is_broken(tmp_path, sabotage, noticed):
-    found = killed(tmp_path / "s.db", "--point", "append", "--kills", "3", sabotage=sabotage)
+    found = killed(tmp_path / "s.db", "--point", "append", "--kills", "8", sabotage=sabotage)
     assert 0 < found[noticed]
 
 
