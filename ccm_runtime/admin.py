@@ -1,23 +1,14 @@
 """The operator's RPCs: list agents, load, promote and roll back versions."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, TypeAlias, TypeVar
 
-import grpc
-
-from ccm_runtime import statuses
+from ccm_runtime.answering import Answering, Call, answering
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.releases import Releases
-from ccm_runtime.service import check_message
 from ccm_runtime.v1 import admin_pb2 as pb
 from ccm_runtime.v1.admin_pb2_grpc import AdminServicer
 from ccm_runtime.versions import Role
 
-Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 _ROLES = {
     Role.CURRENT: pb.ROLE_CURRENT,
     Role.CANDIDATE: pb.ROLE_CANDIDATE,
@@ -26,52 +17,31 @@ _ROLES = {
 }
 
 
-def _answering(
-    handler: Callable[["AdminService", Request, Call], Awaitable[Response]],
-) -> Callable[["AdminService", Request, Call], Awaitable[Response]]:
-    """Turn whatever a handler raises into a status; what is no error of ours goes to the log and nowhere else."""
-
-    @wraps(handler)
-    async def answer(self: "AdminService", request: Request, context: Call) -> Response:
-        try:
-            check_message(request)
-            return await handler(self, request, context)
-        except Exception as error:
-            refused = error
-        reason, code, message = statuses.classify(refused)
-        if reason == statuses.INTERNAL:
-            self.hosting.log.error("fault", exc_info=refused)
-        await context.abort(code, message, statuses.trailing_metadata(refused))
-        raise AssertionError("abort always raises")
-
-    return answer
-
-
-class AdminService(AdminServicer):
+class AdminService(Answering, AdminServicer):
     """`ccm_runtime.v1.Admin` over the agents of a server."""
 
     def __init__(self, hosting: Hosting, releases: Releases) -> None:
         self.hosting = hosting
         self._releases = releases
 
-    @_answering
+    @answering
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Call) -> pb.ListAgentsResponse:
         """Say what is loaded."""
         return pb.ListAgentsResponse(agents=[self._told(agent) for agent in self.hosting.roster])
 
-    @_answering
+    @answering
     async def LoadVersion(self, request: pb.LoadVersionRequest, context: Call) -> pb.Rollout:
         """Load a version."""
         await self._releases.load(request.agent, request.version, share=request.share, move=request.move)
         return self._told(request.agent)
 
-    @_answering
+    @answering
     async def Promote(self, request: pb.PromoteRequest, context: Call) -> pb.Rollout:
         """Make the candidate current."""
         await self._releases.promote(request.agent, move=request.move)
         return self._told(request.agent)
 
-    @_answering
+    @answering
     async def RollBack(self, request: pb.RollBackRequest, context: Call) -> pb.Rollout:
         """Take the candidate or the last change back."""
         await self._releases.roll_back(request.agent, move=request.move)

@@ -7,8 +7,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ccm_runtime import statuses
+from ccm_runtime.answering import Malformed, hear_out
 from ccm_runtime.errors import UnauthenticatedError
-from ccm_runtime.service import Malformed, hear_out
 from ccm_runtime.tenants import TENANT, TokenFile
 
 _PROBES = "/grpc.health.v1.Health/"

@@ -16,10 +16,11 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ccm_runtime import __version__, statuses
+from ccm_runtime.answering import Call
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.messages import Opened
-from ccm_runtime.service import Call, Service
+from ccm_runtime.service import Service
 from ccm_runtime.traces import Stages
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
