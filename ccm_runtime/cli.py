@@ -357,6 +357,10 @@ def serve(
     max_message_bytes: Annotated[
         int | None, typer.Option(metavar="N", help="Largest message that is read (4 MiB).")
     ] = None,
+    stay_awake: Annotated[
+        bool | None,
+        typer.Option("--stay-awake", help="Keep processors from deep sleep: quicker for few clients, more power (no)."),
+    ] = None,
     otel: Annotated[
         bool | None, typer.Option("--otel", help="Export OpenTelemetry traces, as OTEL_ variables say (no).")
     ] = None,

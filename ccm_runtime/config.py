@@ -53,6 +53,7 @@ class ServerConfig(BaseModel):
         max_tenant_sessions: Most sessions of one tenant at a time; `None`: `max_sessions`.
         metrics_port: Port of the Prometheus metrics; `None`: none.
         page_port: Port of the operator's page, under the same token and certificate; `None`: none.
+        stay_awake: Keep the processors from sleeping deeply: quicker answers to few clients, for more power.
         otel: Export OpenTelemetry traces, as the standard OTEL_ variables say; they also turn them on.
         log_level: What is logged, on standard error.
     """
@@ -95,6 +96,7 @@ class ServerConfig(BaseModel):
     max_tenant_sessions: int | None = Field(default=None, ge=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     page_port: int | None = Field(default=None, ge=1, le=65535)
+    stay_awake: bool = False
     otel: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

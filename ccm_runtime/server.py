@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ccm_runtime.admin import AdminService
+from ccm_runtime.awake import awake
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
@@ -214,7 +215,7 @@ def run(config: ServerConfig) -> None:
     Prints `listening on HOST:PORT` on standard error once it accepts calls.
 
     Raises:
-        ConfigError: No bundle is named, or the address cannot be listened on.
+        ConfigError: No bundle is named, the address cannot be listened on, or the processors cannot be kept awake.
         BundleError: The bundle is missing, damaged or wrong.
         DependencyMissingError: onnxruntime is not installed.
         ProviderUnavailableError: The asked-for device is not truly active.
@@ -226,7 +227,8 @@ def run(config: ServerConfig) -> None:
         agents = [read_agent(path, config) for path in config.bundle]
     if not agents:
         raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
-    run_loop(_serve(agents, config, library, tracing_of(os.environ, asked=config.otel)))
+    with awake() if config.stay_awake else nullcontext():
+        run_loop(_serve(agents, config, library, tracing_of(os.environ, asked=config.otel)))
 
 
 def read_agent(path: Path, config: ServerConfig) -> ServedAgent:
