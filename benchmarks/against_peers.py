@@ -29,7 +29,8 @@ import numpy as np
 from peers.wires import Http, WebSocket
 from provenance import how
 
-from ccm_runtime.commands.bench_load import Connection, Request, Script, Trial, load
+from ccm_runtime.commands.bench_connection import Connection
+from ccm_runtime.commands.bench_load import Request, Script, Trial, load
 from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.commands.server_process import listening_process
 from ccm_runtime.embedded import embedded_bundle

@@ -1,6 +1,9 @@
 """The policy that every peer serves: a bundle's execution policy in onnxruntime, one thread, nothing around it."""
 
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,21 @@ def announce(port: int) -> None:
     """Say that the server accepts calls."""
     sys.stderr.write(f"listening on 127.0.0.1:{port}\n")
     sys.stderr.flush()
+
+
+def announce_when(port: int, answers: Callable[[], object]) -> None:
+    """Say that the server accepts calls as soon as a call of `answers` does not fail; returns at once."""
+
+    def watch() -> None:
+        while True:
+            try:
+                answers()
+            except Exception:
+                time.sleep(0.1)
+            else:
+                return announce(port)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def free_port() -> int:

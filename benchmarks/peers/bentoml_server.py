@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import bentoml
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bare_policy import BarePolicy, announce, free_port
+from bare_policy import BarePolicy, announce_when, free_port
 
 PROTOCOL, PATH = "http", "/act"
 
@@ -47,16 +45,6 @@ def serve_policy(policy: BarePolicy) -> None:
     del policy  # its workers load their own
     os.environ["BENTOML_DO_NOT_TRACK"] = "true"
     port = free_port()
-
-    def watch() -> None:
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-                    if answer.status == 200:
-                        return announce(port)
-            except OSError:
-                time.sleep(0.1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    announce_when(port, lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).close())
     command = [sys.executable, "-m", "bentoml", "serve", "bentoml_server:Policy", "--host", "127.0.0.1"]
     subprocess.run([*command, "--port", str(port)], check=True, cwd=Path(__file__).parent)  # noqa: S603

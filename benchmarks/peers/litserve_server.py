@@ -2,14 +2,12 @@
 
 import json
 import os
-import threading
-import time
 import urllib.request
 from typing import Any
 
 import litserve
 import numpy as np
-from bare_policy import BarePolicy, announce, free_port
+from bare_policy import BarePolicy, announce_when, free_port
 
 PROTOCOL, PATH = "http", "/predict"
 
@@ -59,15 +57,5 @@ def serve_policy(policy: BarePolicy) -> None:
     api = Api(max_batch_size=64, batch_timeout=0.001)
     server = litserve.LitServer(api, accelerator="cpu", fast_queue=True)
     port = free_port()
-
-    def watch() -> None:
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-                    if answer.status == 200:
-                        return announce(port)
-            except OSError:
-                time.sleep(0.1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    announce_when(port, lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close())
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="error")

@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import threading
-import time
 from typing import Any
 
 import numpy as np
 import v2_request
-from bare_policy import BarePolicy, announce, free_port
+from bare_policy import BarePolicy, announce_when, free_port
 from mlserver import MLModel, MLServer
 from mlserver.settings import ModelParameters, ModelSettings, Settings
 from mlserver.types import InferenceRequest, InferenceResponse
@@ -64,15 +62,9 @@ def serve_policy(policy: BarePolicy) -> None:
 
     port, example = free_port(), request(policy)
 
-    def watch() -> None:
-        while True:
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                try:
-                    channel.unary_unary(PATH)(example, timeout=1)
-                except grpc.RpcError:
-                    time.sleep(0.2)
-                else:
-                    return announce(port)
+    def ask() -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            channel.unary_unary(PATH)(example, timeout=1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    announce_when(port, ask)
     asyncio.run(run(port))

@@ -2,41 +2,18 @@
 
 import gc
 import selectors
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ccm_runtime.commands.bench_connection import Connection
 from ccm_runtime.errors import DeadlineError, ServerError
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 _SERVICE = "/ccm_runtime.v1.Adaptation/"
 _SILENCE_S = 20.0
 Request = tuple[str, bytes]
-
-
-class Connection(Protocol):
-    """One connection to a server, with one exchange at a time; raises as `bench_wire.Wire` does."""
-
-    @property
-    def socket(self) -> socket.socket:
-        """What to wait on."""
-
-    def send(self, path: str, message: bytes) -> None:
-        """Send a message."""
-
-    def receive(self) -> bytes | None:
-        """Read once from the socket; return the answer if it is whole."""
-
-    def wait(self) -> bytes:
-        """Wait for an answer."""
-
-    def exchange(self, path: str, message: bytes) -> bytes:
-        """Send a message and wait for its answer."""
-
-    def close(self) -> None:
-        """Close the connection."""
 
 
 class Script(Protocol):

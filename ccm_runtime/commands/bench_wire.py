@@ -4,10 +4,10 @@ For benchmarks on loopback only. Messages are small and every one is answered be
 is ever used up and flow control needs no account here.
 """
 
-import socket
 import struct
 
-from ccm_runtime.errors import ServerError, ServerUnreachableError
+from ccm_runtime.commands.bench_connection import Connection
+from ccm_runtime.errors import ServerError
 
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _ACK = _END_STREAM = 1
@@ -17,7 +17,7 @@ _DEFAULT_WINDOW = 2**16 - 1
 _FIRST_DYNAMIC = 62  # of an HPACK table, where the newest field is
 
 
-class Wire:
+class Wire(Connection):
     """One connection with one call at a time; `stream` calls stay open, unary ones end with each answer.
 
     Args:
@@ -27,31 +27,17 @@ class Wire:
     """
 
     def __init__(self, address: str, *, stream: bool, limit_s: float = 20.0) -> None:
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), limit_s)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(address, limit_s)
         self._stream = stream
         self._authority = address.encode()
         self._sent_fields: list[tuple[bytes, bytes]] = []
         self._call = -1
         self._open = self._refused = False
-        self._received = bytearray()
         self._message = bytearray()
         wide = struct.pack(">HI", 4, _WINDOW_SIZE)
         more = struct.pack(">I", _WINDOW_SIZE - _DEFAULT_WINDOW)
         preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         self.socket.sendall(preface + _frame(_SETTINGS, 0, 0, wide) + _frame(_WINDOW, 0, 0, more))
-
-    def exchange(self, path: str, message: bytes) -> bytes:
-        """Send a message and wait for its answer."""
-        self.send(path, message)
-        return self.wait()
-
-    def wait(self) -> bytes:
-        """Wait for an answer."""
-        while (answer := self.receive()) is None:
-            pass
-        return answer
 
     def send(self, path: str, message: bytes) -> None:
         """Send a message; on a stream that is open, `path` is its own already."""
@@ -63,17 +49,7 @@ class Wire:
         body = struct.pack(">BI", 0, len(message)) + message
         self.socket.sendall(frames + _frame(_DATA, 0 if self._stream else _END_STREAM, self._call, body))
 
-    def receive(self) -> bytes | None:
-        """Read once from the socket; return the answer if it is whole.
-
-        Raises:
-            ServerUnreachableError: The server closed the connection.
-            ServerError: It refused or ended the call.
-        """
-        data = self.socket.recv(1 << 16)
-        if not data:
-            raise ServerUnreachableError("the server closed the connection")
-        self._received += data
+    def _answer(self) -> bytes | None:
         answer = None
         while len(self._received) >= 9:
             size = int.from_bytes(self._received[:3], "big")
@@ -86,10 +62,6 @@ class Wire:
         if answer is None and self._refused:
             raise ServerError("the server refused the call, or ended the stream")
         return None if answer is None else answer[5:]
-
-    def close(self) -> None:
-        """Close the connection."""
-        self.socket.close()
 
     def _take(self, kind: int, flags: int, payload: bytes) -> bytes | None:
         """Take a frame in; return the message that it completes, with its prefix."""
