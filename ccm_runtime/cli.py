@@ -16,6 +16,22 @@ from typing import Annotated, Any
 
 import typer
 
+from ccm_runtime.cli_agents import agents
+from ccm_runtime.cli_measure import bench, benchmark, soak
+from ccm_runtime.cli_options import (
+    HELP,
+    AsJson,
+    Device,
+    FamilyName,
+    PublicKey,
+    Seed,
+    Tasks,
+    TaskSplit,
+    TlsCa,
+    Trials,
+    WandbProject,
+)
+from ccm_runtime.cli_serve import serve
 from ccm_runtime.commands.extras import needs
 from ccm_runtime.errors import CcmError, ConfigError
 
@@ -25,21 +41,13 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
     epilog=(
         "First steps: `ccm adapt` shows the agent that comes with the package adapt to tasks that it never saw; "
         "`ccm quickstart` trains one like it in minutes. Every error ends with one line and a code of "
         "docs/reference/exit-codes.md; CCM_DEBUG=1 adds the traceback."
     ),
 )
-
-
-class Device(StrEnum):
-    """Where networks run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class Method(StrEnum):
@@ -52,56 +60,6 @@ class Method(StrEnum):
     PEARL_CL_DP = "pearl-cl-dp"
     ORACLE = "oracle"
     RANDOM = "random"
-
-
-class PaperFigure(StrEnum):
-    """Which figure of the paper."""
-
-    ENCODERS = "figure3"
-    ADAPTATION = "figure4"
-    REGULARIZER = "figure5"
-    BELIEFS = "figure6"
-
-
-class Budget(StrEnum):
-    """How much the runs of a figure may spend."""
-
-    CPU = "cpu"
-    GPU = "gpu"
-    PAPER = "paper"
-
-
-class Tasks(StrEnum):
-    """Which of a family's tasks."""
-
-    TRAIN = "train"
-    TEST = "test"
-    OOD = "ood"
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON on standard output instead of a table.")]
-Trials = Annotated[int, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own.")]
-FamilyName = Annotated[
-    str | None,
-    typer.Option(
-        "--family",
-        "--env",
-        metavar="NAME",
-        help="Simulated task family (default: the one it was trained on); needed for package.module:Family.",
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Everything random is a function of it.")]
-PublicKey = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Refuse a bundle that this key has not signed (Ed25519, PEM).")
-]
-TaskSplit = Annotated[
-    Tasks, typer.Option(metavar="train|test|ood", help="Which tasks of the family; test tasks were never trained on.")
-]
-
-
-WandbProject = Annotated[
-    str | None, typer.Option(metavar="PROJECT", help="Say it to Weights & Biases too (WANDB_MODE=offline: locally).")
-]
 
 
 @app.callback()
@@ -257,127 +215,7 @@ def sign(
     run(bundle, key)
 
 
-@app.command(short_help="Serve bundles over gRPC.")
-def serve(
-    bundle: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="BUNDLE", help="Bundles, one an agent (default: the embedded one)."),
-    ] = None,
-    agents: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Serve the bundles FOLDER/AGENT/VERSION, to be changed by ccm agents."),
-    ] = None,
-    shadow: Annotated[
-        Path | None,
-        typer.Option(metavar="BUNDLE", help="Tell it all that the first agent is told, and do not obey it (none)."),
-    ] = None,
-    watch_s: Annotated[
-        float | None, typer.Option(metavar="S", help="And by FOLDER/AGENT/current: look at it so often (never).")
-    ] = None,
-    public_key: PublicKey = None,
-    host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on (127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one (7070).")] = None,
-    device: Annotated[
-        Device | None,
-        typer.Option(metavar="auto|cpu|cuda", help="cuda refuses to start unless CUDA is truly active (cpu)."),
-    ] = None,
-    max_sessions: Annotated[int | None, typer.Option(metavar="N", help="Most sessions at a time (1024).")] = None,
-    idle_limit_s: Annotated[
-        float | None, typer.Option(metavar="S", help="Close a session that is idle for this long (300).")
-    ] = None,
-    action_valid_ms: Annotated[
-        int | None, typer.Option(metavar="MS", help="How long after its arrival an action may be applied (1000).")
-    ] = None,
-    action_deadline_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="Replace a later action by the bundle's fallback (never).")
-    ] = None,
-    max_misses: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="A session goes SAFE after so many late or NaN actions in a row (10)."),
-    ] = None,
-    max_interventions: Annotated[
-        int | None, typer.Option(metavar="N", help="And after so many mended actions in a row (any number).")
-    ] = None,
-    re_explore: Annotated[
-        bool | None, typer.Option("--re-explore", help="Explore anew when an episode shows that its task has changed.")
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep sessions in this SQLite file, to outlive a crash (none).")
-    ] = None,
-    store_failure: Annotated[
-        str | None, typer.Option(metavar="degrade|refuse", help="Go on or not while FILE cannot be written (degrade).")
-    ] = None,
-    store_sync: Annotated[
-        str | None, typer.Option(metavar="normal|full", help="Survive a crash, or also a power cut (normal).")
-    ] = None,
-    store_commit_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="Write changes at most this long after they were made (50).")
-    ] = None,
-    record: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write sessions' events into this folder, for ccm replay (none).")
-    ] = None,
-    record_max_mb: Annotated[
-        int | None, typer.Option(metavar="N", help="Most that it holds, MiB; the oldest recordings go first (1024).")
-    ] = None,
-    drain_s: Annotated[
-        float | None, typer.Option(metavar="S", help="How long a shutdown waits for episodes to end (10).")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Serve only clients with a certificate of these, PEM.")
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Holds the token that every call must bear, or lines of TENANT:TOKEN."),
-    ] = None,
-    admin_token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Holds the token that `ccm agents` must bear.")
-    ] = None,
-    max_tenant_sessions: Annotated[
-        int | None, typer.Option(metavar="N", help="Most sessions of one tenant at a time (no limit of its own).")
-    ] = None,
-    metrics_port: Annotated[int | None, typer.Option(metavar="N", help="Port of Prometheus metrics (none).")] = None,
-    page_port: Annotated[
-        int | None, typer.Option(metavar="N", help="Port of a page to watch the server on, in a browser (none).")
-    ] = None,
-    max_batch: Annotated[
-        int | None, typer.Option(metavar="N", help="Most sessions in one run of a network (64).")
-    ] = None,
-    max_versions: Annotated[
-        int | None, typer.Option(metavar="N", help="Most versions of an agent loaded at a time (4).")
-    ] = None,
-    max_candidate_faults: Annotated[
-        int | None, typer.Option(metavar="N", help="Roll a candidate back that fails or misses N actions (10).")
-    ] = None,
-    max_calls: Annotated[int | None, typer.Option(metavar="N", help="Most calls under way at a time (4096).")] = None,
-    max_streams: Annotated[
-        int | None, typer.Option(metavar="N", help="Most calls under way on one connection (1024).")
-    ] = None,
-    max_message_bytes: Annotated[
-        int | None, typer.Option(metavar="N", help="Largest message that is read (4 MiB).")
-    ] = None,
-    stay_awake: Annotated[
-        bool | None,
-        typer.Option("--stay-awake", help="Keep processors from deep sleep: quicker for few clients, more power (no)."),
-    ] = None,
-    otel: Annotated[
-        bool | None, typer.Option("--otel", help="Export OpenTelemetry traces, as OTEL_ variables say (no).")
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error (info).")
-    ] = None,
-) -> None:
-    """Serve bundles over gRPC; prints "listening on HOST:PORT" on standard error once it accepts calls.
-
-    Every option has a variable too, e.g. CCM_MAX_SESSIONS for --max-sessions; a flag wins. Only this machine can
-    reach the server unless --tls-cert, --tls-key and --token-file are given. SIGTERM lets episodes end first.
-    """
-    flags = dict(locals())
-    with needs("serve"):
-        from ccm_runtime.commands.serve import serve as run
-
-        run(**flags)
+app.command(short_help="Serve bundles over gRPC.")(serve)
 
 
 @app.command(short_help="Run trials against a server.")
@@ -392,9 +230,7 @@ def adapt(
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Holds the token that the server asks for.")
     ] = None,
-    tls_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Certificates to trust, PEM (default: plain text).")
-    ] = None,
+    tls_ca: TlsCa = None,
     as_json: AsJson = False,
 ) -> None:
     """Run trials on simulated tasks against a server and show how the return grows, episode by episode."""
@@ -543,210 +379,15 @@ def doctor(as_json: AsJson = False) -> None:
     run(as_json=as_json)
 
 
-agents = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app.command(short_help="Watch a server under load for anything that grows.")(soak)
+app.command(short_help="Reproduce the paper's figures 3 to 6.")(benchmark)
 app.add_typer(
     agents,
     name="agents",
     help="Change which versions of its agents a running `ccm serve --agents FOLDER` opens new sessions with.",
     short_help="Change a running server's agents.",
 )
-AgentName = Annotated[str, typer.Argument(metavar="AGENT", help="Name of the agent: its folder's.")]
-ServerAddress = Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="The server.")]
-AdminToken = Annotated[
-    Path | None, typer.Option("--token-file", metavar="FILE", help="Holds a token of its --admin-token-file.")
-]
-TlsCa = Annotated[
-    Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM (default: plain text).")
-]
-Moves = Annotated[bool, typer.Option("--move", help="Open sessions go on with it too: anew, when their episode ends.")]
-_LOCAL = "127.0.0.1:7070"
-
-
-@agents.command(name="list", short_help="Show every version and how it fares.")
-def agents_list(
-    server: ServerAddress = _LOCAL, token_file: AdminToken = None, tls_ca: TlsCa = None, as_json: AsJson = False
-) -> None:
-    """Show every agent with its versions: their roles, sessions, returns, mended and failed actions."""
-    with needs("serve"):
-        from ccm_runtime.commands.access import Access
-        from ccm_runtime.commands.agents import list_agents as run
-
-        run(server, Access(token_file, tls_ca), as_json=as_json)
-
-
-@agents.command(name="load", short_help="Open new sessions with another version.")
-def agents_load(
-    agent: AgentName,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Name of the version: its folder's.")],
-    share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, metavar="S", help="Only this share of them: a candidate.")
-    ] = 0.0,
-    move: Moves = False,
-    server: ServerAddress = _LOCAL,
-    token_file: AdminToken = None,
-    tls_ca: TlsCa = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check and warm up FOLDER/AGENT/VERSION, then open new sessions with it; sessions that are open stay as they are.
-
-    A version that is damaged, wrongly signed or of another contract is refused, and nothing changes.
-    """
-    with needs("serve"):
-        from ccm_runtime.commands.access import Access
-        from ccm_runtime.commands.agents import load as run
-
-        run(server, Access(token_file, tls_ca), agent, version, share=share, move=move, as_json=as_json)
-
-
-@agents.command(name="promote", short_help="Open all new sessions with the candidate.")
-def agents_promote(
-    agent: AgentName,
-    move: Moves = False,
-    server: ServerAddress = _LOCAL,
-    token_file: AdminToken = None,
-    tls_ca: TlsCa = None,
-    as_json: AsJson = False,
-) -> None:
-    """Open all new sessions of an agent with its candidate."""
-    with needs("serve"):
-        from ccm_runtime.commands.access import Access
-        from ccm_runtime.commands.agents import promote as run
-
-        run(server, Access(token_file, tls_ca), agent, move=move, as_json=as_json)
-
-
-@agents.command(name="rollback", short_help="Take a candidate or the last change back.")
-def agents_rollback(
-    agent: AgentName,
-    move: Moves = False,
-    server: ServerAddress = _LOCAL,
-    token_file: AdminToken = None,
-    tls_ca: TlsCa = None,
-    as_json: AsJson = False,
-) -> None:
-    """Open no more sessions with the candidate or, if there is none, go back to the version before."""
-    with needs("serve"):
-        from ccm_runtime.commands.access import Access
-        from ccm_runtime.commands.agents import roll_back as run
-
-        run(server, Access(token_file, tls_ca), agent, move=move, as_json=as_json)
-
-
-bench = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(bench, name="bench", help="Measure on this machine.", short_help="Measure on this machine.")
-
-
-@bench.command(name="serve", short_help="Measure serving against its floor.")
-def bench_serve(
-    bundle: Annotated[
-        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
-    ] = None,
-    clients: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of clients at once.")] = "1,16,64,256",
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="How often everything is measured.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.01, metavar="S", help="Length of each measurement.")] = 1.0,
-    quick: Annotated[bool, typer.Option("--quick", help="A few clients and moments: to see that it works.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure a step against an empty call of the same gRPC library and against the bare networks, in one run.
-
-    A server, an empty server and the clients are a process each. Every round measures everything, every second one in
-    the opposite order; ratios are of the same round, figures are medians over rounds.
-    """
-    with needs("serve"):
-        from ccm_runtime.commands.bench import QUICK, bench_serve, plan_of
-
-        bench_serve(bundle, QUICK if quick else plan_of(clients, rounds, seconds), as_json=as_json)
-
-
-@app.command(short_help="Watch a server under load for anything that grows.")
-def soak(
-    bundle: Annotated[
-        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of all sessions together.")] = 500_000,
-    sessions: Annotated[int, typer.Option(min=1, metavar="N", help="Sessions at a time.")] = 64,
-    store: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Let the server keep its sessions in this SQLite file (none).")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Step sessions of a server of its own without a pause, trial after trial, and watch it from outside.
-
-    Ends with 1 if a step fails, memory grows by 1 MB or more in 100,000 steps, descriptors, threads, tasks, sessions
-    or the store grow, or the 99th percentile of a step's time or its processor time rise by more than 10 % (at the
-    machine's pace, which the robots' own processor time tells).
-    """
-    with needs("serve"):
-        from ccm_runtime.commands.soak import SoakPlan
-        from ccm_runtime.commands.soak import soak as run
-
-        run(bundle, SoakPlan(steps, sessions, store), as_json=as_json)
-
-
-@app.command(short_help="Reproduce the paper's figures 3 to 6.")
-def benchmark(
-    figure: Annotated[
-        PaperFigure,
-        typer.Argument(
-            metavar="figure3|4|5|6",
-            help="Encoder strategies; overall adaptation; the regularizer's effect; t-SNE of beliefs.",
-        ),
-    ],
-    budget: Annotated[
-        Budget,
-        typer.Option(
-            metavar="cpu|gpu|paper", help="Two cores overnight; half an hour of an H200; the paper's environment steps."
-        ),
-    ] = Budget.CPU,
-    families: Annotated[str | None, typer.Option(metavar="A,B", help="Only these of the figure's.")] = None,
-    methods: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Only these of the figure's, e.g. ccm,pearl or ccm-no-gain.")
-    ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="A..B|A,B,...", help="Instead of the budget's.")] = None,
-    runs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the run folders (default: runs/BUDGET).")
-    ] = None,
-    results: Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept, to be committed.")] = Path(
-        "benchmarks/results"
-    ),
-    page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the page of all figures, e.g. docs/results.md.")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Runs at a time (default: one a core; 8 on an H200).")
-    ] = None,
-    no_train: Annotated[
-        bool, typer.Option("--no-train", help="Take in the runs that are finished, and draw; train nothing.")
-    ] = False,
-    draw_only: Annotated[
-        bool, typer.Option("--draw-only", help="Draw what is kept in --results; look at no run.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Reproduce a figure of the paper: train the runs that it needs, keep their results, write tables and pictures.
-
-    Each run is an ordinary one, as of `ccm train`. What is finished or has a result is not trained again, and what was
-    stopped goes on, so that the same command can be given day after day, on several machines, until nothing is
-    missing; a run is trained by one process at a time.
-    """
-    with needs("train"):
-        from ccm_runtime.commands.benchmark import benchmark as run
-        from ccm_runtime.commands.benchmark import words_of
-        from ccm_runtime.commands.seeds import parse_seeds
-        from ccm_training.benchmark.campaign import Folders
-
-        run(
-            figure.value,
-            budget=budget.value,
-            families=words_of(families),
-            methods=words_of(methods),
-            seeds=None if seeds is None else list(parse_seeds(seeds)),
-            folders=Folders(runs or Path("runs") / budget.value, results, page),
-            jobs=jobs,
-            train=not (no_train or draw_only),
-            take=not draw_only,
-            as_json=as_json,
-        )
 
 
 @app.command(short_help="Print the version.")
