@@ -52,6 +52,8 @@ def _amount(preset: str, *, seeds: int = 5, oracle: int | None = None, **setting
     return Amount(preset, {names[name]: value for name, value in settings.items()}, less, seeds)
 
 
+_LONG_EPISODES = ("cheetah-mass", "cheetah-mass-ood", "cheetah-vel-ood", "ant-mass", "humanoid-dir")
+
 BUDGETS: dict[BudgetName, Budget] = {
     "cpu": Budget(
         "cpu",
@@ -61,11 +63,7 @@ BUDGETS: dict[BudgetName, Budget] = {
             "hard-point-robot": _amount("hard_point_robot", oracle=120),
             "cheetah-sparse": _amount("cheetah_sparse", seeds=3, iterations=350),
             "walker-sparse": _amount("walker_sparse", seeds=3, iterations=350),
-            "cheetah-mass": _amount("cheetah_mass", seeds=3, iterations=150),
-            "cheetah-mass-ood": _amount("cheetah_mass", seeds=3, iterations=150),
-            "cheetah-vel-ood": _amount("cheetah_mass", seeds=3, iterations=150),
-            "ant-mass": _amount("cheetah_mass", seeds=3, iterations=150),
-            "humanoid-dir": _amount("cheetah_mass", seeds=3, iterations=150),
+            **dict.fromkeys(_LONG_EPISODES, _amount("cheetah_mass", seeds=3, iterations=150)),
         },
     ),
     "gpu": Budget(
@@ -76,11 +74,7 @@ BUDGETS: dict[BudgetName, Budget] = {
             "hard-point-robot": _amount("hard_point_robot", oracle=120),
             "cheetah-sparse": _amount("cheetah_sparse", seeds=3, iterations=250, updates=100, tasks=60),
             "walker-sparse": _amount("walker_sparse", seeds=3, iterations=250, updates=100, tasks=60),
-            "cheetah-mass": _amount("cheetah_mass", seeds=3, iterations=100, updates=100, tasks=25),
-            "cheetah-mass-ood": _amount("cheetah_mass", seeds=3, iterations=100, updates=100, tasks=25),
-            "cheetah-vel-ood": _amount("cheetah_mass", seeds=3, iterations=100, updates=100, tasks=25),
-            "ant-mass": _amount("cheetah_mass", seeds=3, iterations=100, updates=100, tasks=25),
-            "humanoid-dir": _amount("cheetah_mass", seeds=3, iterations=100, updates=100, tasks=25),
+            **dict.fromkeys(_LONG_EPISODES, _amount("cheetah_mass", seeds=3, iterations=100, updates=100, tasks=25)),
         },
     ),
     "paper": Budget(
