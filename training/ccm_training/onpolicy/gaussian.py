@@ -47,6 +47,7 @@ class GaussianPolicy(nn.Module):
 
     def __init__(self, observations: int, actions: int, hidden: tuple[int, ...] = (64, 64)) -> None:
         super().__init__()
+        self.observations = observations
         layers: list[nn.Module] = []
         for inner, outer in itertools.pairwise((observations, *hidden)):
             layers += [nn.Linear(inner, outer), nn.Tanh()]

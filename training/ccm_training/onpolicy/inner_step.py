@@ -34,6 +34,22 @@ class Lesson(NamedTuple):
 InnerLoss = Callable[[GaussianPolicy, Parameters, Lesson], Tensor]
 
 
+class InnerStep(NamedTuple):
+    """How an agent adapts.
+
+    Attributes:
+        loss: Whose gradient it follows.
+        rate: Size of the step.
+        discount: Per step, of the advantages.
+        trace: lambda of the advantages.
+    """
+
+    loss: InnerLoss
+    rate: float
+    discount: float
+    trace: float
+
+
 def over_steps(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over the steps that were taken."""
     return (values * valid).sum() / valid.sum().clamp(min=1.0)
