@@ -23,6 +23,19 @@ def tiny_config(method: str = "ccm", **changes) -> Config:
     return parse_config({**tree, **changes}, where="tiny")
 
 
+def short_config(method: str = "ccm", collect: dict[str, int] | None = None, **changes) -> Config:
+    """Return the settings of a run that is trained in a second: `tiny_config` with little of everything."""
+    little = {
+        "collect": {"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 3, **(collect or {})},
+        "updates_per_iteration": 2,
+        "encoder": {"pretrain_updates": 0},
+        "evaluation": {"every": 0, "tasks": 2},
+        "checkpoint_every": 1,
+        "threads": 1,
+    }
+    return tiny_config(method, **(little | changes))
+
+
 def tiny_experiment(method: str = "ccm", **changes) -> Experiment:
     """Return a run before its first step, its scales fitted to made-up transitions and its weights enlarged."""
     experiment = build(tiny_config(method, **changes), torch.device("cpu"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tiny_run import tiny_config
+from tiny_run import short_config
 
 from ccm_runtime import cli
 from ccm_runtime.errors import DivergenceError, SimulationError
@@ -23,22 +23,7 @@ NAN = float("nan")
 
 
 def config(**changes):
-    small = {
-        "collect": {"capacity": 2, "warmup_trials": 1, "iterations": 3, "tasks": 6},
-        "updates_per_iteration": 4,
-        "encoder": {"pretrain_updates": 0},
-        "evaluation": {"every": 0, "tasks": 3},
-        "checkpoint_every": 1,
-        "threads": 1,
-    }
-    return tiny_config(**(small | changes))
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    return short_config(collect={"iterations": 3, "tasks": 6}, updates_per_iteration=4, **changes)
 
 
 def diverges(run_dir, settings=None):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
-from tiny_run import tiny_config
+from tiny_run import short_config
 
 from ccm_runtime.errors import DependencyMissingError
 from ccm_training.run_folder import METRICS, read_metrics
@@ -14,9 +14,7 @@ from ccm_training.train import train
 
 
 def config(**changes):
-    few = {"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 3}
-    small = {"collect": few, "updates_per_iteration": 2, "encoder": {"pretrain_updates": 0}, "threads": 1}
-    return tiny_config(**(small | {"evaluation": {"every": 1, "tasks": 2}} | changes))
+    return short_config(**({"evaluation": {"every": 1, "tasks": 2}} | changes))
 
 
 class Wandb:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from tiny_run import tiny_config
+from tiny_run import short_config
 
 from ccm_runtime.commands.sweep import sweep
 from ccm_runtime.errors import ConfigError, FamilyUnknownError, ServerUnreachableError
@@ -13,25 +13,11 @@ from ccm_training.checkpoint import parameter_hash
 from ccm_training.ray_sweep import Cluster, RunStoppedError, run_sweep, train_one
 from ccm_training.sweep import Outcome, Planned, plan_sweep, show_as_markdown, table_of_sweep
 
-FEW = {"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 3}
-SMALL = {
-    "collect": FEW,
-    "updates_per_iteration": 2,
-    "encoder": {"pretrain_updates": 0},
-    "evaluation": {"every": 0, "tasks": 2},
-    "checkpoint_every": 1,
-    "threads": 1,
-}
-
-
-def config(**changes):
-    return tiny_config(**(SMALL | changes))
-
 
 @pytest.fixture
 def preset(tmp_path):
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(config().model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(short_config().model_dump(mode="json")))
     return str(path)
 
 
@@ -109,7 +95,7 @@ def test_a_family_that_there_is_not_is_refused_before_anything_runs(preset):
 
 
 PLANNED = [
-    Planned(f"tiny,policy.discount={discount},seed={seed}", {"policy.discount": discount}, config(seed=seed))
+    Planned(f"tiny,policy.discount={discount},seed={seed}", {"policy.discount": discount}, short_config(seed=seed))
     for discount in (0.9, 0.95)
     for seed in (0, 1)
 ]
@@ -150,7 +136,7 @@ def test_tables_are_markdown(tmp_path):
 
 
 def test_a_run_that_was_stopped_on_its_worker_goes_on_to_what_an_undisturbed_run_gives(tmp_path, monkeypatch):
-    undisturbed = train_one(config(), tmp_path / "undisturbed", "cpu")
+    undisturbed = train_one(short_config(), tmp_path / "undisturbed", "cpu")
     assert (undisturbed.state, undisturbed.parameters) == ("finished", parameter_hash(tmp_path / "undisturbed"))
     save = cohort_folder.save_checkpoint
     with monkeypatch.context() as patch:
@@ -158,18 +144,18 @@ def test_a_run_that_was_stopped_on_its_worker_goes_on_to_what_an_undisturbed_run
             cohort_folder, "save_checkpoint", lambda *run: (save(*run), signal.raise_signal(signal.SIGTERM))[0]
         )
         with pytest.raises(RunStoppedError):
-            train_one(config(), tmp_path / "stopped", "cpu")
-    went_on = train_one(config(), tmp_path / "stopped", "cpu")
+            train_one(short_config(), tmp_path / "stopped", "cpu")
+    went_on = train_one(short_config(), tmp_path / "stopped", "cpu")
     assert (undisturbed.parameters, undisturbed.score) == (went_on.parameters, went_on.score)
 
 
 def test_a_run_that_came_to_its_end_is_not_done_again_unless_it_is_made_longer(tmp_path, monkeypatch):
-    first = train_one(config(), tmp_path, "cpu")
+    first = train_one(short_config(), tmp_path, "cpu")
     again = []
     monkeypatch.setattr(ray_sweep, "train", lambda config, *_, **__: again.append(config))
-    assert first == train_one(config(), tmp_path, "cpu")
+    assert first == train_one(short_config(), tmp_path, "cpu")
     assert again == []
-    train_one(config(collect=FEW | {"iterations": 3}), tmp_path, "cpu")
+    train_one(short_config(collect={"iterations": 3}), tmp_path, "cpu")
     assert len(again) == 1
 
 
@@ -182,7 +168,7 @@ def test_a_run_that_fails_says_why_and_ends_nothing_else(tmp_path, monkeypatch, 
         raise raised
 
     monkeypatch.setattr(ray_sweep, "train", fail)
-    outcome = train_one(config(), tmp_path, "cpu")
+    outcome = train_one(short_config(), tmp_path, "cpu")
     assert (outcome.state, outcome.exit_code) == ("failed", exit_code)
     assert words in outcome.error
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import typer
 import yaml
-from tiny_run import tiny_config
+from tiny_run import short_config
 
 from ccm_runtime.commands import train as command
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
@@ -23,17 +23,9 @@ from ccm_training.updates import Learner
 ITERATIONS = 4
 
 
-def config(method="ccm", **changes):
-    few = {"capacity": 2, "warmup_trials": 1, "iterations": ITERATIONS, "tasks": 6}
-    small = {
-        "collect": few,
-        "updates_per_iteration": 2,
-        "encoder": {"pretrain_updates": 50},
-        "evaluation": {"every": 2, "tasks": 3},
-        "checkpoint_every": 1,
-        "threads": 1,
-    }
-    return tiny_config(method, **(small | changes))
+def config(method="ccm", *, iterations=ITERATIONS, tasks=6, **changes):
+    taught = {"encoder": {"pretrain_updates": 50}, "evaluation": {"every": 2, "tasks": 3}}
+    return short_config(method, {"iterations": iterations, "tasks": tasks}, **(taught | changes))
 
 
 def run(run_dir, settings=None, **options):
@@ -42,13 +34,6 @@ def run(run_dir, settings=None, **options):
 
 def metrics(run_dir):
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +177,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(finished
 
 
 def test_a_run_goes_on_with_its_own_settings_alone(copied):
-    other = config(collect={"capacity": 2, "warmup_trials": 1, "iterations": 3, "tasks": 5}, seed=1, threads=1)
+    other = config(iterations=3, tasks=5, seed=1)
     with pytest.raises(
         ConfigError, match=r"was begun with other settings: seed was 0, is 1; collect.tasks was 6, is 5;"
     ):
@@ -200,7 +185,7 @@ def test_a_run_goes_on_with_its_own_settings_alone(copied):
 
 
 def test_a_finished_run_may_go_on_for_longer(copied):
-    longer = config(collect={"capacity": 2, "warmup_trials": 1, "iterations": 3, "tasks": 6})
+    longer = config(iterations=3)
     assert run(copied, longer, resume=True).stopped_by is None
     assert load_agent(copied).counters.iteration == 3
 
@@ -232,7 +217,7 @@ def damage(folder):
 @pytest.fixture
 def copied(tmp_path):
     """A run of its own, to be damaged."""
-    run(tmp_path / "run", config(collect={"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 6}))
+    run(tmp_path / "run", config(iterations=2))
     return tmp_path / "run"
 
 
@@ -245,7 +230,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copied):
 def test_a_damaged_checkpoint_is_set_aside_when_the_run_goes_on(copied):
     whole = parameter_hash(copied)
     damage(copied / FOLDER / "000002")
-    shorter = config(collect={"capacity": 2, "warmup_trials": 1, "iterations": 2, "tasks": 6})
+    shorter = config(iterations=2)
     with pytest.warns(UserWarning, match="damaged checkpoint set aside: .*000002: SHA-256 is .*, expected "):
         run(copied, shorter, resume=True)
     assert ["000001", "000002", "damaged-000002"] == sorted(path.name for path in (copied / FOLDER).iterdir())

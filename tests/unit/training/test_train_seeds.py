@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 import torch
 import yaml
-from tiny_run import tiny_config
+from tiny_run import short_config
 
 from ccm_runtime import cli
 from ccm_runtime.commands import train as command
@@ -30,14 +30,10 @@ def config(iterations=ITERATIONS, **changes):
         "tasks": {"num_train": 4, "num_test": 2},
         "trial": {"explore_episodes": 1, "execute_episodes": 1},
         "meta_batch": 3,
-        "collect": {"capacity": 2, "warmup_trials": 1, "iterations": iterations, "tasks": 3},
-        "updates_per_iteration": 2,
         "encoder": {"pretrain_updates": 150, "pretrain_patience": 50, "learning_rate": 1e-5},
         "evaluation": {"every": 2, "tasks": 2},
-        "checkpoint_every": 1,
-        "threads": 1,
     }
-    return tiny_config(**(small | changes))
+    return short_config(collect={"iterations": iterations}, **(small | changes))
 
 
 def run(run_dir, settings=None, seeds=SEEDS, **options):
@@ -55,13 +51,6 @@ def hashes(run_dir):
 def lines(folder):
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "time_s" and not k.startswith("rate/")} for line in found]
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
