@@ -7,14 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roaming import ANGLE, Roaming
+from roaming import ANGLE, Roaming, our_returns, task
 
-from ccm_runtime.client import Client
-from ccm_runtime.drive import drive
 from ccm_runtime.manifest import Adaptation
 from ccm_runtime.testing import serve
-from ccm_training.envs.registry import get_family
-from ccm_training.envs.simulated import SimulatedTask
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "node"
@@ -53,11 +49,7 @@ def test_a_node_client_runs_the_same_trial_as_ours(example, address):
     finished = node(example, "--server", address, "--angle", str(ANGLE), "--seed", "3")
     assert finished.returncode == 0, finished.stderr
     trial = json.loads(finished.stdout)
-
-    env = SimulatedTask(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
-    with Client(address) as client, client.open_session(seed=3) as session:
-        expected = drive(env, session)
-    assert trial["returns"] == pytest.approx(expected, rel=1e-3)
+    assert trial["returns"] == pytest.approx(our_returns(address, seed=3), rel=1e-3)
     assert trial["closed"] == pytest.approx(trial["returns"], rel=1e-5)
     assert [episode["phase"] for episode in trial["episodes"]] == ["PHASE_EXPLORE"] * 2 + ["PHASE_EXECUTE"] * 2
     assert sum(trial["returns"]) > 0.0
@@ -82,7 +74,7 @@ def test_the_example_s_environment_is_ours(example):
     finished = subprocess.run(command, cwd=example, capture_output=True, text=True, check=False, timeout=60)
     assert finished.returncode == 0, finished.stderr
 
-    env = SimulatedTask(get_family("hard-point-robot-aligned"), [ANGLE, ANGLE])
+    env = task()
     goal = np.array([np.cos(ANGLE), np.sin(ANGLE)])
     position, _ = env.reset()
     total, over = 0.0, False
