@@ -89,38 +89,46 @@ def differing(answers, adapter, index):
     return count
 
 
-async def killed_under(server, target, kills, num_sessions, rng):
-    """Play sessions while their server is killed; what each was answered, and its end."""
+async def played_under(blow, address, blows, num_sessions):
+    """Play sessions on a server while `blow(sessions)` falls on it; what each was answered with, and its end."""
     until = asyncio.Event()
-    async with AsyncClient(target, timeout_s=LIMIT_S) as client:
+    async with AsyncClient(address, timeout_s=LIMIT_S) as client:
         sessions = [await client.open_session(seed=i, stochastic=True).open() for i in range(num_sessions)]
         answers = [[] for _ in sessions]
         playing = [asyncio.create_task(play(s, i, answers[i], until)) for i, s in enumerate(sessions)]
-        for _ in range(kills):
+        for _ in range(blows):
             await all_answered(answers, playing)
-            await asyncio.sleep(rng.uniform(0.0, 0.3))
-            await server.kill()
-            await server.start()
+            await blow(sessions)
         await all_answered(answers, playing)
         until.set()
         await asyncio.gather(*playing)
         return answers, [await session.close() for session in sessions]
 
 
-async def campaign(bundle: Path, store: Path, kills: int, seed: int, num_sessions: int = 4, **flags):
-    """Kill the server `kills` times under `num_sessions` sessions; the counts, whose `differing` must be 0."""
-    rng = random.Random(seed)
-    server = KilledServer(bundle, store, **flags)
-    target = await server.start()
-    try:
-        answers, closed = await killed_under(server, target, kills, num_sessions, rng)
-    finally:
-        await server.kill()
+def compared(bundle, answers, closed):
+    """Count answers, and how many of them, and how many beliefs at the end, are not an unbroken run's."""
     adapter = Adapter.of(OnnxPolicy(loaded := load_bundle(bundle)), loaded.manifest.safety, loaded.manifest.novelty)
     beliefs = [Model(index, adapter).after(len(told))[0].belief for index, told in enumerate(answers)]
     return {
-        "kills": kills,
         "answers": sum(map(len, answers)),
         "differing": sum(differing(told, adapter, index) for index, told in enumerate(answers)),
         "beliefs_differing": sum(image(c.context.belief) != image(b) for c, b in zip(closed, beliefs, strict=True)),
     }
+
+
+async def campaign(bundle: Path, store: Path, kills: int, seed: int, num_sessions: int = 4, **flags):
+    """Kill the server `kills` times under `num_sessions` sessions; the counts, whose `differing` must be 0."""
+    rng = random.Random(seed)
+    server = KilledServer(bundle, store, **flags)
+    address = await server.start()
+
+    async def kill(_):
+        await asyncio.sleep(rng.uniform(0.0, 0.3))
+        await server.kill()
+        await server.start()
+
+    try:
+        answers, closed = await played_under(kill, address, kills, num_sessions)
+    finally:
+        await server.kill()
+    return {"kills": kills, **compared(bundle, answers, closed)}
