@@ -107,10 +107,10 @@ def test_a_lesson_holds_what_each_task_s_own_policy_did(agent):
     each = {name: value.expand(TASKS, *value.shape).clone() for name, value in first.items()}
     each["mean.2.bias"] += 0.3 * torch.arange(TASKS)[:, None]
     tasks = torch.from_numpy(FAMILY.sample_tasks("train", TASKS, 0)).repeat_interleave(4, 0)
-    lesson, returns = sample_lesson(
+    lesson, rows = sample_lesson(
         FAMILY.make(tasks), agent, each, horizon=FAMILY.horizon, observe_reward=True, generator=torch.Generator()
     )
-    assert returns.shape == (TASKS, 4)
+    assert torch.equal(rows.observation, lesson.observation.flatten(0, 1))
     again = call_each(agent.policy, each, lesson.observation)
     assert torch.allclose(again.mean, lesson.acted.mean, atol=1e-6)
     moved = lesson.observation[:, :, 1:, :2] - lesson.observation[:, :, :-1, :2]

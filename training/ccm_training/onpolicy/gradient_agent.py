@@ -7,6 +7,7 @@ from ccm_training.envs.family import BatchedEnv
 from ccm_training.onpolicy.advantages import advantages
 from ccm_training.onpolicy.gaussian import Gaussian, GaussianPolicy, Parameters, call_each
 from ccm_training.onpolicy.inner_step import InnerStep, Lesson, adapt_each
+from ccm_training.replay import Rows
 from ccm_training.rollout import Stepper, stack
 from ccm_training.sources import Source, normal
 
@@ -52,7 +53,7 @@ def sample_lesson(
     horizon: int,
     observe_reward: bool,
     generator: Source,
-) -> tuple[Lesson, Tensor]:
+) -> tuple[Lesson, Rows]:
     """One episode on every simulation, all in lock-step, acted by the policy of the simulation's task.
 
     Args:
@@ -64,7 +65,7 @@ def sample_lesson(
         generator: Draws the actions.
 
     Returns:
-        The lesson, and the return of each episode, `[tasks, episodes]`.
+        The lesson, and the transitions that it is made of, fields `[n, horizon, ...]`.
     """
     shape = (len(next(iter(parameters.values()))), -1)
     stepper, steps, raw, acted = Stepper(env, observe_reward=observe_reward), [], [], []
@@ -84,4 +85,4 @@ def sample_lesson(
         valid=valid,
         acted=Gaussian(*(torch.stack(field, 2) for field in zip(*acted, strict=True))),
     )
-    return lesson, (reward * valid).sum(-1)
+    return lesson, rows

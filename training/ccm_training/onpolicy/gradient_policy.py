@@ -15,6 +15,8 @@ from ccm_training.onpolicy.inner_step import Lesson
 from ccm_training.replay import Rows
 from ccm_training.sources import Source, normal
 
+_ADAPTATION = {"explore_with": "belief", "latent": "mean", "while_executing": False, "certain_at": None}
+"""There is one inner step, after the last exploration episode."""
 _CLOSE = 1e-4  # float32, of scaled actions
 
 
@@ -23,12 +25,13 @@ class GradientPolicy:
 
     Args:
         agent: Whose policy.
-        adaptation: How its trials run.
+        adaptation: Shape of its trials.
         generator: Draws what it does while it explores: a gradient needs actions that differ.
     """
 
     def __init__(self, agent: GradientAgent, adaptation: Adaptation, generator: Source) -> None:
-        self.agent, self.adaptation = agent, adaptation
+        self.agent = agent
+        self.adaptation = adaptation.model_copy(update=_ADAPTATION)
         self.action_size = len(agent.action_reach)
         self._generator = generator
         self._parameters = parameters_of(agent.policy)
