@@ -58,6 +58,8 @@ class Method(StrEnum):
     PEARL_CL = "pearl-cl"
     PEARL_DP = "pearl-dp"
     PEARL_CL_DP = "pearl-cl-dp"
+    RL2 = "rl2"
+    VARIBAD = "varibad"
     ORACLE = "oracle"
     RANDOM = "random"
 
@@ -111,7 +113,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     method: Annotated[
         Method | None,
-        typer.Option(metavar="ccm|pearl|pearl-cl|pearl-dp|pearl-cl-dp|oracle|random", help="Instead of the config's."),
+        typer.Option(
+            metavar="ccm|pearl|pearl-cl|pearl-dp|pearl-cl-dp|rl2|varibad|oracle|random", help="Instead of the config's."
+        ),
     ] = None,
     wandb: WandbProject = None,
 ) -> None:

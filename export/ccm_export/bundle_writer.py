@@ -34,6 +34,7 @@ from ccm_runtime.manifest import (
 )
 from ccm_training.checkpoint import LoadedRun, load_agent
 from ccm_training.methods import ADAPTIVE
+from ccm_training.onpolicy.memory import MemoryPolicy
 from ccm_training.policy import AgentPolicy
 
 _VERSIONS = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
@@ -70,7 +71,7 @@ def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = Non
     draft = _draft(run, recording.novelty, created_at or datetime.now(UTC))
     graphs = build_graphs(run.agent, draft)
     exported = OnnxPolicy(Bundle(out, draft, "", graphs))
-    reference = AgentPolicy(run.agent, run.adaptation)
+    reference = _reference(run)
     probes = [recording.probe, *synthetic_probes(exported, np.random.default_rng(run.config.seed))]
     stats, plane = experience(exported, run.family, seed=run.config.tasks.seed)
     checked = draft.model_copy(
@@ -133,18 +134,20 @@ def _check_replaceable(out: Path) -> None:
 
 def _draft(run: LoadedRun, novelty: NoveltyStats, created_at: datetime) -> Manifest:
     """The manifest before anything was compared or written."""
-    config, latent = run.config, run.agent.latent
+    config, policy = run.config, _reference(run)
+    initial = policy.initial_belief(1)
+    gaussian = isinstance(policy, AgentPolicy)
     return Manifest(
         agent_id=f"{run.family.name}-{config.method}-{config.seed}-{config.digest[:8]}",
         family=run.family.name,
         observation=run.family.observation,
         action=run.family.action,
         belief=BeliefSpec(
-            kind="gaussian-product",
-            additive=True,
-            size=2 * latent,
-            latent_size=latent,
-            initial=tuple(AgentPolicy(run.agent, run.adaptation).initial_belief(1)[0].tolist()),
+            kind="gaussian-product" if gaussian else "gru",
+            additive=gaussian,
+            size=initial.shape[1],
+            latent_size=policy.read(initial).mean.shape[1],
+            initial=tuple(initial[0].tolist()),
         ),
         adaptation=run.adaptation,
         novelty=novelty,
@@ -162,6 +165,13 @@ def _draft(run: LoadedRun, novelty: NoveltyStats, created_at: datetime) -> Manif
         parity=ParityReport(tolerance=TOLERANCE, max_abs_difference={}, num_inputs={}),
         files={},
     )
+
+
+def _reference(run: LoadedRun) -> AgentPolicy | MemoryPolicy:
+    """The very policy that training evaluated."""
+    policy = run.policy_for()
+    assert isinstance(policy, AgentPolicy | MemoryPolicy)  # noqa: S101 (there is no third kind that adapts by context)
+    return policy
 
 
 def _versions() -> dict[str, str]:

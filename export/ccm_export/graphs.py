@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ccm_export.memory_graphs import memory_modules
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY, Manifest
 from ccm_runtime.signatures import Shape, Signature, signatures, sized
 from ccm_training import belief as beliefs
 from ccm_training.agent import Agent
+from ccm_training.onpolicy.memory import MemoryAgent
 from ccm_training.replay import Rows
 
 OPSET = 20
@@ -105,21 +107,27 @@ class _Bounds(nn.Module):
         return torch.minimum(torch.maximum(action, self.low), self.high)
 
 
-def build_graphs(agent: Agent, manifest: Manifest) -> dict[str, bytes]:
+def build_graphs(agent: nn.Module, manifest: Manifest) -> dict[str, bytes]:
     """Return the bytes of each graph of `manifest`, weights inside, without a trace of where they were made.
 
     The same agent gives the same bytes.
     """
-    agent = copy.deepcopy(agent).cpu().eval()
+    modules = _modules(copy.deepcopy(agent).cpu().eval(), manifest)
+    return {name: to_onnx(modules[name].eval(), signature, name) for name, signature in signatures(manifest).items()}
+
+
+def _modules(agent: nn.Module, manifest: Manifest) -> dict[str, nn.Module]:
+    """What becomes each graph."""
     low, high = torch.from_numpy(manifest.action.low_array), torch.from_numpy(manifest.action.high_array)
+    if isinstance(agent, MemoryAgent):
+        return memory_modules(agent, _Bounds(low, high))
+    assert isinstance(agent, Agent)  # noqa: S101 (there is no third kind that adapts by context)
     by_belief = manifest.adaptation.explore_with == "belief"
-    explorer = ExplorationGraph(agent, low, high) if by_belief else MeanExplorationGraph(agent, low, high)
-    modules: dict[str, nn.Module] = {
-        EXPLORATION_POLICY: explorer,
+    return {
+        EXPLORATION_POLICY: (ExplorationGraph if by_belief else MeanExplorationGraph)(agent, low, high),
         CONTEXT_ENCODER: EncoderGraph(agent),
         EXECUTION_POLICY: ExecutionGraph(agent, low, high),
     }
-    return {name: to_onnx(modules[name].eval(), signature, name) for name, signature in signatures(manifest).items()}
 
 
 def to_onnx(module: nn.Module, signature: Signature, name: str) -> bytes:
@@ -156,21 +164,19 @@ def _dynamic(shape: Shape) -> dict[int, Any]:
 
 def strip(model: onnx.ModelProto) -> None:
     """Remove notes that computing does not need: they hold source paths and stack traces of the exporting machine."""
-    graph = model.graph
-    parts: Sequence[Any] = [
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-        *model.functions,
-    ]
-    for part in parts:
+    for part in [model, *model.functions, *_parts(model.graph)]:
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     model.ClearField("producer_version")
+
+
+def _parts(graph: onnx.GraphProto) -> Iterator[Any]:
+    """The graph and all that is in it, loops' bodies included."""
+    yield from (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _parts(attribute.g)
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from ccm_runtime.belief import Array
 from ccm_runtime.errors import ParityError
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY, ParityReport
 from ccm_runtime.policy import Policy
+from ccm_training.onpolicy.memory import MemoryPolicy
 from ccm_training.policy import AgentPolicy
 from ccm_training.replay import Rows
+from ccm_training.rollout import BatchPolicy
 
 TOLERANCE = 1e-5
 # Sums in another order differ by a few times torch's own rounding; on inputs of ordinary size that is far below
@@ -30,7 +32,7 @@ def synthetic_probes(policy: Policy, rng: np.random.Generator) -> list[Probe]:
     ]
 
 
-def measure_parity(reference: AgentPolicy, exported: Policy, probes: Iterable[Probe]) -> ParityReport:
+def measure_parity(reference: AgentPolicy | MemoryPolicy, exported: Policy, probes: Iterable[Probe]) -> ParityReport:
     """Compare the graphs with the very policy that training evaluated.
 
     A value may differ by `TOLERANCE`, absolute and relative to the larger magnitude, and by `ROUNDING_FACTOR` times
@@ -39,7 +41,7 @@ def measure_parity(reference: AgentPolicy, exported: Policy, probes: Iterable[Pr
     Raises:
         ParityError: They disagree; the message says where and by how much.
     """
-    precise = AgentPolicy(copy.deepcopy(reference.agent).double(), reference.adaptation)
+    precise = _in_double(reference)
     worst: dict[str, float] = {}
     counts: dict[str, int] = {}
     for probe in probes:
@@ -51,6 +53,13 @@ def measure_parity(reference: AgentPolicy, exported: Policy, probes: Iterable[Pr
                 worst[graph] = max(worst.get(graph, 0.0), difference)
         counts[probe.kind] = counts.get(probe.kind, 0) + len(probe.observation)
     return ParityReport(tolerance=TOLERANCE, max_abs_difference=worst, num_inputs=counts)
+
+
+def _in_double(policy: AgentPolicy | MemoryPolicy) -> BatchPolicy:
+    """The same policy in double precision."""
+    if isinstance(policy, MemoryPolicy):
+        return MemoryPolicy(copy.deepcopy(policy.agent).double(), policy.adaptation)
+    return AgentPolicy(copy.deepcopy(policy.agent).double(), policy.adaptation)
 
 
 def _compare(where: str, kind: Kind, wanted: Array, found: Array, rounding: float) -> float:
@@ -67,7 +76,7 @@ def _compare(where: str, kind: Kind, wanted: Array, found: Array, rounding: floa
 
 
 @torch.no_grad()
-def _torch_answer(policy: AgentPolicy, probe: Probe, dtype: torch.dtype) -> dict[str, Tensors]:
+def _torch_answer(policy: BatchPolicy, probe: Probe, dtype: torch.dtype) -> dict[str, Tensors]:
     """What the agent answers; it folds one transition after the other, as a rollout does."""
 
     def tensor(array: Array) -> Tensor:

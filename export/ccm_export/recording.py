@@ -10,9 +10,8 @@ from torch import Tensor
 from ccm_export.probes import Probe
 from ccm_runtime.belief import Array, NoveltyStats, Transitions
 from ccm_training.checkpoint import LoadedRun
-from ccm_training.policy import AgentPolicy
 from ccm_training.replay import Rows
-from ccm_training.rollout import Trials, run_trials
+from ccm_training.rollout import BatchPolicy, Trials, run_trials
 
 MIN_TASKS = 400
 QUANTILE = 0.99
@@ -40,7 +39,7 @@ def record(run: LoadedRun, *, rows: int = 256) -> Recording:
         rows: Most rows of the probe.
     """
     generator = torch.Generator().manual_seed(run.config.seed)
-    policy = AgentPolicy(run.agent, run.adaptation)
+    policy = run.policy_for()
     num = max(run.config.tasks.num_train, MIN_TASKS)
     tasks = torch.from_numpy(run.family.sample_tasks("train", num, run.config.tasks.seed))
     trials = run_trials(
@@ -78,7 +77,7 @@ def novelty_stats(latents: NDArray[np.float32]) -> NoveltyStats:
 
 
 @torch.no_grad()
-def _latents(policy: AgentPolicy, rows: Rows) -> Tensor:
+def _latents(policy: BatchPolicy, rows: Rows) -> Tensor:
     """Latents `[n, times, latent]` before and after every transition of trials `[n, episodes, horizon, ...]`.
 
     All of them, and not only the last: novelty is told from the first step on, when every task is still at the prior.
@@ -91,7 +90,8 @@ def _latents(policy: AgentPolicy, rows: Rows) -> Tensor:
     return torch.stack(latents, 1)
 
 
-def _probe(policy: AgentPolicy, trials: Trials, rows: int, rng: np.random.Generator) -> Probe:
+@torch.no_grad()
+def _probe(policy: BatchPolicy, trials: Trials, rows: int, rng: np.random.Generator) -> Probe:
     """Draw `rows` episodes that occurred, each with a step of it and the belief that it ended with."""
     fields = [field.flatten(0, 1).numpy() for field in trials.rows]
     beliefs = trials.beliefs.flatten(0, 1)

@@ -17,14 +17,14 @@ import warnings
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError
@@ -34,7 +34,12 @@ from ccm_training.config import Config, changed_settings, parse_config
 from ccm_training.durable import sync_folder, write_synced, write_whole
 from ccm_training.envs.family import Family
 from ccm_training.envs.registry import get_family
-from ccm_training.experiment import Counters, Experiment, adaptation_of, build_agent, counters_of
+from ccm_training.experiment import Counters, Streams, adaptation_of, build_agent, counters_of, task_features
+from ccm_training.onpolicy.registry import ON_POLICY
+from ccm_training.onpolicy.seam import first_agent
+from ccm_training.policy import AgentPolicy
+from ccm_training.rollout import BatchPolicy
+from ccm_training.tally import Tally
 
 FOLDER = "checkpoints"
 CONFIG = "config.yaml"
@@ -46,6 +51,35 @@ _FORMAT = 2
 _FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "checkpoints_kept", "threads")
 
 
+class Saved(Protocol):
+    """A run as a checkpoint sees it, whatever its method."""
+
+    counters: Counters
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it learns."""
+
+    @property
+    def streams(self) -> Streams:
+        """What it draws from."""
+
+    @property
+    def tally(self) -> Tally:
+        """What its updates said since the last report."""
+
+    @property
+    def updates_done(self) -> int:
+        """Updates of the iteration that is under way."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that learning changes, by name."""
+
+
 @dataclass(frozen=True)
 class LoadedRun:
     """What a finished or stopped run left behind."""
@@ -53,12 +87,19 @@ class LoadedRun:
     config: Config
     family: Family
     adaptation: Adaptation
-    agent: Agent
+    agent: nn.Module
     counters: Counters
     scores: dict[str, Any] | None
 
+    def policy_for(self, tasks: Tensor | None = None) -> BatchPolicy:
+        """The agent for simulations of these tasks; only an oracle looks at them."""
+        if self.config.what.on_policy:
+            return ON_POLICY[self.config.method].policy(self.agent, self.config, self.adaptation)
+        told = None if tasks is None or not self.config.what.told else task_features(self.family, tasks)
+        return AgentPolicy(cast("Agent", self.agent), self.adaptation, told)
 
-def save_checkpoint(experiment: Experiment, run_dir: Path) -> Path:
+
+def save_checkpoint(experiment: Saved, run_dir: Path) -> Path:
     """Write the run as it stands, and keep only the last few checkpoints."""
     saved = write_checkpoint(experiment, run_dir)
     newest = _stored(run_dir)[: experiment.config.checkpoints_kept]
@@ -66,7 +107,7 @@ def save_checkpoint(experiment: Experiment, run_dir: Path) -> Path:
     return saved
 
 
-def write_checkpoint(experiment: Experiment, run_dir: Path) -> Path:
+def write_checkpoint(experiment: Saved, run_dir: Path) -> Path:
     """Write the run as it stands; the folder appears only once it is whole and on disk."""
     root = run_dir / FOLDER
     final = root / checkpoint_name(experiment)
@@ -104,7 +145,7 @@ def keep_checkpoints(run_dir: Path, names: Collection[str]) -> None:
     _remove_partial(run_dir / FOLDER)
 
 
-def checkpoint_name(experiment: Experiment) -> str:
+def checkpoint_name(experiment: Saved) -> str:
     """Name of a checkpoint of the run as it stands; later ones sort behind earlier ones."""
     counters = experiment.counters
     name = f"{counters.iteration:06d}"
@@ -115,7 +156,7 @@ def checkpoint_name(experiment: Experiment) -> str:
     return f"{name}-{within:06d}" if within else name
 
 
-def restore(experiment: Experiment, run_dir: Path) -> Path | None:
+def restore(experiment: Saved, run_dir: Path) -> Path | None:
     """Put an experiment back to the run's last checkpoint; a damaged newer one is set aside.
 
     Returns:
@@ -135,7 +176,7 @@ def restore(experiment: Experiment, run_dir: Path) -> Path | None:
     return path
 
 
-def restore_at(experiment: Experiment, run_dir: Path, name: str) -> None:
+def restore_at(experiment: Saved, run_dir: Path, name: str) -> None:
     """Put an experiment back to this checkpoint, which is whole; otherwise as `restore`."""
     _put_back(experiment, run_dir, *_read(run_dir / FOLDER / name))
 
@@ -163,11 +204,11 @@ def is_whole(run_dir: Path, name: str) -> bool:
     return True
 
 
-def _put_back(experiment: Experiment, run_dir: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _put_back(experiment: Saved, run_dir: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a checkpoint's tensors over the experiment's own, in place: a cohort's are parts of those of all."""
     _check_settings(experiment.config, parse_config(state["config"], where=f"{run_dir}: checkpoint"), run_dir)
     experiment.counters = _counters(state)
-    for name, target in _named_tensors(experiment).items():
+    for name, target in experiment.tensors().items():
         if name in tensors or not name.startswith("optimizer."):  # earlier versions left out what had not stepped yet
             target.copy_(tensors[name])
     for name, stream in experiment.streams.named().items():
@@ -215,7 +256,11 @@ def load_agent(run_dir: Path) -> LoadedRun:
     _, state, tensors = _last(run_dir)
     config = parse_config(state["config"], where=f"{run_dir}: checkpoint")
     family = get_family(config.family)
-    agent = build_agent(config, family, torch.device("cpu"))
+    agent: nn.Module = (
+        first_agent(config, ON_POLICY[config.method], family)
+        if config.what.on_policy
+        else build_agent(config, family, torch.device("cpu"))
+    )
     agent.load_state_dict({name: tensors[f"agent.{name}"] for name in agent.state_dict()})
     scores = run_dir / "evaluation.json"
     return LoadedRun(
@@ -246,16 +291,8 @@ def write_config(config: Config, run_dir: Path) -> None:
     write_whole(run_dir / CONFIG, text)
 
 
-def _named_tensors(experiment: Experiment) -> dict[str, Tensor]:
-    tensors = {f"agent.{name}": value for name, value in experiment.agent.state_dict().items()}
-    tensors |= {f"replay.{name}": value for name, value in experiment.replay.rows._asdict().items()}
-    tensors["replay.written"] = experiment.replay.written
-    moments = experiment.learner.moments(experiment.place)
-    return tensors | {f"optimizer.{name}": value for name, value in moments.items()}
-
-
-def _gather(experiment: Experiment) -> dict[str, Tensor]:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _named_tensors(experiment).items()}
+def _gather(experiment: Saved) -> dict[str, Tensor]:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in experiment.tensors().items()}
     for name, stream in experiment.streams.named().items():
         tensors[f"stream.{name}"] = stream.get_state()
     for name, values in experiment.tally.series().items():

@@ -142,6 +142,86 @@ class PolicyConfig(_Frozen):
     exploration_reward: ExplorationReward = ExplorationReward.TELESCOPING
 
 
+class OnPolicyConfig(_Frozen):
+    """How a policy with a memory learns: `rl2` and `varibad`, by PPO; the published values where they exist.
+
+    Attributes:
+        memory: Size of the GRU's hidden state, which is the belief.
+        learning_rate: Adam's; for `rl2` of the memory too.
+        discount: Per step, over the whole trial.
+        trace: lambda of the advantages (GAE).
+        epochs: How often an iteration's trials are gone through.
+        minibatches: Into which they are cut, whole trials each.
+        clip: Probability ratios beyond 1 +- this gain nothing; values too move by this at most.
+        entropy_weight: Of the policy's entropy.
+        value_weight: Of the value's loss.
+        max_gradient: Longest gradient, in norm.
+    """
+
+    memory: Positive = 128
+    learning_rate: Rate = 7e-4
+    discount: Share = 0.97
+    trace: Share = 0.9
+    epochs: Positive = 2
+    minibatches: Positive = 4
+    clip: Rate = 0.1
+    entropy_weight: float = Field(default=0.01, ge=0.0)
+    value_weight: float = Field(default=0.5, ge=0.0)
+    max_gradient: Rate = 0.5
+
+
+class VariationalConfig(_Frozen):
+    """What teaches the memory of `varibad`: the ELBO of stored trials (of which `collect.capacity` are kept a task).
+
+    Attributes:
+        learning_rate: Adam's.
+        updates: After each round of collecting.
+        trials: In an update.
+        sampled: Most posteriors of a trial, and most of its steps, that an update looks at.
+        divergence_weight: Of the KL of each posterior from the one before it.
+        reward_weight: Of predicting rewards.
+        change_weight: Of predicting how observations change, for families whose dynamics vary; 0 leaves it out.
+        decoder_hidden: Sizes of the decoders.
+    """
+
+    learning_rate: Rate = 1e-3
+    updates: Positive = 3
+    trials: Positive = 10
+    sampled: Positive = 50
+    divergence_weight: float = Field(default=0.1, ge=0.0)
+    reward_weight: float = Field(default=1.0, ge=0.0)
+    change_weight: float = Field(default=0.0, ge=0.0)
+    decoder_hidden: tuple[Positive, ...] = (64, 32)
+
+
+class GradientConfig(_Frozen):
+    """How MAML and ProMP learn, which adapt by a gradient step; as published, for both where they agree.
+
+    Attributes:
+        hidden: Of the policy's tanh layers.
+        rollouts: Episodes of each task before the inner step, and as many after it. Evaluation has K before it.
+        discount: Per step.
+        trace: lambda of the advantages (GAE).
+        inner_rate: Size of the inner step.
+        radius: Most that MAML's outer step may change the adapted policies, as a mean KL.
+        learning_rate: Adam's, of ProMP's outer steps.
+        epochs: ProMP's outer steps on the same episodes.
+        clip: ProMP's: probability ratios beyond 1 +- this gain nothing.
+        divergence_weight: ProMP's, of the KL of the policy before adaptation from what it was.
+    """
+
+    hidden: tuple[Positive, ...] = (64, 64)
+    rollouts: Positive = 20
+    discount: Share = 0.99
+    trace: Share = 1.0
+    inner_rate: Rate = 0.1
+    radius: Rate = 0.01
+    learning_rate: Rate = 1e-3
+    epochs: Positive = 5
+    clip: Rate = 0.3
+    divergence_weight: float = Field(default=5e-4, ge=0.0)
+
+
 class EvaluationConfig(_Frozen):
     """How often held-out tasks are tried while training (in iterations; 0: only at the end)."""
 
@@ -168,6 +248,9 @@ class Config(_Frozen):
         collect: How data comes in.
         encoder: What teaches the encoder.
         policy: How executor and explorer learn.
+        on_policy: How methods with a memory learn.
+        variational: What teaches the memory of `varibad`.
+        gradient: How methods that adapt by a gradient step learn.
         evaluation: How often held-out tasks are tried.
     """
 
@@ -186,6 +269,9 @@ class Config(_Frozen):
     collect: CollectConfig = CollectConfig()
     encoder: EncoderConfig = EncoderConfig()
     policy: PolicyConfig = PolicyConfig()
+    on_policy: OnPolicyConfig = OnPolicyConfig()
+    variational: VariationalConfig = VariationalConfig()
+    gradient: GradientConfig = GradientConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ccm_training import belief as beliefs
 from ccm_training import losses
+from ccm_training.agent import Agent
 from ccm_training.checkpoint import LoadedRun
 from ccm_training.diagnostics import ContextQuality, certain_after, effective_rank, retrieval, silhouette
-from ccm_training.policy import AgentPolicy
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, Trials, Wanderer, run_trials
 
@@ -24,11 +24,11 @@ def quality_of_context(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Con
     """
     num, generator = run.config.meta_batch, torch.Generator().manual_seed(seed)
     found = _noisy_trials(run, trials, seed, generator)
-    latents = _last_latents(found, num)
+    latents = _last_latents(run, found)
     contrast = None
-    if run.config.encoder.contrastive_weight > 0.0:
+    if isinstance(run.agent, Agent) and run.config.encoder.contrastive_weight > 0.0:
         rows = Rows(*(field.reshape(num, trials, *field.shape[1:]) for field in found.rows))
-        contrast = _contrast(run, rows, latents, generator)
+        contrast = _contrast(run.agent, run.config.encoder.key_rows, rows, latents, generator)
     certainty = found.certainty.mean(0).tolist()
     table = latents.numpy()
     return ContextQuality(
@@ -49,12 +49,13 @@ def quality_of_context(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Con
 def latents_of_trials(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Tensor:
     """The latents of which `quality_of_context` speaks, `[tasks, trials, latent]`."""
     found = _noisy_trials(run, trials, seed, torch.Generator().manual_seed(seed))
-    return _last_latents(found, run.config.meta_batch)
+    return _last_latents(run, found)
 
 
-def _last_latents(found: Trials, tasks: int) -> Tensor:
-    latents = beliefs.read(found.beliefs[:, -1]).mean
-    return latents.reshape(tasks, -1, latents.shape[-1])
+@torch.no_grad()
+def _last_latents(run: LoadedRun, found: Trials) -> Tensor:
+    latents = run.policy_for().read(found.beliefs[:, -1]).mean
+    return latents.reshape(run.config.meta_batch, -1, latents.shape[-1])
 
 
 def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Generator) -> Trials:
@@ -70,7 +71,7 @@ def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Gener
     )
     return run_trials(
         run.family.make(every, seed),
-        AgentPolicy(run.agent, run.adaptation),
+        run.policy_for(),
         episodes=run.adaptation.episodes,
         noise=Noise(len(every), wanderer, size=action.size, correlation=collect.noise_correlation, generator=generator),
         generator=generator,
@@ -78,10 +79,10 @@ def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Gener
 
 
 @torch.no_grad()
-def _contrast(run: LoadedRun, rows: Rows, latents: Tensor, generator: torch.Generator) -> losses.Contrast:
+def _contrast(agent: Agent, key_rows: int, rows: Rows, latents: Tensor, generator: torch.Generator) -> losses.Contrast:
     """InfoNCE of the second half of the trials against keys of transitions of the first, `[tasks, trials, ...]`."""
     half = rows.reward.shape[1] // 2
     told = Rows(*(field[:, :half].flatten(1, 3) for field in rows))
-    drawn = torch.randperm(told.reward.shape[1], generator=generator)[: run.config.encoder.key_rows]
-    keys = run.agent.factors(Rows(*(field[:, drawn] for field in told)), run.agent.momentum_encoder).sum(1)
-    return losses.contrastive_loss(latents[:, half:], beliefs.read(keys).mean, run.agent.bilinear)
+    drawn = torch.randperm(told.reward.shape[1], generator=generator)[:key_rows]
+    keys = agent.factors(Rows(*(field[:, drawn] for field in told)), agent.momentum_encoder).sum(1)
+    return losses.contrastive_loss(latents[:, half:], beliefs.read(keys).mean, agent.bilinear)

@@ -134,8 +134,7 @@ def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
     """Trials of a run's agent on held-out tasks, as arrays for pictures."""
     run = load_agent(run_dir)
     tasks = torch.from_numpy(run.family.sample_tasks("test", num_tasks, run.config.tasks.seed))
-    features = task_features(run.family, tasks) if run.config.what.told else None
-    policy = AgentPolicy(run.agent, run.adaptation, features)
+    policy = run.policy_for(tasks)
     trials = trials_of(policy, run.family, tasks)
     rows = trials.rows
     observations = torch.cat([rows.observation, rows.next_observation[:, :, -1:]], 2)[
@@ -202,8 +201,8 @@ def _opened(run: LoadedRun) -> _Opened:
         low, high = (torch.from_numpy(bound) for bound in (run.family.action.low_array, run.family.action.high_array))
         random = RandomPolicy(low, high, run.adaptation, generator)
         return _Opened(random, run.family, "random", tasks.num_test, tasks.seed)
-    policy, config = AgentPolicy(run.agent, run.adaptation), run.config
-    return _Opened(policy, run.family, config.method, tasks.num_test, tasks.seed, told=config.what.told)
+    config = run.config
+    return _Opened(run.policy_for(), run.family, config.method, tasks.num_test, tasks.seed, told=config.what.told)
 
 
 def _evaluate(opened: _Opened, split: str, num: int, oracle: _Opened | None) -> Evaluation:

@@ -104,12 +104,25 @@ class Experiment:
     @property
     def env_seed(self) -> int:
         """Seed of the next simulations: a function of the run's seed and of how far it has come."""
-        return int(np.random.SeedSequence((self.config.seed, self.counters.env_steps)).generate_state(1)[0])
+        return simulation_seed(self.config, self.counters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that learning changes, by name: its own part of what a cohort shares."""
+        tensors = {f"agent.{name}": value for name, value in self.agent.state_dict().items()}
+        tensors |= {f"replay.{name}": value for name, value in self.replay.rows._asdict().items()}
+        tensors["replay.written"] = self.replay.written
+        moments = self.learner.moments(self.place)
+        return tensors | {f"optimizer.{name}": value for name, value in moments.items()}
 
     def policy_for(self, tasks: Tensor) -> AgentPolicy:
         """The agent for simulations of these tasks; only an oracle looks at them."""
         features = task_features(self.family, tasks) if self.config.what.told else None
         return AgentPolicy(self.agent, self.adaptation, features)
+
+
+def simulation_seed(config: Config, counters: Counters) -> int:
+    """Seed of a run's next simulations."""
+    return int(np.random.SeedSequence((config.seed, counters.env_steps)).generate_state(1)[0])
 
 
 def resolve_device(name: str) -> torch.device:

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-MethodName = Literal["ccm", "pearl", "pearl-cl", "pearl-dp", "pearl-cl-dp", "oracle", "random"]
+MethodName = Literal["ccm", "pearl", "pearl-cl", "pearl-dp", "pearl-cl-dp", "rl2", "varibad", "oracle", "random"]
 
 _SAMPLES = {"latent": "sample", "while_executing": False}
 """PEARL's adaptation: one policy, on a sample of the belief that it holds for an episode."""
+
+_REMEMBERS: Mapping[str, Mapping[str, Any]] = {
+    "encoder": {"contrastive_weight": 0.0, "pretrain_updates": 0},
+    "trial": {"latent": "mean", "while_executing": True},
+}
+"""A policy with a memory: it acts on all that it has seen, at every step. No contrast teaches it."""
 
 
 @dataclass(frozen=True)
@@ -18,18 +24,20 @@ class Method:
         explorer: It explores with a policy of its own, paid for information; else with the executor.
         encoder: It learns what the task is from a context.
         told: It is told the task.
+        on_policy: It learns from fresh trials of its own policy alone; `onpolicy/registry.py` says how.
         settings: Laid over the preset's, by group; `--set` still wins.
     """
 
     explorer: bool = False
     encoder: bool = True
     told: bool = False
+    on_policy: bool = False
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def learns(self) -> bool:
         """Whether there is anything to train."""
-        return self.encoder or self.told
+        return self.encoder or self.told or self.on_policy
 
 
 METHODS: dict[MethodName, Method] = {
@@ -53,11 +61,14 @@ METHODS: dict[MethodName, Method] = {
         }
     ),
     "pearl-cl-dp": Method(settings={"encoder": {"value_weight": 0.0, "prediction_weight": 1.0}, "trial": _SAMPLES}),
+    "rl2": Method(on_policy=True, settings=_REMEMBERS),
+    "varibad": Method(on_policy=True, settings=_REMEMBERS),
     "oracle": Method(encoder=False, told=True),
     "random": Method(encoder=False),
 }
 """`pearl`: the critic's loss alone teaches the encoder (the paper's RV). `pearl-cl`: CCM without its explorer, or PEARL
-with contrast (CCM+RV). `pearl-dp`: prediction alone (DP). `pearl-cl-dp`: contrast and prediction (CCM+DP)."""
+with contrast (CCM+RV). `pearl-dp`: prediction alone (DP). `pearl-cl-dp`: contrast and prediction (CCM+DP). `rl2`: a
+recurrent policy, which learns by PPO what to remember. `varibad`: one whose memory learns to predict rewards."""
 
 ADAPTIVE: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if METHODS[name].encoder)
 """Methods that adapt by context, and can thus be exported."""

@@ -150,6 +150,19 @@ class Noise:
         return torch.where(self._strolling, self._action, action)
 
 
+class ActionNoise(Protocol):
+    """What makes actions random, such as `Noise`."""
+
+    def restart(self) -> None:
+        """Begin an episode."""
+
+    def draw(self) -> Tensor:
+        """The policies' next noise, `[n, act]`."""
+
+    def disturb(self, action: Tensor) -> Tensor:
+        """What is done in place of the policies' actions, `[n, act]`."""
+
+
 def stack(parts: list[Rows]) -> Rows:
     """Rows along a new dimension after the first."""
     return Rows(*(torch.stack(field, 1) for field in zip(*parts, strict=True)))
@@ -182,7 +195,7 @@ class Stepper:
 
 @torch.no_grad()
 def run_trials(
-    env: BatchedEnv, policy: BatchPolicy, *, episodes: int, noise: Noise | None, generator: Source
+    env: BatchedEnv, policy: BatchPolicy, *, episodes: int, noise: ActionNoise | None, generator: Source
 ) -> Trials:
     """Run one trial on every simulation.
 
@@ -236,7 +249,7 @@ def _latent(policy: BatchPolicy, belief: Tensor, generator: Source) -> Tensor:
     return posterior.mean + posterior.std * normal(generator, *posterior.mean.shape)
 
 
-def _act(policy: BatchPolicy, at: _Situation, noise: Noise | None) -> Tensor:
+def _act(policy: BatchPolicy, at: _Situation, noise: ActionNoise | None) -> Tensor:
     drawn = at.seen.new_zeros(len(at.seen), policy.action_size) if noise is None else noise.draw()
     if policy.adaptation.explore_with == "latent" or not bool(at.exploring.any()):
         action = policy.execute(at.seen, at.latent, drawn)

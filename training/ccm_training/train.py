@@ -7,25 +7,28 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ccm_runtime.errors import ConfigError
 from ccm_training import wandb_log
 from ccm_training.batch import Batch, Draws
 from ccm_training.capture import Step
-from ccm_training.checkpoint import checkpoint_name, load_agent
+from ccm_training.checkpoint import checkpoint_name
 from ccm_training.cohort import Cohort, Kept, build_cohort
 from ccm_training.cohort_folder import CohortFolder
 from ccm_training.config import Config
-from ccm_training.context_quality import quality_of_context
 from ccm_training.divergence import check_finite
-from ccm_training.durable import write_whole
-from ccm_training.evaluation import evaluate, evaluate_run
+from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Experiment, resolve_device
 from ccm_training.memory import keep_what_is_freed
+from ccm_training.milestones import due, evaluated, scores_of
+from ccm_training.onpolicy import course
+from ccm_training.onpolicy.registry import ON_POLICY
+from ccm_training.onpolicy.seam import build_on_policy
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, run_trials, wander
 from ccm_training.runlog import CohortLog
@@ -114,12 +117,32 @@ def _train(
         wandb_log.client()  # say that it is missing before anything is written
     torch.set_num_threads(configs[0].threads)
     keep_what_is_freed()
-    cohort = build_cohort(configs, resolve_device(device))
+    go_on = _prepared(configs, folder, resolve_device(device))
     with folder.held():
-        stopped_by = _go_on(cohort, folder, resume=resume, progress=progress, wandb=wandb)
+        stopped_by = go_on(resume=resume, progress=progress, wandb=wandb)
         if stopped_by is not None:
             return [TrainResult(run_dir, None, stopped_by) for run_dir in folder.runs]
-        return [TrainResult(run_dir, _evaluated(run_dir)) for run_dir in folder.runs]
+        return [TrainResult(run_dir, evaluated(run_dir)) for run_dir in folder.runs]
+
+
+def _prepared(
+    configs: Sequence[Config], folder: CohortFolder, device: torch.device
+) -> Callable[..., signal.Signals | None]:
+    """What trains runs with these settings.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
+    config = configs[0]
+    if not config.what.on_policy:
+        return partial(_go_on, build_cohort(configs, device), folder)
+    if folder.root is not None:
+        raise ConfigError(
+            f"--seeds: method {config.method!r} learns on-policy, one seed in a process; give --seed N, "
+            "or run several with ccm sweep"
+        )
+    run = build_on_policy(config, ON_POLICY[config.method], get_family(config.family), device)
+    return partial(course.go_on, run, folder.runs[0])
 
 
 def _go_on(
@@ -150,8 +173,8 @@ def _go_on(
                     cohort.advance(updates=1)
                     stop.check()
                 _check_finite(runs, folder)
-                scores = [_scores(run) for run in runs] if _due(cohort.first, config.evaluation.every) else None
-                save = _due(cohort.first, config.checkpoint_every)
+                scores = [scores_of(run) for run in runs] if due(cohort.first, config.evaluation.every) else None
+                save = due(cohort.first, config.checkpoint_every)
                 cohort.advance(iteration=1)
                 cohort.took(time.perf_counter() - clock)
                 log.report(scores)
@@ -284,28 +307,3 @@ def _check_finite(runs: Sequence[Experiment], folder: CohortFolder) -> None:
     """Stop everything where a number of one of these runs is not finite."""
     for run in runs:
         check_finite(run, folder.runs[run.place])
-
-
-def _evaluated(run_dir: Path) -> Evaluation:
-    """Score a run that came to its end, and write that down."""
-    finished = load_agent(run_dir)
-    evaluation = evaluate_run(finished)
-    if finished.config.what.encoder:
-        evaluation = evaluation.model_copy(update={"context": quality_of_context(finished)})
-    write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
-    return evaluation
-
-
-def _scores(run: Experiment) -> dict[str, Any]:
-    """Score on held-out tasks as the run stands."""
-    num = run.config.evaluation.tasks
-    tasks = torch.from_numpy(run.family.sample_tasks("test", num, run.config.tasks.seed)).to(run.device)
-    found = evaluate(run.policy_for(tasks), run.family, tasks, method=run.config.method, split="test")
-    score = found.adaptation_score if found.adaptation_score is not None else found.returns[found.explore_episodes]
-    return {"score": score, "returns": found.returns, "certainty": found.certainty}
-
-
-def _due(run: Experiment, every: int) -> bool:
-    """Whether the iteration under way ends with what is done every so many."""
-    number = run.counters.iteration + 1
-    return every > 0 and (number % every == 0 or number == run.config.collect.iterations)

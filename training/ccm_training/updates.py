@@ -67,7 +67,7 @@ class Learner:
             critics,
         )
         for optimizer in (self.optimizer, self.encoder_optimizer):
-            _begin(optimizer)
+            begin(optimizer)
 
     def moments(self, place: int) -> dict[str, Tensor]:
         """What the optimizers remember of one seed, by name; how many steps they took is the same for all."""
@@ -118,7 +118,7 @@ class Learner:
         return objective.of_encoder(), objective.metrics
 
 
-def _begin(optimizer: torch.optim.Adam) -> None:
+def begin(optimizer: torch.optim.Adam) -> None:
     """Give an optimizer what it remembers before its first step: it can be restored, and a graph finds it there."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:

@@ -120,7 +120,7 @@ INTERRUPTIONS = [
     Interruption(Learner, "pretrain", 7, 0, {"warmup_trials": 1, "pretrain_updates": 7, "pretrained": False}),
     Interruption(training, "run_trials", 2, 1, {"iteration": 1, "updates": 2}),
     Interruption(Learner, "update", 3, 1, {"iteration": 1, "updates": 3}),
-    Interruption(training, "evaluate", 1, 1, {"iteration": 1, "updates": 4}),
+    Interruption(training, "scores_of", 1, 1, {"iteration": 1, "updates": 4}),
     Interruption(cohort_folder, "save_checkpoint", 3, 3, {"iteration": 3, "updates": 6}),
 ]
 

@@ -145,11 +145,12 @@ def test_a_methods_encoder_is_taught_by_what_it_is_named_after(contrastive, meth
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_has_an_explorer_or_acts_on_samples_or_does_not_adapt(contrastive, method):
+def test_a_method_has_an_explorer_or_acts_on_samples_or_on_a_memory_or_does_not_adapt(contrastive, method):
     config = load_config(contrastive, method=method)
     explored_with = adaptation_of(config, get_family(config.family)).explore_with
     assert (explored_with == "belief") == config.what.explorer == (method == "ccm")
-    assert (config.trial.latent == "sample") == (config.what.encoder and not config.what.explorer)
+    by_sampling = config.what.encoder and not config.what.explorer and not config.what.on_policy
+    assert (config.trial.latent == "sample") == by_sampling
     assert (config.method in ADAPTIVE) == config.what.encoder
 
 

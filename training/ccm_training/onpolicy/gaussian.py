@@ -28,6 +28,10 @@ class Gaussian(NamedTuple):
         scaled = (action - self.mean) * (-self.log_std).exp()
         return (-0.5 * scaled.square() - self.log_std - 0.5 * math.log(2.0 * math.pi)).sum(-1)
 
+    def entropy(self) -> Tensor:
+        """Differential entropy, `[...]`."""
+        return (self.log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1)
+
     def divergence(self, other: "Gaussian") -> Tensor:
         """KL(self || other), `[...]`."""
         spread = (2.0 * (self.log_std - other.log_std)).exp()

@@ -1,0 +1,73 @@
+"""The graphs of a policy with a memory: its encoder runs a GRU over a chunk of transitions, however long that is."""
+
+import torch
+from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan  # what torch's exporter turns into ONNX's Scan; it has no public name yet
+
+from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY
+from ccm_training.onpolicy.memory import MemoryAgent
+from ccm_training.replay import Rows
+
+
+class MemoryExplorationGraph(nn.Module):
+    """observation, belief, noise -> action; trials never call it, as they explore with the execution policy."""
+
+    def __init__(self, agent: MemoryAgent, bounds: nn.Module) -> None:
+        super().__init__()
+        self.agent, self.bounds = agent, bounds
+
+    def forward(self, observation: Tensor, belief: Tensor, noise: Tensor) -> Tensor:
+        """`[n, obs]`, `[n, belief]`, `[n, act]` -> `[n, act]` in environment units."""
+        action: Tensor = self.bounds(self.agent.action(observation, self.agent.readout(belief).mean, noise))
+        return action
+
+
+class MemoryExecutionGraph(nn.Module):
+    """observation, latent, noise -> action."""
+
+    def __init__(self, agent: MemoryAgent, bounds: nn.Module) -> None:
+        super().__init__()
+        self.agent, self.bounds = agent, bounds
+
+    def forward(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
+        """`[n, obs]`, `[n, latent]`, `[n, act]` -> `[n, act]` in environment units."""
+        action: Tensor = self.bounds(self.agent.action(observation, latent, noise))
+        return action
+
+
+class MemoryEncoderGraph(nn.Module):
+    """belief and a chunk of transitions -> the hidden state after them, and what the policy is given of it."""
+
+    def __init__(self, agent: MemoryAgent) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def forward(  # noqa: PLR0917 (the exporter passes a graph's inputs by position)
+        self,
+        belief: Tensor,
+        observation: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        next_observation: Tensor,
+        valid: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`[n, belief]` and `[n, t, ...]` -> `[n, belief]`, `[n, latent]`, `[n, latent]`."""
+        rows = Rows(observation, action, reward, next_observation, torch.zeros_like(valid), valid)
+
+        def step(memory: Tensor, now: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            after = self.agent.remember(memory, *now)
+            return after, after.clone()  # a scan also collects something of each step
+
+        chunk = self.agent.embedded(rows).transpose(0, 1), valid.transpose(0, 1)
+        after, _ = scan(step, belief, chunk)
+        latent = self.agent.readout(after)
+        return after, latent.mean, latent.std
+
+
+def memory_modules(agent: MemoryAgent, bounds: nn.Module) -> dict[str, nn.Module]:
+    """What becomes the three graphs; `bounds` has the last word on actions."""
+    return {
+        EXPLORATION_POLICY: MemoryExplorationGraph(agent, bounds),
+        CONTEXT_ENCODER: MemoryEncoderGraph(agent),
+        EXECUTION_POLICY: MemoryExecutionGraph(agent, bounds),
+    }

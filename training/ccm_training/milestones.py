@@ -1,0 +1,65 @@
+"""What a training does now and then, whatever its method: try held-out tasks, and score a run that came to its end."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ccm_training.checkpoint import load_agent
+from ccm_training.config import Config
+from ccm_training.context_quality import quality_of_context
+from ccm_training.durable import write_whole
+from ccm_training.envs.family import Family
+from ccm_training.evaluation import evaluate, evaluate_run
+from ccm_training.experiment import Counters
+from ccm_training.rollout import BatchPolicy
+from ccm_training.scores import Evaluation
+
+
+class Tried(Protocol):
+    """A run whose agent can act."""
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+
+    @property
+    def family(self) -> Family:
+        """Its tasks' family."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it learns."""
+
+    @property
+    def counters(self) -> Counters:
+        """How far it has come."""
+
+    def policy_for(self, tasks: Tensor) -> BatchPolicy:
+        """Its agent for simulations of these tasks."""
+
+
+def scores_of(run: Tried) -> dict[str, Any]:
+    """Score on held-out tasks as the run stands."""
+    num = run.config.evaluation.tasks
+    tasks = torch.from_numpy(run.family.sample_tasks("test", num, run.config.tasks.seed)).to(run.device)
+    found = evaluate(run.policy_for(tasks), run.family, tasks, method=run.config.method, split="test")
+    score = found.adaptation_score if found.adaptation_score is not None else found.returns[found.explore_episodes]
+    return {"score": score, "returns": found.returns, "certainty": found.certainty}
+
+
+def due(run: Tried, every: int) -> bool:
+    """Whether the iteration under way ends with what is done every so many."""
+    number = run.counters.iteration + 1
+    return every > 0 and (number % every == 0 or number == run.config.collect.iterations)
+
+
+def evaluated(run_dir: Path) -> Evaluation:
+    """Score a run that came to its end, and write that down."""
+    finished = load_agent(run_dir)
+    evaluation = evaluate_run(finished)
+    if finished.config.what.encoder:
+        evaluation = evaluation.model_copy(update={"context": quality_of_context(finished)})
+    write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
+    return evaluation
