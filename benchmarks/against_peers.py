@@ -31,6 +31,7 @@ from provenance import how
 
 from ccm_runtime.commands.bench_connection import Connection
 from ccm_runtime.commands.bench_load import Request, Script, Trial, load
+from ccm_runtime.commands.bench_results import spread
 from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.commands.server_process import listening_process
 from ccm_runtime.embedded import embedded_bundle
@@ -249,11 +250,6 @@ def table(record: dict[str, Any]) -> str:
     made = record["made"]
     lines += ["", f"`{made['command']}`, {made['date']}, {made['machine']}.", ""]
     return "\n".join(lines)
-
-
-def spread(found: list[float]) -> str:
-    """Median and extremes."""
-    return f"{statistics.median(found):.2f} [{found[0]:.2f}, {found[-1]:.2f}]"
 
 
 if __name__ == "__main__":

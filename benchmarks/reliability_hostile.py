@@ -34,8 +34,9 @@ from damage import damaged_bundles
 from ccm_runtime.commands.bench import made
 from ccm_runtime.commands.bench_load import Trial, load
 from ccm_runtime.commands.bench_wire import Wire
-from ccm_runtime.commands.server_process import Listening, listening_process
+from ccm_runtime.commands.server_process import listening_process
 from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.machine import num_descriptors, resident_mb
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 Result = dict[str, Any]
@@ -77,9 +78,9 @@ def bundles(num: int = 5_000) -> Result:
 def messages(num: int = 100_000) -> Result:
     """C14: malformed messages to every call, and a good session before and after them."""
     with server("--max-message-bytes", "4096") as ours:
-        before, calm_ms = resident_mb(ours), p99_ms(ours.address)
+        before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
         codes: Counter[str] = asyncio.run(_bombard(ours.address, num))
-        after, busy_ms = resident_mb(ours), p99_ms(ours.address)
+        after, busy_ms = resident_mb(ours.pid), p99_ms(ours.address)
     others = sorted(set(codes) - REFUSALS)
     grown = after - before
     return {
@@ -128,7 +129,7 @@ def connections(num: int = 1_000, seconds: float = 30.0) -> Result:
     """C16: connections that send a byte a second and never read, while a good client goes on."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(1000)
     with server() as ours:
-        before, calm_ms = resident_mb(ours), p99_ms(ours.address)
+        before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
         host, _, port = ours.address.rpartition(":")
         peers = [socket.create_connection((host, int(port))) for _ in range(num)]
         busy_ms, closed = [], 0
@@ -139,7 +140,7 @@ def connections(num: int = 1_000, seconds: float = 30.0) -> Result:
                 except OSError:
                     closed += 1
             busy_ms.append(p99_ms(ours.address))
-        held = resident_mb(ours)
+        held = resident_mb(ours.pid)
         reaped = sum(_is_closed(peer) for peer in peers)
         for peer in peers:
             peer.close()
@@ -174,7 +175,7 @@ def deaf_readers(num: int = 1_000, rounds: int = 20, limit_s: float = 120.0) -> 
     body = struct.pack(">BI", 0, len(tiny)) + tiny
     frames = (len(body).to_bytes(3, "big") + bytes([0, 0]) + struct.pack(">I", 1) + body) * 100
     with server("--idle-limit-s", "5") as ours:
-        files, before, calm_ms = descriptors(ours), resident_mb(ours), p99_ms(ours.address)
+        files, before, calm_ms = num_descriptors(ours.pid), resident_mb(ours.pid), p99_ms(ours.address)
         wires = [Wire(ours.address, stream=True) for _ in range(num)]
         busy_ms, sent = [], 0
         for wire in wires:
@@ -183,10 +184,10 @@ def deaf_readers(num: int = 1_000, rounds: int = 20, limit_s: float = 120.0) -> 
         for _ in range(rounds):
             sent += sum(_sent(wire.socket, frames) for wire in wires)
             busy_ms.append(p99_ms(ours.address))
-        held, began_s = resident_mb(ours), time.monotonic()
-        while descriptors(ours) > files + 2 and time.monotonic() - began_s < limit_s:
+        held, began_s = resident_mb(ours.pid), time.monotonic()
+        while num_descriptors(ours.pid) > files + 2 and time.monotonic() - began_s < limit_s:
             time.sleep(1.0)
-        left = descriptors(ours) - files
+        left = num_descriptors(ours.pid) - files
         after_s = round(time.monotonic() - began_s, 1)
         for wire in wires:
             wire.close()
@@ -208,20 +209,15 @@ def _sent(peer: socket.socket, data: bytes) -> int:
         return 0
 
 
-def descriptors(process: Listening) -> int:
-    """How many files and sockets a process has open."""
-    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
-
-
 def floods(num: int = 1_000_000, resets: int = 100_000) -> Result:
     """C19: a million tiny messages on 8 streams, and calls that are reset as soon as they are made."""
     with server() as ours:
-        before, calm_ms = resident_mb(ours), p99_ms(ours.address)
+        before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
         with ThreadPoolExecutor(8) as pool:
             answered = sum(pool.map(lambda _: _pour(ours.address, num // 8), range(8)))
-        poured = resident_mb(ours)
+        poured = resident_mb(ours.pid)
         closed = _reset(ours.address, resets)
-        after, busy_ms = resident_mb(ours), p99_ms(ours.address)
+        after, busy_ms = resident_mb(ours.pid), p99_ms(ours.address)
     return {
         "tiny_messages": num,
         "resets": resets,
@@ -281,12 +277,6 @@ def _reset(address: str, num: int) -> int:
 def server(*flags: str) -> Any:
     """`ccm serve` as a process."""
     return listening_process("ccm_runtime", "serve", "--port", "0", "--drain-s", "0", "--log-level", "error", *flags)
-
-
-def resident_mb(process: Listening) -> float:
-    """What a process holds in memory."""
-    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
 def p99_ms(address: str) -> float:

@@ -10,6 +10,7 @@
 import asyncio
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from campaigns import Result, run_campaigns
@@ -22,6 +23,7 @@ import swaps
 from ccm_runtime.commands.server_process import listening_process
 from ccm_runtime.crash_points import SWAP
 from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.machine import resident_mb
 
 _MAX_GROWTH_MB = 20.0
 
@@ -33,12 +35,8 @@ def hot_reload(seed: int) -> Result:  # noqa: ARG001 (the clients' own seeds do 
         versions = reloads.variants(embedded_bundle(), folder, "robot", 12)
         flags = ("--agents", place, "--port", "0", "--max-versions", "8", "--drain-s", "0", "--log-level", "error")
         with listening_process("ccm_runtime", "serve", *flags) as server:
-
-            def resident_mb() -> float:
-                status = Path(f"/proc/{server.pid}/status").read_text(encoding="ascii")
-                return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
-
-            campaign = reloads.campaign(server.address, "robot", versions, 1_000, look=resident_mb)
+            look = partial(resident_mb, server.pid)
+            campaign = reloads.campaign(server.address, "robot", versions, 1_000, look=look)
             found = asyncio.run(campaign)
     looks, failed = found.pop("looks"), found.pop("failed")
     grown_mb = round(looks[-1] - looks[1], 1)  # the first hundred fill what is filled once

@@ -10,7 +10,6 @@ time is compared, as a run computes on one thread and the machine may do other w
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from provenance import how
 
+from ccm_runtime.machine import cpu_s
 from ccm_training.figures import CEILING, EXECUTOR, EXPLORER, STYLE, svg_of
 
 REACH = 0.9
@@ -76,7 +76,7 @@ def train(runs: Path, schedule: str, seed: int) -> None:
         spent = {"cpu_s": 0.0, "wall_s": 0.0}
         while process.poll() is None and not reached and spent["cpu_s"] < limit(runs, schedule):
             time.sleep(0.2)
-            spent = {"cpu_s": cpu_seconds(process.pid), "wall_s": round(time.perf_counter() - began, 1)}
+            spent = {"cpu_s": cpu_s(process.pid), "wall_s": round(time.perf_counter() - began, 1)}
             points += [{key: line[key] for key in KEPT} | spent for line in scored_lines(run)[len(points) :]]
             reached = any(point["score"] >= REACH for point in points)
         ended = process.poll()
@@ -109,12 +109,6 @@ def scored_lines(run: Path) -> list[dict[str, Any]]:
     path = run / "metrics.jsonl"
     whole = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     return [line for line in map(json.loads, whole) if "score" in line]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process that runs or has not been waited for, all threads together (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def compare(traces: dict[str, list[Trace]]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from collection_one_by_one import OneByOne
 from point_robot_one_by_one import PlainPointRobot
 from provenance import how
 
+from ccm_runtime.machine import cpu_s
 from ccm_runtime.manifest import Adaptation
 from ccm_training.agent import Agent
 from ccm_training.envs.bridge import TorchEnv
@@ -78,7 +79,7 @@ class Contestant:
 
     def cpu_s(self) -> float:
         """CPU time so far, in s."""
-        return time.process_time() + sum(_cpu_s_of(process) for process in self.processes)
+        return time.process_time() + sum(map(cpu_s, self.processes))
 
     def slice(self, length_s: float) -> tuple[float, float]:
         """Env steps per second of wall time and of CPU time, over at least `length_s` of it."""
@@ -86,11 +87,6 @@ class Contestant:
         while time.perf_counter() - began < length_s:
             steps += self.advance()
         return steps / (time.perf_counter() - began), steps / (self.cpu_s() - began_cpu)
-
-
-def _cpu_s_of(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def duel(reference: Contestant, others: list[Contestant], rounds: int, slice_s: float) -> list[dict[str, Any]]:

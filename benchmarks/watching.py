@@ -10,8 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,9 +24,9 @@ from provenance import how
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.commands.bench_load import Trial, load
-from ccm_runtime.commands.bench_results import Sample, sample
+from ccm_runtime.commands.bench_results import Sample, Spread, sample, spread
 from ccm_runtime.commands.bench_wire import Wire
-from ccm_runtime.commands.server_process import listening_process
+from ccm_runtime.commands.server_process import free_port, listening_process
 from ccm_runtime.embedded import embedded_bundle
 
 CLIENTS = (1, 64)
@@ -67,7 +65,7 @@ def main() -> None:
     arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for name, by_clients in results["ratios"].items():
         for clients, figures in by_clients.items():
-            told = ", ".join(f"{key} {m:.2f} [{low:.2f}, {high:.2f}]" for key, (m, low, high) in figures.items())
+            told = ", ".join(f"{key} {figure}" for key, figure in figures.items())
             print(f"{name:15} {clients:3} clients: {told}")
 
 
@@ -119,19 +117,12 @@ def measure(address: str, clients: int, seconds: float) -> Sample:
     return sample(met.latencies_s, met.seconds, None)
 
 
-def ratios(ours: list[Sample], plain: list[Sample]) -> dict[str, tuple[float, float, float]]:
+def ratios(ours: list[Sample], plain: list[Sample]) -> dict[str, Spread]:
     """Median, lowest and highest ratio of the rounds, for each figure."""
-    found = {}
-    for field in ("p50_us", "p99_us", "per_s"):
-        pairs = [getattr(a, field) / getattr(b, field) for a, b in zip(ours, plain, strict=True)]
-        found[field] = (statistics.median(pairs), min(pairs), max(pairs))
-    return found
-
-
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return {
+        field: spread(getattr(a, field) / getattr(b, field) for a, b in zip(ours, plain, strict=True))
+        for field in ("p50_us", "p99_us", "per_s")
+    }
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from ccm_runtime.commands.server_process import Listening, listening_process
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.machine import cpu_s, machine
 
 _PACKAGES = ("ccm", "grpcio", "protobuf", "numpy", "onnxruntime", "uvloop")
 _EMPTY = {EMPTY_STREAM: "Stream", EMPTY_UNARY: "Unary", NETWORKS_STREAM: "Networks"}  # methods of the floor
@@ -172,10 +173,9 @@ def _bare_us(policy: OnnxPolicy, rows: int) -> float:
 def _cpu_s(pid: int) -> float | None:
     """Return the processor time that a process has used; `None` where the system does not tell."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return cpu_s(pid)
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def json_of(findings: Findings, bundle: Bundle, plan: Plan) -> str:
@@ -198,7 +198,7 @@ def made() -> dict[str, Any]:
     return {
         "command": shlex.join(["ccm", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "niceness": os.nice(0),
         "realtime": hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in {os.SCHED_FIFO, os.SCHED_RR},
         "load_average": round(os.getloadavg()[0], 1),
@@ -214,15 +214,6 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
-
-
 def _show(findings: Findings, console: Console) -> None:
     console.print(_cases_table(findings))
     split = Table("streaming clients", "where the time of a step goes (us at p50)", box=None, pad_edge=False)
@@ -231,9 +222,8 @@ def _show(findings: Findings, console: Console) -> None:
     console.print(split)
     judged = Table("target", "clients", "found", "wanted", "", box=None, pad_edge=False)
     for target in targets(findings.rounds, findings.bare_us):
-        found = f"{target.found.median:.2f} [{target.found.low:.2f}, {target.found.high:.2f}]"
         bound = f"{'<=' if target.at_most else '>='} {target.bound:g}"
-        judged.add_row(target.name, str(target.clients), found, bound, "met" if target.met else "missed")
+        judged.add_row(target.name, str(target.clients), str(target.found), bound, "met" if target.met else "missed")
     console.print(judged)
 
 

@@ -46,6 +46,9 @@ class Spread(NamedTuple):
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
 
 class Target(NamedTuple):
     """What a ratio should be.

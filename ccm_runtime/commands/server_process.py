@@ -1,6 +1,7 @@
 """`ccm serve` as a process of its own, for commands that need a server for a while."""
 
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,13 @@ class Listening:
 
     address: str
     pid: int
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @contextmanager

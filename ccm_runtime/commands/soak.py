@@ -1,8 +1,6 @@
 """`ccm soak`: a server under sessions without a pause, watched from outside for anything that grows."""
 
 import json
-import os
-import socket
 import statistics
 import time
 import urllib.request
@@ -17,11 +15,12 @@ from rich.table import Table
 
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.commands.bench import made
-from ccm_runtime.commands.server_process import listening_process
+from ccm_runtime.commands.server_process import free_port, listening_process
 from ccm_runtime.commands.soak_robots import Robots, Stretch
 from ccm_runtime.commands.soak_verdicts import Verdict, Window, verdicts
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import CcmError, ConfigError
+from ccm_runtime.machine import cpu_s, num_descriptors, num_threads, resident_mb
 
 _LIMIT_S = 30.0
 
@@ -67,7 +66,7 @@ def run(folder: Path, plan: SoakPlan, say: Callable[[Window], None] = lambda _: 
     """
     if not Path("/proc/self/status").is_file():
         raise ConfigError("a soak looks at the server through /proc, which this system does not have; use Linux")
-    manifest, metrics_port = load_bundle(folder).manifest, _free_port()
+    manifest, metrics_port = load_bundle(folder).manifest, free_port()
     flags = ["--port", "0", "--drain-s", "0", "--log-level", "error", "--metrics-port", str(metrics_port)]
     flags += ["--max-sessions", str(2 * plan.sessions)]
     flags += [] if plan.store is None else ["--store", str(plan.store)]
@@ -88,20 +87,19 @@ class _Seen:
     """What is to be seen of a server from outside."""
 
     def __init__(self, pid: int, metrics: str, store: Path | None) -> None:
-        self._process = Path(f"/proc/{pid}")
+        self._pid = pid
         self._metrics = metrics
         self._store = store
         self._steps = self._trials = 0
-        self._cpu_s, self._own_s = self._processor_s(), time.process_time()
+        self._cpu_s, self._own_s = cpu_s(self._pid), time.process_time()
 
     def after(self, stretch: Stretch) -> Window:
         """Look at the server after a stretch."""
         num, before_s, own_before_s = len(stretch.latencies_s), self._cpu_s, self._own_s
         self._steps += num
         self._trials += stretch.num_trials
-        self._cpu_s, self._own_s = self._processor_s(), time.process_time()
+        self._cpu_s, self._own_s = cpu_s(self._pid), time.process_time()
         cuts = statistics.quantiles(stretch.latencies_s, n=100) if num > 1 else stretch.latencies_s * 99
-        status = _table(self._process / "status", ":")
         told = self._told()
         return Window(
             steps=self._steps,
@@ -110,18 +108,14 @@ class _Seen:
             p99_ms=cuts[98] * 1e3,
             cpu_us=(self._cpu_s - before_s) / num * 1e6,
             own_us=(self._own_s - own_before_s) / num * 1e6,
-            resident_mb=float(status["VmRSS"].split()[0]) / 1024,
-            descriptors=len(list((self._process / "fd").iterdir())),
-            threads=float(status["Threads"]),
+            resident_mb=resident_mb(self._pid),
+            descriptors=num_descriptors(self._pid),
+            threads=num_threads(self._pid),
             tasks=told["ccm_tasks"],
             sessions=told["ccm_sessions"],
             store_mb=self._store_bytes() / 2**20,
             trials=self._trials,
         )
-
-    def _processor_s(self) -> float:
-        fields = (self._process / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _told(self) -> dict[str, float]:
         """Return the server's own metrics, summed over their labels."""
@@ -154,18 +148,6 @@ def json_of(plan: SoakPlan, windows: list[Window], judged: list[Verdict]) -> str
         "windows": {name: [round(getattr(w, name), 3) for w in windows] for name in Window._fields},
     }
     return json.dumps(record)
-
-
-def _table(path: Path, separator: str) -> dict[str, str]:
-    lines = path.read_text(encoding="ascii").splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(separator) for line in lines)}
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _line(window: Window) -> str:

@@ -9,16 +9,11 @@ from mid_session import KilledServer
 from storm import Storm
 
 from ccm_runtime.commands.bench_wire import Wire
+from ccm_runtime.machine import resident_mb
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 LIMIT_S = 60.0
 _SERVICE = "/ccm_runtime.v1.Adaptation/"
-
-
-def resident_kb(pid):
-    """What a process holds in memory."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 class Caller:
@@ -60,10 +55,10 @@ def held(server, num, warm=200):
     caller = Caller(server.address)
     sessions = [caller.open(seed) for seed in range(warm)]
     unanswered = sum(not caller.tell(opened, sequence) for opened in sessions for sequence in (1, 2, 3))
-    before = resident_kb(server.pid)
+    before = resident_mb(server.pid)
     more = [caller.open(seed) for seed in range(warm, warm + num)]
     unanswered += sum(not caller.tell(opened, sequence) for sequence in (1, 2, 3) for opened in more)
-    kb = (resident_kb(server.pid) - before) / num
+    kb = (resident_mb(server.pid) - before) * 1024 / num
     unanswered += sum(not caller.tell(opened, 4) for opened in sessions + more)  # all of them are still there
     for opened in sessions + more:
         caller.close(opened)
@@ -73,7 +68,7 @@ def held(server, num, warm=200):
 
 async def attached(server, num, per_connection=500):
     """Attach `num` streams, `per_connection` on each connection; each one's share of the server's memory."""
-    before, unanswered = resident_kb(server.pid), 0
+    before, unanswered = resident_mb(server.pid), 0
     channels = [
         grpc.aio.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
         for _ in range(-(-num // per_connection))
@@ -90,7 +85,7 @@ async def attached(server, num, per_connection=500):
         await stream.write(pb.SessionRequest(open=pb.OpenSessionRequest(seed=index)))
         streams.append(stream)
         unanswered += not (await stream.read()).opened.session_id
-    kb = (resident_kb(server.pid) - before) / num
+    kb = (resident_mb(server.pid) - before) * 1024 / num
     for stream in streams:
         stream.cancel()
     for channel in channels:
@@ -106,15 +101,15 @@ def opened_and_closed(server, num, windows=20):
             opened = caller.open(window * num + index)
             unanswered += not caller.tell(opened, 1)
             caller.close(opened)
-        resident.append(resident_kb(server.pid))
+        resident.append(resident_mb(server.pid))
     caller.leave()
     tenth = windows // 10
-    late_mb = (resident[-1] - resident[tenth]) / 1024
+    late_mb = resident[-1] - resident[tenth]
     return {
         "sessions": num // windows * windows,
         "unanswered": unanswered,
         "mb_in_100000": round(late_mb / (num * (windows - 1 - tenth) / windows) * 1e5, 2),
-        "resident_mb": [round(kb / 1024, 1) for kb in resident],
+        "resident_mb": [round(mb, 1) for mb in resident],
     }
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,17 +14,11 @@ from durable import Model, event, image
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.bundle import load_bundle
+from ccm_runtime.commands.server_process import free_port
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.messages import BeginEpisode
 
 LIMIT_S = 120.0  # of a start and of a client's patience; far beyond both on a busy machine
-
-
-def free_port():
-    """A port that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class KilledServer:

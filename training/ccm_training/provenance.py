@@ -1,6 +1,5 @@
 """How a figure was made: by which command, when, on what machine, with which versions."""
 
-import os
 import platform
 import shlex
 import subprocess
@@ -10,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import BaseModel
+
+from ccm_runtime.machine import machine
 
 
 class Provenance(BaseModel):
@@ -39,14 +40,6 @@ def provenance(command: Sequence[str], *packages: str) -> Provenance:
         versions={"python": platform.python_version()} | {name: version(name) for name in packages},
         commit=commit(),
     )
-
-
-def machine() -> str:
-    """Processor and number of cores of this machine."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    return f"{cpu}, {os.cpu_count()} cores"
 
 
 def commit() -> str | None:
