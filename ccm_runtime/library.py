@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ccm_runtime.bundle import MANIFEST
 from ccm_runtime.crash_points import reach
+from ccm_runtime.durable import sync_folder
 from ccm_runtime.errors import AgentUnknownError, ConfigError
 
 CURRENT = "current"
@@ -101,7 +102,7 @@ class Library:
             reach("swap.linked")
             fresh.replace(folder / CURRENT)
             reach("swap.renamed")
-            _flush(folder)
+            sync_folder(folder)
         except OSError as error:
             raise ConfigError(
                 f"cannot make {version} current for {agent}: {folder} cannot be written to ({error.strerror})"
@@ -124,11 +125,3 @@ def _plain(name: str, what: str, known: list[str]) -> str:
         shown = name if _NAME.fullmatch(name) else "(no plain name)"
         raise AgentUnknownError(f"no {what} is called {shown}; there is {', '.join(known) or 'none'}")
     return name
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from ccm_runtime.commands.seeds import parse_seeds
+from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CheckpointMissingError, RunError
-from ccm_training.durable import write_whole
 from ccm_training.ray_sweep import Cluster, check_installed, run_sweep
 from ccm_training.run_folder import summarize
 from ccm_training.sweep import (

@@ -11,8 +11,8 @@ import torch._dynamo  # noqa: F401  (the optimizers load it when they are made: 
 from tiny_run import tiny_config
 
 from ccm_runtime import crash_points
-from ccm_training.checkpoint import CONFIG
 from ccm_training.cohort_folder import MARKER
+from ccm_training.run_folder import CONFIG
 from ccm_training.train import train, train_seeds
 
 ITERATIONS = 3

@@ -27,11 +27,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ccm_runtime.crash_points import reach
+from ccm_runtime.durable import sync_folder, write_synced, write_whole
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError
 from ccm_runtime.manifest import Adaptation
 from ccm_training.agent import Agent
 from ccm_training.config import Config, changed_settings, parse_config
-from ccm_training.durable import sync_folder, write_synced, write_whole
 from ccm_training.envs.family import Family
 from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Counters, Streams, adaptation_of, build_agent, counters_of, task_features
@@ -39,10 +39,10 @@ from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import first_agent
 from ccm_training.policy import AgentPolicy
 from ccm_training.rollout import BatchPolicy
+from ccm_training.run_folder import CONFIG
 from ccm_training.tally import Tally
 
 FOLDER = "checkpoints"
-CONFIG = "config.yaml"
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _DAMAGED, _PARTIAL = "damaged-", ".partial"
 _DAMAGE = (OSError, ValueError, KeyError, SafetensorError)

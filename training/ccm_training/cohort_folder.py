@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccm_runtime.crash_points import reach
+from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
 from ccm_training.checkpoint import (
-    CONFIG,
     FOLDER,
     check_begun_with,
     checkpoint_name,
@@ -30,8 +30,8 @@ from ccm_training.checkpoint import (
     write_config,
 )
 from ccm_training.cohort import Cohort
-from ccm_training.durable import write_whole
 from ccm_training.lock import trained_by_us_alone
+from ccm_training.run_folder import CONFIG
 
 MARKER = "cohort.json"
 

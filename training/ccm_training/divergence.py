@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import DivergenceError
 from ccm_training.batch import Batch, sample_batch
-from ccm_training.durable import write_whole
 from ccm_training.experiment import Experiment
 
 TENSORS, STATE = "divergence.safetensors", "divergence.json"

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ccm_runtime.durable import write_whole
 from ccm_training.checkpoint import load_agent
 from ccm_training.config import Config
 from ccm_training.context_quality import quality_of_context
-from ccm_training.durable import write_whole
 from ccm_training.envs.family import Family
 from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Counters

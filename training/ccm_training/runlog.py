@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch.utils.tensorboard import SummaryWriter
 
 from ccm_runtime.crash_points import reach
+from ccm_runtime.durable import write_whole
 from ccm_training.config import Config
-from ccm_training.durable import write_whole
 from ccm_training.experiment import Counters
 from ccm_training.run_folder import METRICS
 from ccm_training.tally import Tally

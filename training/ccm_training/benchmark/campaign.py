@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ccm_runtime.durable import write_whole
 from ccm_training.benchmark.budgets import BudgetName
 from ccm_training.benchmark.launch import Launched, train_all
 from ccm_training.benchmark.page import results_page
@@ -11,7 +12,6 @@ from ccm_training.benchmark.pictures import draw
 from ccm_training.benchmark.plan import FigureName, Run
 from ccm_training.benchmark.result import has_result, is_finished, path_of, result_of, results_in, write_result
 from ccm_training.benchmark.summary import Summary, summarize
-from ccm_training.durable import write_whole
 from ccm_training.provenance import Provenance
 from ccm_training.stopping import Stop
 

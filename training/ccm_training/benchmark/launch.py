@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from ccm_training.benchmark.plan import Run
 from ccm_training.benchmark.result import check_settings, is_finished
-from ccm_training.checkpoint import CONFIG, read_config
+from ccm_training.checkpoint import read_config
 from ccm_training.lock import is_being_trained
-from ccm_training.run_folder import METRICS
+from ccm_training.run_folder import CONFIG, METRICS
 from ccm_training.stopping import Stop
 
 _LOOK_EVERY_S = 0.5

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ValidationError
 
+from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CcmError, RunError
 from ccm_training.benchmark.budgets import BudgetName
 from ccm_training.benchmark.plan import Run
@@ -19,7 +20,6 @@ from ccm_training.checkpoint import LoadedRun, load_agent, parameter_hash
 from ccm_training.config import Config, changed_settings, parse_config
 from ccm_training.context_quality import latents_of_trials
 from ccm_training.diagnostics import ContextQuality
-from ccm_training.durable import write_whole
 from ccm_training.evaluation import trials_of_run
 from ccm_training.methods import MethodName
 from ccm_training.provenance import Provenance

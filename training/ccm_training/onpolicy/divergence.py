@@ -4,8 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import DivergenceError
-from ccm_training.durable import write_whole
 from ccm_training.onpolicy.seam import OnPolicyRun
 from ccm_training.run_folder import DIVERGENCE
 
