@@ -60,6 +60,8 @@ class Method(StrEnum):
     PEARL_CL_DP = "pearl-cl-dp"
     RL2 = "rl2"
     VARIBAD = "varibad"
+    MAML = "maml"
+    PROMP = "promp"
     ORACLE = "oracle"
     RANDOM = "random"
 
@@ -114,7 +116,8 @@ def train(
     method: Annotated[
         Method | None,
         typer.Option(
-            metavar="ccm|pearl|pearl-cl|pearl-dp|pearl-cl-dp|rl2|varibad|oracle|random", help="Instead of the config's."
+            metavar="ccm|pearl|pearl-cl|pearl-dp|pearl-cl-dp|rl2|varibad|maml|promp|oracle|random",
+            help="Instead of the config's.",
         ),
     ] = None,
     wandb: WandbProject = None,

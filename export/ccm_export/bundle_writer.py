@@ -53,7 +53,7 @@ def export_run(run_dir: Path, out: Path, *, created_at: datetime | None = None) 
     Raises:
         CheckpointMissingError: The run has no checkpoint.
         CheckpointCorruptError: None of its checkpoints is whole.
-        ConfigError: The agent does not adapt, or `out` holds something that is not a bundle.
+        ConfigError: The agent does not adapt, or adapts by a gradient step; `out` holds what is not a bundle.
         ParityError: onnxruntime and torch disagree.
     """
     return export_agent(load_agent(run_dir), out, created_at=created_at)
@@ -61,6 +61,11 @@ def export_run(run_dir: Path, out: Path, *, created_at: datetime | None = None) 
 
 def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = None) -> Manifest:
     """Write an agent that is in memory; see `export_run`."""
+    if run.config.what.gradient:
+        raise ConfigError(
+            f"an agent of method {run.config.method!r} adapts by a gradient step, and there is no gradient step in the "
+            f"field: a bundle holds forward passes only; train one of: {', '.join(ADAPTIVE)}"
+        )
     if not run.config.what.encoder:
         raise ConfigError(
             f"an agent of method {run.config.method!r} does not adapt, so there is nothing to export; "

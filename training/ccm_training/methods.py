@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-MethodName = Literal["ccm", "pearl", "pearl-cl", "pearl-dp", "pearl-cl-dp", "rl2", "varibad", "oracle", "random"]
+MethodName = Literal[
+    "ccm", "pearl", "pearl-cl", "pearl-dp", "pearl-cl-dp", "rl2", "varibad", "maml", "promp", "oracle", "random"
+]
 
 _SAMPLES = {"latent": "sample", "while_executing": False}
 """PEARL's adaptation: one policy, on a sample of the belief that it holds for an episode."""
@@ -14,6 +16,12 @@ _REMEMBERS: Mapping[str, Mapping[str, Any]] = {
     "trial": {"latent": "mean", "while_executing": True},
 }
 """A policy with a memory: it acts on all that it has seen, at every step. No contrast teaches it."""
+
+_STEPS: Mapping[str, Mapping[str, Any]] = {
+    "collect": {"tasks": 40, "warmup_trials": 1},
+    "trial": {"latent": "mean", "while_executing": False},
+}
+"""A gradient step after exploration, and none later. The warm-up is of no use to it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class Method:
         """Whether there is anything to train."""
         return self.encoder or self.told or self.on_policy
 
+    @property
+    def gradient(self) -> bool:
+        """Whether it adapts by a gradient step: by learning on the spot, where the others only look."""
+        return self.on_policy and not self.encoder
+
 
 METHODS: dict[MethodName, Method] = {
     "ccm": Method(explorer=True),
@@ -63,12 +76,15 @@ METHODS: dict[MethodName, Method] = {
     "pearl-cl-dp": Method(settings={"encoder": {"value_weight": 0.0, "prediction_weight": 1.0}, "trial": _SAMPLES}),
     "rl2": Method(on_policy=True, settings=_REMEMBERS),
     "varibad": Method(on_policy=True, settings=_REMEMBERS),
+    "maml": Method(encoder=False, on_policy=True, settings=_STEPS),
+    "promp": Method(encoder=False, on_policy=True, settings=_STEPS),
     "oracle": Method(encoder=False, told=True),
     "random": Method(encoder=False),
 }
 """`pearl`: the critic's loss alone teaches the encoder (the paper's RV). `pearl-cl`: CCM without its explorer, or PEARL
 with contrast (CCM+RV). `pearl-dp`: prediction alone (DP). `pearl-cl-dp`: contrast and prediction (CCM+DP). `rl2`: a
-recurrent policy, which learns by PPO what to remember. `varibad`: one whose memory learns to predict rewards."""
+recurrent policy, which learns by PPO what to remember. `varibad`: one whose memory learns to predict rewards. `maml`,
+`promp`: a policy from which one policy-gradient step leads to each task's own."""
 
 ADAPTIVE: tuple[MethodName, ...] = tuple(name for name in get_args(MethodName) if METHODS[name].encoder)
 """Methods that adapt by context, and can thus be exported."""

@@ -86,11 +86,19 @@ def test_the_older_bundle_comes_back_when_the_move_fails(ccm, tmp_path):
     load_bundle(out)
 
 
-@pytest.mark.parametrize("method", ["oracle", "random"])
-def test_an_agent_that_does_not_adapt_is_not_exported(ccm, tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "why"),
+    [
+        ("oracle", "method 'oracle' does not adapt"),
+        ("random", "method 'random' does not adapt"),
+        ("maml", "method 'maml' adapts by a gradient step, and there is no gradient step in the field"),
+        ("promp", "method 'promp' adapts by a gradient step, and there is no gradient step in the field"),
+    ],
+)
+def test_an_agent_that_does_not_adapt_by_looking_is_not_exported(ccm, tmp_path, method, why):
     config = ccm.run.config.model_copy(update={"method": method})
     run = type(ccm.run)(config, ccm.run.family, ccm.run.adaptation, ccm.run.agent, ccm.run.counters, None)
-    with pytest.raises(ConfigError, match=f"method '{method}' does not adapt"):
+    with pytest.raises(ConfigError, match=f"{why}.*train one of: ccm, "):
         export_agent(run, tmp_path / "bundle")
 
 
