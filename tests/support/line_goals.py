@@ -48,6 +48,10 @@ class LineGoals:
         """Return of the best that can be done on average without knowing the goal, to stay at 0, `[n]`."""
         return self._returns(tasks, np.zeros_like(tasks))
 
+    def knowing_the_side(self, tasks):
+        """Return of the best that can be done on average if only the side of the goal is known, `[n]`."""
+        return self._returns(tasks, 0.5 * np.sign(tasks))
+
     def _returns(self, tasks, aims) -> Any:
         env, total, position = self.simulate(tasks), 0.0, np.zeros_like(tasks)
         for _ in range(self.horizon):
