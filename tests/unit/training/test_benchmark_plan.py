@@ -5,6 +5,7 @@ from kept import result, run_of
 
 from ccm_runtime.errors import ConfigError, RunError
 from ccm_training.benchmark.budgets import BUDGETS, PAPER_STEPS
+from ccm_training.benchmark.equal_steps import env_steps
 from ccm_training.benchmark.plan import FIGURES, runs_of
 from ccm_training.benchmark.result import has_result, path_of, read_result, rounded, write_result
 from ccm_training.config import load_config
@@ -31,6 +32,19 @@ def test_an_oracle_is_given_fewer_iterations_and_nobody_else():
     assert {"ccm": 640, "pearl": 640, "oracle": 120} == {
         arm: run_of(arm, 0).config.collect.iterations for arm in ("ccm", "pearl", "oracle")
     }
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("family", FIGURES["figure4"].families)
+@pytest.mark.parametrize("arm", ["pearl", "maml", "promp"])
+def test_every_method_is_given_the_same_environment_steps(budget, family, arm):
+    steps = [env_steps(run_of(name, 0, family=family, budget=budget).config) for name in ("ccm", arm)]
+    assert steps[0] == pytest.approx(steps[1], rel=0.02 if budget != "paper" else 0.05)
+
+
+def test_env_steps_are_those_that_runs_counted():
+    assert env_steps(run_of("ccm", 0).config) == 5_216_000  # as the kept results say
+    assert env_steps(run_of("maml", 0).config) == 1 * 100 * 4 * 20 + 163 * 40 * 2 * 20 * 20
 
 
 @pytest.mark.parametrize("family", PAPER_STEPS)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from ccm_runtime.errors import ConfigError
 from ccm_training.benchmark.budgets import BUDGETS, Amount, BudgetName
+from ccm_training.benchmark.equal_steps import iterations_like
 from ccm_training.config import Config, load_config
 from ccm_training.methods import METHODS, MethodName
 
@@ -75,8 +76,22 @@ FIGURES: dict[FigureName, Figure] = {
     "figure4": Figure(
         "Overall adaptation on sparse families (Fig. 4)",
         ("sparse-point-robot", "hard-point-robot", "cheetah-sparse", "walker-sparse"),
-        (Arm("ccm", "CCM"), Arm("pearl-cl", "PEARL-CL"), Arm("pearl", "PEARL"), *_ENDS),
-        (("ccm", "pearl-cl"), ("ccm", "pearl"), ("pearl-cl", "pearl"), ("ccm", "oracle")),
+        (
+            Arm("ccm", "CCM"),
+            Arm("pearl-cl", "PEARL-CL"),
+            Arm("pearl", "PEARL"),
+            Arm("maml", "MAML"),
+            Arm("promp", "ProMP"),
+            *_ENDS,
+        ),
+        (
+            ("ccm", "pearl-cl"),
+            ("ccm", "pearl"),
+            ("pearl-cl", "pearl"),
+            ("ccm", "maml"),
+            ("ccm", "promp"),
+            ("ccm", "oracle"),
+        ),
     ),
     "figure5": Figure(
         "What the regularizer of the exploration reward does (Fig. 5)",
@@ -138,7 +153,11 @@ class Run:
         amount = self.amount
         settings = dict(amount.settings) | (dict(amount.oracle) if self.arm.method == "oracle" else {})
         family = [] if load_config(amount.preset).family == self.family else [f"family={self.family}"]
-        return [*family, *(f"{name}={value}" for name, value in settings.items()), *VARIANTS[self.arm.variant]]
+        common = [*family, *(f"{name}={value}" for name, value in settings.items()), *VARIANTS[self.arm.variant]]
+        if not METHODS[self.arm.method].gradient:
+            return common
+        own, like = (load_config(amount.preset, common, method=method) for method in (self.arm.method, "ccm"))
+        return [*common, f"collect.iterations={iterations_like(own, like)}"]
 
 
 def runs_of(
