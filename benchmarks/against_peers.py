@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from peers.wires import Http, WebSocket
-from provenance import how
+from provenance import how, keep
 
 from ccm_runtime.commands.bench_connection import Connection
 from ccm_runtime.commands.bench_load import Request, Script, Trial, load
@@ -118,8 +118,7 @@ def main() -> None:
     }
     print(table(record))
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        keep(options.out / "results.json", record)
         (options.out / "table.md").write_text(table(record), encoding="utf-8")
 
 

@@ -8,12 +8,11 @@ round the other way about; ratios are of the same round. It takes Linux, and the
 """
 
 import argparse
-import json
 from collections import defaultdict
 from contextlib import nullcontext
 from pathlib import Path
 
-from provenance import how
+from provenance import how, keep
 
 from ccm_runtime.awake import awake
 from ccm_runtime.bundle import load_bundle
@@ -52,7 +51,7 @@ def main() -> None:
     for case, figure in figures.items():
         print(f"{case:24}", *(f"{name} {value}" for name, value in figure.items()))
     results = {"made": how(), "rounds": arguments.rounds, "seconds": arguments.seconds, "figures": figures}
-    arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    keep(arguments.out, results)
 
 
 def measure(name: str, address: str, clients: int, seconds: float) -> Sample:

@@ -1,14 +1,13 @@
 """Run campaigns that each say what must be 0 or empty, and write one file a campaign."""
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from provenance import how
+from provenance import how, keep
 
 Result = dict[str, Any]
 
@@ -29,7 +28,6 @@ def run_campaigns(
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     made = how(*packages)
     made["versions"] |= versions
     clean = True
@@ -40,6 +38,6 @@ def run_campaigns(
         bad = {key: value for key, value in result["must_be_none"].items() if value}
         clean = clean and not bad
         record = {"campaign": name, **result, "made": {"seed": options.seed, "seconds": seconds, **made}}
-        (options.out / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        keep(options.out / f"{name}.json", record)
         print(f"{name}: {bad or 'clean'} in {seconds:g} s", flush=True)
     sys.exit(0 if clean else 1)

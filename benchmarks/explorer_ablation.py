@@ -9,7 +9,6 @@ everywhere. Nothing is trained. Runs of one family count as its seeds.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from provenance import how
+from provenance import how, keep
 from torch import Tensor
 
 from ccm_training.checkpoint import LoadedRun, load_agent
@@ -55,8 +54,7 @@ def main() -> None:
             parser.error(f"{path}: a run of {run.config.method}, which has no explorer; name runs of ccm")
         by_family.setdefault(run.family.name, []).append(run)
     record = {"made": how("torch", "numpy"), "tasks": TASKS, "results": {f: score(r) for f, r in by_family.items()}}
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep(options.out / "results.json", record)
     if options.page:
         options.page.write_text(page(record), encoding="utf-8")
     sys.stdout.write(table(record))

@@ -9,7 +9,6 @@ How many operations the products of both are, and how quick torch's own products
 """
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from baseline_pearl import Collector, Pearl, Sizes, TaskReplay, sample_tasks
 from point_robot_one_by_one import PlainPointRobot
-from provenance import how
+from provenance import how, keep
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -264,7 +263,6 @@ def main() -> None:
         for line in operations:
             print(f"  {line['share']:6.1%}  {line['operation']} ({line['calls']} calls)")
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
         record = how("torch", "numpy") | {
             "sizes": vars(SIZES) | {"threads": 1, "precision": "float32"},
             "rounds": options.rounds,
@@ -273,7 +271,7 @@ def main() -> None:
             "products": products,
             "operations": shares,
         }
-        (options.out / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        keep(options.out / "results.json", record)
 
 
 if __name__ == "__main__":

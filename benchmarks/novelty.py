@@ -8,14 +8,13 @@ above 1. Sigma is the standard deviation of an observation's entry on training t
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from provenance import how
+from provenance import how, keep
 
 from ccm_export.experience import Sensor, Trials, run_trials
 from ccm_runtime.adapt import Adapter
@@ -40,10 +39,8 @@ def main() -> None:
     adapter = ServedAgent(OnnxPolicy(bundle), bundle.manifest, bundle.digest).adapter()
     found = measure(adapter, get_family(bundle.manifest.family), options.tasks, options.seed)
     found["bundle_digest"] = bundle.digest
-    text = json.dumps({**found, "seed": options.seed, "made": how("numpy", "onnxruntime")}, indent=2)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    keep(options.out, {**found, "seed": options.seed, "made": how("numpy", "onnxruntime")})
+    print(options.out.read_text(encoding="utf-8"), end="")
 
 
 def measure(adapter: Adapter, family: Family, num: int, seed: int) -> dict[str, Any]:

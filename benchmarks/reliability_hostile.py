@@ -7,12 +7,9 @@ Each campaign writes one file: what was done, how often, and what must be 0 or e
 The server is a process of its own, `ccm serve` on loopback.
 """
 
-import argparse
 import asyncio
-import json
 import random
 import resource
-import shlex
 import socket
 import statistics
 import struct
@@ -26,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from campaigns import Result, run_campaigns
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from damage import damaged_bundles
 
-from ccm_runtime.commands.bench import made
 from ccm_runtime.commands.bench_load import Trial, load
 from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.commands.server_process import listening_process
@@ -39,47 +36,23 @@ from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.machine import num_descriptors, resident_mb
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
-Result = dict[str, Any]
 METHODS = ("DescribeAgent", "OpenSession", "Step", "CloseSession", "Encode", "Act")
 REFUSALS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"}
 LIMIT_S = 60.0
 
 
-def main() -> None:
-    """Run the campaigns that are asked for."""
-    campaigns: dict[str, Callable[[], Result]] = {
-        "bundles": bundles, "messages": messages, "connections": connections,
-        "deaf_readers": deaf_readers, "floods": floods,
-    }  # fmt: skip
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("campaigns", nargs="*", default=[*campaigns], metavar="|".join(campaigns))
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    holds = True
-    for name in options.campaigns:
-        began_s = time.monotonic()
-        result = campaigns[name]()
-        how = made() | {"command": shlex.join(["python", "benchmarks/reliability_hostile.py", *sys.argv[1:]])}
-        record = {"made": how, "seconds": round(time.monotonic() - began_s, 1), **result}
-        (options.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        sys.stdout.write(f"{name}: {json.dumps(result)}\n")
-        holds = holds and all(not found for found in result["must_be_none"].values())
-    sys.exit(0 if holds else 1)
-
-
-def bundles(num: int = 5_000) -> Result:
+def bundles(seed: int, num: int = 5_000) -> Result:
     """C15: damaged bundles of eleven kinds."""
     with tempfile.TemporaryDirectory() as folder:
-        tried, loaded = damaged_bundles(embedded_bundle(), Path(folder), num, seed=15)
+        tried, loaded = damaged_bundles(embedded_bundle(), Path(folder), num, seed=seed + 15)
     return {"damaged": dict(tried), "must_be_none": {"loaded": loaded}}
 
 
-def messages(num: int = 100_000) -> Result:
+def messages(seed: int, num: int = 100_000) -> Result:
     """C14: malformed messages to every call, and a good session before and after them."""
     with server("--max-message-bytes", "4096") as ours:
         before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
-        codes: Counter[str] = asyncio.run(_bombard(ours.address, num))
+        codes: Counter[str] = asyncio.run(_bombard(ours.address, num, random.Random(seed + 14)))  # noqa: S311 (no secret)
         after, busy_ms = resident_mb(ours.pid), p99_ms(ours.address)
     others = sorted(set(codes) - REFUSALS)
     grown = after - before
@@ -92,8 +65,8 @@ def messages(num: int = 100_000) -> Result:
     }
 
 
-async def _bombard(address: str, num: int) -> Counter[str]:
-    rng, codes = random.Random(14), Counter[str]()  # noqa: S311 (no secret)
+async def _bombard(address: str, num: int, rng: random.Random) -> Counter[str]:
+    codes = Counter[str]()
     async with grpc.aio.insecure_channel(address) as channel:
         calls = [channel.unary_unary(f"/ccm_runtime.v1.Adaptation/{method}") for method in METHODS]
 
@@ -125,7 +98,7 @@ def nonsense(rng: random.Random) -> bytes:
     )
 
 
-def connections(num: int = 1_000, seconds: float = 30.0) -> Result:
+def connections(seed: int, num: int = 1_000, seconds: float = 30.0) -> Result:  # noqa: ARG001 (nothing in it is drawn)
     """C16: connections that send a byte a second and never read, while a good client goes on."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(1000)
     with server() as ours:
@@ -166,7 +139,7 @@ def _is_closed(peer: socket.socket) -> bool:
     return True
 
 
-def deaf_readers(num: int = 1_000, rounds: int = 20, limit_s: float = 120.0) -> Result:
+def deaf_readers(seed: int, num: int = 1_000, rounds: int = 20, limit_s: float = 120.0) -> Result:  # noqa: ARG001
     """C16: streams that send without end and never read an answer."""
     path, tiny = (
         "/ccm_runtime.v1.Adaptation/Session",
@@ -209,7 +182,7 @@ def _sent(peer: socket.socket, data: bytes) -> int:
         return 0
 
 
-def floods(num: int = 1_000_000, resets: int = 100_000) -> Result:
+def floods(seed: int, num: int = 1_000_000, resets: int = 100_000) -> Result:  # noqa: ARG001 (nothing in it is drawn)
     """C19: a million tiny messages on 8 streams, and calls that are reset as soon as they are made."""
     with server() as ours:
         before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
@@ -289,6 +262,14 @@ def p99_ms(address: str) -> float:
     return 1000 * sorted(measured.latencies_s)[int(0.99 * len(measured.latencies_s))]
 
 
+CAMPAIGNS: dict[str, Callable[[int], Result]] = {
+    "bundles": bundles,
+    "messages": messages,
+    "connections": connections,
+    "deaf_readers": deaf_readers,
+    "floods": floods,
+}
+
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    main()
+    run_campaigns(__doc__, CAMPAIGNS, "grpcio", "protobuf", "numpy", "onnxruntime", "uvloop")

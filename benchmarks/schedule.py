@@ -19,7 +19,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from provenance import how
+from provenance import how, keep
 
 from ccm_runtime.machine import cpu_s
 from ccm_training.figures import CEILING, EXECUTOR, EXPLORER, STYLE, svg_of
@@ -56,9 +56,8 @@ def main() -> None:
                 train(options.runs, schedule, seed)
     traces = {name: known(options.runs, name) for name in SCHEDULES}
     if all(traces.values()):
-        options.out.mkdir(parents=True, exist_ok=True)
         record = {"made": how("torch"), "reach": REACH, **compare(traces), "runs": traces}
-        (options.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        keep(options.out / "results.json", record)
         (options.out / "curves.svg").write_text(picture(traces), encoding="utf-8")
         print(json.dumps(record["ratio"], indent=1))
 

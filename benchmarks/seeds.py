@@ -9,7 +9,6 @@ On a CPU, time is CPU time of one thread; on a GPU it is the clock's.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from provenance import how
+from provenance import how, keep
 
 from ccm_training import train as training
 from ccm_training.capture import Step
@@ -141,10 +140,9 @@ def main() -> None:
         f"({cohort[spent]:.0f} s against {many} x {single[spent]:.0f}), and {memory:.2f} of their memory"
     )
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
         sizes = {name: getattr(options, name) for name in ("device", "config", "seeds", "rounds", "slice_s")}
         record = how("torch", "numpy") | sizes | {"short_training": SHORT, "results": results}
-        (options.out / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        keep(options.out / "results.json", record)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ over rounds, `table.md` shows them, and `--page` lays them beside the targets be
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 from collection_one_by_one import OneByOne
 from point_robot_one_by_one import PlainPointRobot
-from provenance import how
+from provenance import how, keep
 
 from ccm_runtime.machine import cpu_s
 from ccm_runtime.manifest import Adaptation
@@ -384,7 +383,6 @@ def main() -> None:
     options = parser.parse_args()
     rounds, slice_s = (1, 0.02) if options.quick else (options.rounds, 0.25)
     torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
     before = round(os.getloadavg()[0], 2)
     home = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
@@ -399,7 +397,7 @@ def main() -> None:
     real_time = {os.SCHED_FIFO, os.SCHED_RR}
     made["priority"] = "real-time" if os.sched_getscheduler(0) in real_time else f"nice {os.nice(0)}"
     record = {"made": made, "targets": reached(results), "results": results}
-    (options.out / "results.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep(options.out / "results.json", record)
     (options.out / "table.md").write_text(page(record), encoding="utf-8")
     if options.page:
         text = between_marks(options.page.read_text(encoding="utf-8"), targets_of(record))

@@ -8,7 +8,6 @@ and ratios are of the same round. The page is polled once a second by three look
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from provenance import how
+from provenance import how, keep
 
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.bundle import load_bundle
@@ -61,8 +60,7 @@ def main() -> None:
         "ratios": {name: {n: ratios(rounds[name][n], rounds[to][n]) for n in CLIENTS} for name, to in AGAINST.items()},
         "rounds": {name: {n: [asdict(one) for one in of[n]] for n in CLIENTS} for name, of in rounds.items()},
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    keep(arguments.out, results)
     for name, by_clients in results["ratios"].items():
         for clients, figures in by_clients.items():
             told = ", ".join(f"{key} {figure}" for key, figure in figures.items())
