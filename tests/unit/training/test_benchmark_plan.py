@@ -39,7 +39,7 @@ def test_an_oracle_is_given_fewer_iterations_and_nobody_else():
 @pytest.mark.parametrize("arm", ["pearl", "maml", "promp"])
 def test_every_method_is_given_the_same_environment_steps(budget, family, arm):
     steps = [env_steps(run_of(name, 0, family=family, budget=budget).config) for name in ("ccm", arm)]
-    assert steps[0] == pytest.approx(steps[1], rel=0.02 if budget != "paper" else 0.05)
+    assert steps[0] == pytest.approx(steps[1], rel=0.02 if budget != "paper" else 0.07)
 
 
 def test_env_steps_are_those_that_runs_counted():
