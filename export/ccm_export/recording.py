@@ -90,7 +90,6 @@ def _latents(policy: BatchPolicy, rows: Rows) -> Tensor:
     return torch.stack(latents, 1)
 
 
-@torch.no_grad()
 def _probe(policy: BatchPolicy, trials: Trials, rows: int, rng: np.random.Generator) -> Probe:
     """Draw `rows` episodes that occurred, each with a step of it and the belief that it ended with."""
     fields = [field.flatten(0, 1).numpy() for field in trials.rows]

@@ -5,7 +5,10 @@ import torch
 from ccm_training.batch import Batch, Draws, draw, sample_batch
 from ccm_training.cohort import build
 from ccm_training.config import Config, parse_config
+from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Experiment
+from ccm_training.onpolicy.registry import ON_POLICY
+from ccm_training.onpolicy.seam import OnPolicyRun, build_on_policy
 from ccm_training.replay import Rows
 
 
@@ -53,6 +56,25 @@ def tiny_experiment(method: str = "ccm", **changes) -> Experiment:
     experiment.counters.updates = 3 * experiment.config.updates_per_iteration
     experiment.counters.env_steps = 1234
     return experiment
+
+
+def tiny_on_policy(method: str, **changes) -> OnPolicyRun:
+    """Return a run of a method with a memory before its first step, its scales and weights not trivial either."""
+    config = tiny_config(method, **({"on_policy": {"memory": 8, "minibatches": 2}} | changes))
+    run = build_on_policy(config, ON_POLICY[method], get_family(config.family), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(5)
+    shape = (len(run.tasks), 2, run.adaptation.episodes, run.family.horizon)
+
+    def rows(size):
+        return torch.randn(*shape, size, generator=generator) * 0.7 + 0.2
+
+    run.learner.warm_up(Rows(rows(3), rows(2), rows(1), rows(3), torch.zeros(*shape, 1), torch.ones(*shape, 1)))
+    with torch.no_grad():
+        for parameter in run.agent.parameters():
+            parameter.mul_(1.5)
+        run.agent.actor.mean[-1].weight.mul_(50.0)
+    run.counters.warmup_trials = config.collect.warmup_trials
+    return run
 
 
 def lesson(run: Experiment, *, encoder_alone: bool = False) -> tuple[Batch, Draws]:

@@ -52,7 +52,6 @@ def latents_of_trials(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Tens
     return _last_latents(run, found)
 
 
-@torch.no_grad()
 def _last_latents(run: LoadedRun, found: Trials) -> Tensor:
     latents = run.policy_for().read(found.beliefs[:, -1]).mean
     return latents.reshape(run.config.meta_batch, -1, latents.shape[-1])

@@ -156,6 +156,7 @@ class MemoryPolicy:
         """Hidden states after one transition each."""
         return self.agent.remember(belief, self.agent.embedded(rows), rows.valid)
 
+    @torch.no_grad()
     def read(self, belief: Tensor) -> Latent:
         """What the policy is given of hidden states `[..., memory]`."""
         latent: Latent = self.agent.readout(belief)
