@@ -5,16 +5,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from ccm_runtime import __version__
 from ccm_runtime.adapt import Memory
-from ccm_runtime.belief import Array
 from ccm_runtime.config import read_file
 from ccm_runtime.errors import RecordCorruptError
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Reaction, Transition
-from ccm_runtime.records import memory_from_proto, memory_to_proto
+from ccm_runtime.records import memory_from_proto, memory_to_proto, pack, unpack
 from ccm_runtime.session import Session
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import recording_pb2 as pb
@@ -22,7 +20,6 @@ from ccm_runtime.v1 import recording_pb2 as pb
 MAGIC = b"CCMR1\n"
 SUFFIX = ".ccmrec"
 _FRAME = struct.Struct("<II")
-_FLOAT32 = np.dtype("<f4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +64,8 @@ def line(event: Event, answer: Answer) -> bytes:
     reaction = answer.reaction
     recorded = pb.RecordedEvent(
         sequence=answer.sequence,
-        observation=_pack(event.observation),
-        action=b"" if reaction.action is None else _pack(reaction.action),
+        observation=pack(event.observation),
+        action=b"" if reaction.action is None else pack(reaction.action),
         phase=reaction.phase.value,
         episode=reaction.episode,
         step=reaction.step,
@@ -81,7 +78,7 @@ def line(event: Event, answer: Answer) -> bytes:
         recorded.reward = event.reward
         recorded.terminated, recorded.truncated = event.terminated, event.truncated
         if event.applied_action is not None:
-            recorded.applied_action = _pack(event.applied_action)
+            recorded.applied_action = pack(event.applied_action)
     else:
         recorded.leave_safe = event.leave_safe
     if reaction.interventions:
@@ -131,14 +128,14 @@ def read_recording(path: Path) -> Recording:
 
 
 def _step(recorded: pb.RecordedEvent) -> tuple[Event, Answer]:
-    observation = _unpack(recorded.observation)
+    observation = unpack(recorded.observation)
     if recorded.HasField("reward"):
-        applied = _unpack(recorded.applied_action) if recorded.applied_action else None
+        applied = unpack(recorded.applied_action) if recorded.applied_action else None
         event: Event = Transition(observation, recorded.reward, recorded.terminated, recorded.truncated, applied)
     else:
         event = BeginEpisode(observation, recorded.leave_safe)
     reaction = Reaction(
-        action=_unpack(recorded.action) if recorded.action else None,
+        action=unpack(recorded.action) if recorded.action else None,
         phase=Phase(recorded.phase),
         episode=recorded.episode,
         step=recorded.step,
@@ -149,14 +146,6 @@ def _step(recorded: pb.RecordedEvent) -> tuple[Event, Answer]:
         task_changed=recorded.task_changed,
     )
     return event, Answer(recorded.sequence, reaction, total_ms=recorded.total_ms, infer_ms=recorded.infer_ms)
-
-
-def _pack(vector: Array) -> bytes:
-    return vector.astype(_FLOAT32, copy=False).tobytes()
-
-
-def _unpack(data: bytes) -> Array:
-    return np.frombuffer(data, _FLOAT32).astype(np.float32)
 
 
 def _framed(message: bytes) -> bytes:

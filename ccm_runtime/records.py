@@ -89,13 +89,13 @@ def memory_to_proto(memory: Memory) -> pb.TrialMemory:
         steps_in_episode=trial.steps_in_episode,
         in_episode=trial.in_episode,
         closed=trial.closed,
-        belief=_pack(memory.belief),
-        latent_mean=_pack(memory.latent_mean),
-        latent_std=_pack(memory.latent_std),
-        latent=_pack(memory.latent),
-        observation=_pack(memory.observation),
-        command=None if memory.command is None else _pack(memory.command),
-        last_safe=None if memory.last_safe is None else _pack(memory.last_safe),
+        belief=pack(memory.belief),
+        latent_mean=pack(memory.latent_mean),
+        latent_std=pack(memory.latent_std),
+        latent=pack(memory.latent),
+        observation=pack(memory.observation),
+        command=None if memory.command is None else pack(memory.command),
+        last_safe=None if memory.last_safe is None else pack(memory.last_safe),
         seed=memory.seed,
         stochastic=memory.stochastic,
         num_events=memory.num_events,
@@ -118,13 +118,13 @@ def memory_from_proto(message: pb.TrialMemory) -> Memory:
     )
     return Memory(
         trial=trial,
-        belief=_unpack(message.belief),
-        latent_mean=_unpack(message.latent_mean),
-        latent_std=_unpack(message.latent_std),
-        latent=_unpack(message.latent),
-        observation=_unpack(message.observation),
-        command=_unpack(message.command) if message.HasField("command") else None,
-        last_safe=_unpack(message.last_safe) if message.HasField("last_safe") else None,
+        belief=unpack(message.belief),
+        latent_mean=unpack(message.latent_mean),
+        latent_std=unpack(message.latent_std),
+        latent=unpack(message.latent),
+        observation=unpack(message.observation),
+        command=unpack(message.command) if message.HasField("command") else None,
+        last_safe=unpack(message.last_safe) if message.HasField("last_safe") else None,
         seed=message.seed,
         stochastic=message.stochastic,
         num_events=message.num_events,
@@ -135,10 +135,11 @@ def memory_from_proto(message: pb.TrialMemory) -> Memory:
     )
 
 
-def _pack(vector: Array) -> bytes:
+def pack(vector: Array) -> bytes:
+    """Write a vector, bit for bit."""
     return vector.astype(_FLOAT32, copy=False).tobytes()
 
 
-def _unpack(data: bytes) -> Array:
-    """Return a vector of its own: one that shares the record's bytes could not be written to."""
+def unpack(data: bytes) -> Array:
+    """Read a vector of its own: one that shares the record's bytes could not be written to."""
     return np.frombuffer(data, _FLOAT32).astype(np.float32)
