@@ -5,23 +5,13 @@ import os
 from typing import Any
 
 import numpy as np
-import v2_request
 from bare_policy import BarePolicy, announce_when, free_port
 from mlserver import MLModel, MLServer
 from mlserver.settings import ModelParameters, ModelSettings, Settings
 from mlserver.types import InferenceRequest, InferenceResponse
+from v2_request import PATH, PROTOCOL, action, request
 
-PROTOCOL, PATH = "grpc-unary", v2_request.PATH
-
-
-def request(policy: BarePolicy) -> bytes:
-    """Ask for an action."""
-    return v2_request.infer("policy", policy.example().tolist())
-
-
-def action(response: bytes) -> list[float]:
-    """Read an answer."""
-    return v2_request.answered(response)
+__all__ = ["PATH", "PROTOCOL", "action", "request", "serve_policy"]
 
 
 class Policy(MLModel):

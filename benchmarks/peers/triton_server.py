@@ -6,20 +6,10 @@ import threading
 from typing import Any
 
 import numpy as np
-import v2_request
 from bare_policy import BarePolicy, announce, free_port
+from v2_request import PATH, PROTOCOL, action, request
 
-PROTOCOL, PATH = "grpc-unary", v2_request.PATH
-
-
-def request(policy: BarePolicy) -> bytes:
-    """Ask for an action."""
-    return v2_request.infer("policy", policy.example().tolist())
-
-
-def action(response: bytes) -> list[float]:
-    """Read an answer."""
-    return v2_request.answered(response)
+__all__ = ["PATH", "PROTOCOL", "action", "request", "serve_policy"]
 
 
 def serve_policy(policy: BarePolicy) -> None:

@@ -5,7 +5,23 @@ The messages are few and fixed, so that neither package's generated code is need
 
 import struct
 
-PATH = "/inference.GRPCInferenceService/ModelInfer"
+from bare_policy import BarePolicy
+
+PROTOCOL, PATH = "grpc-unary", "/inference.GRPCInferenceService/ModelInfer"
+
+
+def request(policy: BarePolicy) -> bytes:
+    """Ask for an action."""
+    return infer("policy", policy.example().tolist())
+
+
+def action(response: bytes) -> list[float]:
+    """Read an answer: the float32 entries of a ModelInferResponse, raw, or as numbers in its only output."""
+    fields = parse(response)
+    if raw := fields.get(6):
+        return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+    numbers = parse(parse(fields[5])[5])[6]
+    return list(struct.unpack(f"<{len(numbers) // 4}f", numbers))
 
 
 def field(number: int, payload: bytes) -> bytes:
@@ -28,15 +44,6 @@ def infer(model: str, observation: list[float]) -> bytes:
     described = field(1, b"observation") + field(2, b"FP32") + shape
     raw = struct.pack(f"<{len(observation)}f", *observation)
     return field(1, model.encode()) + field(5, described) + field(7, raw)
-
-
-def answered(response: bytes) -> list[float]:
-    """The float32 entries of a ModelInferResponse: raw, or as numbers in its only output."""
-    fields = parse(response)
-    if raw := fields.get(6):
-        return list(struct.unpack(f"<{len(raw) // 4}f", raw))
-    numbers = parse(parse(fields[5])[5])[6]
-    return list(struct.unpack(f"<{len(numbers) // 4}f", numbers))
 
 
 def parse(message: bytes) -> dict[int, bytes]:

@@ -65,7 +65,7 @@ def test_an_action_is_read_from_raw_bytes_and_from_numbers(raw):
     contents = b"" if raw else v2_request.field(5, v2_request.field(6, packed))
     answer = v2_request.field(1, b"policy") + v2_request.field(5, output + contents)
     answer += v2_request.field(6, packed) if raw else b""
-    assert v2_request.answered(answer) == action
+    assert v2_request.action(answer) == action
 
 
 def test_a_request_holds_the_model_the_shape_and_the_numbers():
