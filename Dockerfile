@@ -10,7 +10,7 @@ COPY training training
 COPY export export
 COPY proto proto
 COPY .ci/constraints.txt constraints.txt
-RUN python -m venv /opt/ccm && /opt/ccm/bin/pip install --no-cache-dir --no-compile -c constraints.txt '.[serve,sign]'
+RUN python -m venv /opt/ccm && /opt/ccm/bin/pip install --no-cache-dir --no-compile -c constraints.txt '.[serve,redis,sign]'
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --no-create-home ccm && install -d -o ccm /var/lib/ccm

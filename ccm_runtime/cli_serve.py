@@ -56,13 +56,19 @@ def serve(
         bool | None, typer.Option("--re-explore", help="Explore anew when an episode shows that its task has changed.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep sessions in this SQLite file, to outlive a crash (none).")
+        str | None,
+        typer.Option(
+            metavar="FILE|URL", help="Keep sessions in this SQLite file, or share them in redis://HOST:PORT/DB (none)."
+        ),
+    ] = None,
+    store_password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Password of that Redis (as its URL says).")
     ] = None,
     store_failure: Annotated[
-        str | None, typer.Option(metavar="degrade|refuse", help="Go on or not while FILE cannot be written (degrade).")
+        str | None, typer.Option(metavar="degrade|refuse", help="Go on or not while it cannot be written (degrade).")
     ] = None,
     store_sync: Annotated[
-        str | None, typer.Option(metavar="normal|full", help="Survive a crash, or also a power cut (normal).")
+        str | None, typer.Option(metavar="normal|full", help="A file survives a crash, or also a power cut (normal).")
     ] = None,
     store_commit_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="Write changes at most this long after they were made (50).")

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.store import is_url
 
 PREFIX = "CCM_"
 
@@ -38,9 +39,11 @@ class ServerConfig(BaseModel):
         max_misses: A session goes SAFE (the fallback alone) after so many late or not finite actions in a row.
         max_interventions: And after so many in a row that the guard had to mend in any way; `None`: any number.
         re_explore: Every session explores anew when an episode shows that its task has changed; else those that ask.
-        store: SQLite file that sessions are kept in, so that they outlive the server; `None`: memory.
-        store_failure: While the file cannot be written, `degrade`: sessions go on without it; `refuse`: none does.
-        store_sync: `normal` survives the death of the server, `full` also a power cut, at a flush of the disk a group.
+        store: What sessions are kept in, so that they outlive the server: a SQLite file, or the URL of a Redis, which
+            several servers may share; `None`: memory.
+        store_password_file: File with the password of the Redis; `None`: the URL says it, or there is none.
+        store_failure: While it cannot be written, `degrade`: sessions go on without it; `refuse`: none does.
+        store_sync: Of a file: `normal` survives the death of the server, `full` also a power cut, at a flush a group.
         store_commit_ms: Changes are written in groups, at most this long after they were made.
         record: Folder that the events and answers of sessions are written to, for `ccm replay`; `None`: nowhere.
         record_max_mb: Most that this folder holds, in MiB; the oldest recordings go first.
@@ -81,7 +84,8 @@ class ServerConfig(BaseModel):
     max_misses: int = Field(default=10, ge=1)
     max_interventions: int | None = Field(default=None, ge=1)
     re_explore: bool = False
-    store: Path | None = None
+    store: Path | SecretStr | None = None
+    store_password_file: Path | None = None
     store_failure: Literal["degrade", "refuse"] = "degrade"
     store_sync: Literal["normal", "full"] = "normal"
     store_commit_ms: float = Field(default=50.0, ge=0, le=60_000)
@@ -106,6 +110,22 @@ class ServerConfig(BaseModel):
         if isinstance(value, (str, Path)):
             return tuple(part for part in str(value).split(os.pathsep) if part)
         return value
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _file_or_url(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return SecretStr(value) if is_url(value) else Path(value)
+
+    @model_validator(mode="after")
+    def _store_is_one(self) -> Self:
+        if not isinstance(self.store, SecretStr):
+            if self.store_password_file is not None:
+                raise ValueError("store_password_file is for a store with a URL, e.g. --store redis://HOST:6379/0")
+        elif self.store_sync == "full":
+            raise ValueError("store_sync is for a store in a file; of a Redis, set appendfsync in its own settings")
+        return self
 
     @model_validator(mode="after")
     def _safe_to_bind(self) -> Self:

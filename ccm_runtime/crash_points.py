@@ -13,6 +13,8 @@ VARIABLE: Final = "CCM_CRASH_AT"
 # Of the session store: before a group's rows are committed; after, and before anyone is told; around a checkpoint;
 # around the tidying.
 STORE: Final = ("append", "commit", "snapshot", "rotate")
+# Of a store that servers share: before a group is sent; after, and before anyone is told; the same of a claim.
+SHARED_STORE: Final = ("append", "commit", "claim")
 # Of a training run: between any two steps of saving it, and of dropping the metrics that it will write again.
 TRAINING: Final = (
     "checkpoint.begun",
@@ -28,7 +30,7 @@ TRAINING: Final = (
 COHORT: Final = ("cohort.saved", "cohort.named")
 # Of the change of an agent's current version: between any two steps of it.
 SWAP: Final = ("swap.loaded", "swap.begun", "swap.linked", "swap.renamed", "swap.on-disk", "swap.done")
-POINTS: Final = STORE + TRAINING + COHORT + SWAP
+POINTS: Final = STORE + SHARED_STORE + TRAINING + COHORT + SWAP
 
 
 def _chosen(setting: str) -> tuple[str, int]:

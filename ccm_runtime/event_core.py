@@ -109,10 +109,10 @@ class EventCore:
             return error
         return self._store(step, session.vigilant(vigil), *after, 0.0)
 
-    def catch_up(self, session_id: str, known: Memory, num_owed: int) -> None:
+    def catch_up(self, before: Session, known: Memory, num_owed: int) -> None:
         """Store the belief of `known`, which holds the first `num_owed` transitions that the session owes."""
-        session = self.find(session_id)
-        if session is None or session.last_answer is None or not num_owed:
+        session = self.find(before.session_id)
+        if session is None or session.epoch != before.epoch or session.last_answer is None or not num_owed:
             return
         folded = Folded(known.belief, known.latent_mean, known.latent_std)
         memory = self.adapter.caught_up(session.memory, folded, num_owed)

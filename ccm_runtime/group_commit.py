@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ccm_runtime.errors import StoreUnavailableError
 from ccm_runtime.moment import Moment
 from ccm_runtime.records import Stored, to_bytes
 from ccm_runtime.session import Session
-from ccm_runtime.store import Record, Store
+from ccm_runtime.store import Record, SharedStore, Store
 
+T = TypeVar("T")
 FailurePolicy = Literal["degrade", "refuse"]
-Group = dict[str, Session | None]  # by name; `None`: it is gone
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 _STALLED_S = 5.0  # a disk that takes longer than this for one group counts as failing
@@ -37,12 +37,24 @@ class Counts:
     num_failures: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """In the place of a session: it is gone, and was held under this epoch."""
+
+    epoch: int
+
+
+Change = Session | Gone
+Group = dict[str, Change]  # by the session's name
+
+
 class GroupCommit:
     """Writes the sessions of a table to a store.
 
     Attributes:
         counts: What was done.
         on_change: Called with the new state when the store fails or is well again.
+        on_lost: Called with the name and epoch of a session that another server holds now; whether it was held here.
 
     Args:
         store: Where to.
@@ -53,7 +65,7 @@ class GroupCommit:
 
     def __init__(
         self,
-        store: Store,
+        store: Store | SharedStore,
         *,
         interval_s: float = 0.05,
         on_failure: FailurePolicy = "degrade",
@@ -61,6 +73,7 @@ class GroupCommit:
     ) -> None:
         self.counts = Counts()
         self.on_change: Callable[[bool, str], None] = lambda _well, _why: None
+        self.on_lost: Callable[[str, int], bool] = lambda _name, _epoch: False
         self._store = store
         self._interval_s = interval_s
         self._on_failure = on_failure
@@ -105,10 +118,15 @@ class GroupCommit:
         self._changed[session.session_id] = session
         self._schedule()
 
-    def removed(self, session_id: str) -> None:
+    def removed(self, session: Session) -> None:
         """Take note that a session is gone."""
-        self._changed[session_id] = None
+        self._changed[session.session_id] = Gone(session.epoch)
         self._schedule()
+
+    def taken(self, session: Session) -> None:
+        """Take note that the store gave a session to this server, as it is."""
+        self._changed.pop(session.session_id, None)
+        self._durable[session.session_id] = session.next_sequence - 1
 
     def durable_sequence(self, session_id: str) -> int:
         """Return the last event of a session that survives a crash; 0: none."""
@@ -132,6 +150,35 @@ class GroupCommit:
         if self._closed or not self.well:
             raise StoreUnavailableError("the server's store fails; sessions are not durable now")
         await self._committed()
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """Return what the store answers, after the groups that were begun before.
+
+        Raises:
+            StoreUnavailableError: It fails, or does not answer in time.
+        """
+        if self._closed or not self.well:
+            raise StoreUnavailableError("the server's store fails; try later")
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[T] = loop.create_future()
+
+        def job() -> None:
+            try:
+                answer = question()
+            except Exception as error:  # whatever it is, the asker is told
+                _call(loop, _fail, answered, error)
+            else:
+                _call(loop, _answer, answered, answer)
+
+        self._do(job)
+        try:
+            async with asyncio.timeout(_STALLED_S):
+                return await answered
+        except (TimeoutError, StoreUnavailableError) as error:
+            why = str(error) or f"the store has not answered for {_STALLED_S:g} s"
+            self._keep({}, why)
+            self._schedule()
+            raise StoreUnavailableError(why) from None
 
     async def close(self) -> None:
         """Write what is left, wherever the store stands, and let it go; say whether that worked.
@@ -191,69 +238,85 @@ class GroupCommit:
             self._tidied_s = self._clock()
 
         def job() -> None:
-            error = self._write(group, tidy=tidy)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._end, group, error)
+            try:
+                lost = self._write(group, tidy=tidy)
+            except Exception as error:  # whatever it is, nothing of the group counts as written
+                _call(loop, self._end, group, frozenset(), error)
+            else:
+                _call(loop, self._end, group, lost, None)
 
+        self._do(job)
+
+    def _do(self, job: Callable[[], None]) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=_work, args=(self._jobs,), name="ccm-store", daemon=True)
             self._thread.start()
         self._jobs.put(job)
 
-    def _write(self, group: Group, *, tidy: bool) -> Exception | None:
-        """Commit a group, on the thread; return what went wrong."""
-        now = Moment.now()
-        try:
-            # Encoded one by one while SQLite takes them: a long run of Python here would keep the event loop waiting.
-            saved = (
-                Record(session.session_id, to_bytes(Stored(session, now)))
-                for session in group.values()
-                if session is not None
-            )
-            self._store.commit(saved, [name for name, session in group.items() if session is None])
-            if tidy:
-                self._store.tidy()
-        except Exception as error:  # whatever it is, nothing of the group counts as written
-            return error
-        return None
+    def _write(self, group: Group, *, tidy: bool) -> frozenset[str]:
+        """Commit a group, on the thread; return the names of what other servers hold."""
+        now, store = Moment.now(), self._store
+        # Encoded one by one while SQLite takes them: a long run of Python here would keep the event loop waiting.
+        saved = (
+            Record(name, to_bytes(Stored(change, now)), change.epoch)
+            for name, change in group.items()
+            if isinstance(change, Session)
+        )
+        gone = [Record(name, b"", change.epoch) for name, change in group.items() if isinstance(change, Gone)]
+        if isinstance(store, SharedStore):
+            return store.commit_held(saved, gone)
+        store.commit(saved, [record.session_id for record in gone])
+        if tidy:
+            store.tidy()
+        return frozenset()
 
-    def _end(self, group: Group, error: Exception | None) -> None:
+    def _end(self, group: Group, lost: frozenset[str], error: Exception | None) -> None:
         """Take a written group in, or keep it to be tried again."""
         self._quieten()
         riding, self._riding = self._riding, []
         if error is None:
-            self._acknowledge(group)
+            self._acknowledge(group, lost)
             _release(riding)
         else:
-            self._keep(group, error)
+            self._keep(group, str(error))
             _refuse(riding, str(error))
         if self._waiting and self._well:
             self._begin()
-        elif self._changed:
+        elif self._changed or not self._well:  # an empty group too shows whether the store is well again
             self._schedule()
 
-    def _acknowledge(self, group: Group) -> None:
-        for session_id, session in group.items():
-            if session is None:
+    def _acknowledge(self, group: Group, lost: frozenset[str]) -> None:
+        for session_id, change in group.items():
+            if session_id in lost:
+                self._lose(session_id, change.epoch)
+            elif isinstance(change, Gone):
                 self._durable.pop(session_id, None)
             else:
-                self._durable[session_id] = session.next_sequence - 1
+                self._durable[session_id] = change.next_sequence - 1
         self.counts.num_commits += 1
         self.counts.num_records += len(group)
         self._retry_s = _FIRST_RETRY_S
         self._turn(well=True, why="")
 
-    def _keep(self, group: Group, error: Exception) -> None:
+    def _lose(self, session_id: str, epoch: int) -> None:
+        """Let a session go that another server holds, unless this one has taken it back since."""
+        changed = self._changed.get(session_id)
+        if changed is not None and changed.epoch == epoch:
+            del self._changed[session_id]
+        if self.on_lost(session_id, epoch):
+            self._durable.pop(session_id, None)
+
+    def _keep(self, group: Group, why: str) -> None:
         """Write every live session again: what an earlier group left to the disk may be lost with this one."""
         live = {session.session_id: session for session in self._live()}
         self._changed = {**group, **live, **self._changed}
         self.counts.num_failures += 1
         self._retry_s = min(self._retry_s * 2, _LAST_RETRY_S)
-        self._refuse_waiting(str(error))
-        self._turn(well=False, why=str(error))
+        self._refuse_waiting(why)
+        self._turn(well=False, why=why)
 
     def _stall(self) -> None:
-        why = f"the disk has not taken a group of sessions for {_STALLED_S:g} s"
+        why = f"the store has not taken a group of sessions for {_STALLED_S:g} s"
         riding, self._riding = self._riding, []
         _refuse(riding, why)
         self._refuse_waiting(why)
@@ -282,8 +345,22 @@ def _release(waiters: "list[asyncio.Future[None]]") -> None:
 
 def _refuse(waiters: "list[asyncio.Future[None]]", why: str) -> None:
     for waiter in waiters:
-        if not waiter.done():
-            waiter.set_exception(StoreUnavailableError(why))
+        _fail(waiter, StoreUnavailableError(why))
+
+
+def _fail(waiter: "asyncio.Future[T]", error: Exception) -> None:
+    if not waiter.done():
+        waiter.set_exception(error)
+
+
+def _answer(waiter: "asyncio.Future[T]", answer: T) -> None:
+    if not waiter.done():
+        waiter.set_result(answer)
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *told: object) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(callback, *told)
 
 
 def _work(jobs: "queue.SimpleQueue[Callable[[], None] | None]") -> None:

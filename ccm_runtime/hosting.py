@@ -15,11 +15,12 @@ from ccm_runtime.log import logger
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions
 from ccm_runtime.metrics import Metrics
 from ccm_runtime.recorder import Recorder
-from ccm_runtime.recovery import find, store_of
+from ccm_runtime.recovery import find, join, store_of
 from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable, new_name
 from ccm_runtime.shadow import Shadow
-from ccm_runtime.store import Store
+from ccm_runtime.sharing import Sharing
+from ccm_runtime.store import SharedStore, Store
 from ccm_runtime.traces import Stages
 from ccm_runtime.versions import ServedAgent, Version
 from ccm_runtime.vigil import VigilLimits
@@ -41,6 +42,7 @@ class Hosting:
         roster: The agents, and what steps the sessions of each version of them.
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
+        sharing: What takes them over from other servers; `None` where no store is shared.
         recorder: What writes down their events; `None` where none is to.
         shadow: What is told their events and not obeyed; `None`: nothing is.
         log: Their log.
@@ -65,6 +67,8 @@ class Hosting:
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
+        self._load: Callable[[str], ServedAgent | None] = lambda _: None
+        self.sharing = self._shared()
         served = [agents] if isinstance(agents, ServedAgent) else agents
         self.recorder = (
             None
@@ -100,7 +104,11 @@ class Hosting:
         """
         if self._store is None or self.group_commit is None:
             return
-        found = find(self._store, cache(lambda digest: self._adapter(digest, load)), self._config, self.log)
+        self._load = load
+        if isinstance(self._store, SharedStore):
+            found = join(self._store)
+        else:
+            found = find(self._store, cache(self._adapter), self._config, self.log)
         sessions = [stored.session for stored in found.resumed]
         self.table.restore(found.secret, sessions)
         self.group_commit.watch(lambda: self.table, sessions, well=found.well)
@@ -137,16 +145,36 @@ class Hosting:
             raise ServerUnreachableError("the server is shutting down and opens no more sessions; go elsewhere")
         if len(options.idempotency_key) > MAX_KEY_LENGTH:
             raise SpecError(f"idempotency_key: expected at most {MAX_KEY_LENGTH} characters")
+        session_id, epoch = await self._named(options, tenant)
         session = self._known(options, tenant)
         if session is None:
-            session = await self._open(options, tenant)
+            session = await self._open(options, tenant, session_id, epoch)
         else:
             _check_expectations(options, self.roster.of(session).agent)
         await self._settle()
+        if self.sharing is not None and self.table.find(session.session_id) is None:
+            raise ServerUnreachableError("the same session was opened at another server at once; open it again")
         return self._opened(session)
 
+    async def fetch(self, session_id: str, token: str, tenant: str = "") -> bool:
+        """Hold a session that servers share, for its owner; return whether it is another one than was held here.
+
+        Raises:
+            SessionUnknownError: It is another tenant's, or nobody here can read it.
+            SessionLimitError: There is no room for it here.
+            ServerUnreachableError: This server is shutting down, or does not serve its bundle.
+            StoreUnavailableError: The store fails, and this server does not hold the session.
+        """
+        if self.sharing is None or not self.table.owns(session_id, token):
+            return False
+        before = self.table.find(session_id)
+        if before is None and self.roster.draining:
+            raise ServerUnreachableError("the server is shutting down and takes no more sessions; go elsewhere")
+        await self.sharing.take(session_id, tenant)
+        return self.table.find(session_id) is not before
+
     def resume(self, session_id: str, token: str) -> Opened:
-        """Go on with a session.
+        """Go on with a session that is held.
 
         Raises:
             SessionUnknownError: There is none, or the token is not its token.
@@ -220,7 +248,7 @@ class Hosting:
         except StoreUnavailableError:
             self.group_commit.check()
 
-    def _commits_to(self, store: Store) -> GroupCommit:
+    def _commits_to(self, store: Store | SharedStore) -> GroupCommit:
         config = self._config
         return GroupCommit(
             store,
@@ -228,20 +256,34 @@ class Hosting:
             on_failure=config.store_failure,
         )
 
+    def _shared(self) -> Sharing | None:
+        if self.group_commit is None or not isinstance(self._store, SharedStore):
+            return None
+        return Sharing(self._store, self.group_commit, self.table, self._version_with, self.log)
+
+    async def _named(self, options: SessionOptions, tenant: str) -> tuple[str, int]:
+        """Return the name and the epoch of a session to open; servers that share it give one key one name."""
+        if self.sharing is None or not options.idempotency_key:
+            return new_name(), 0
+        session_id = self.table.name_of(options.idempotency_key, tenant)
+        try:
+            return session_id, await self.sharing.take(session_id, tenant)
+        except StoreUnavailableError:  # who goes on without a store need not wait for it
+            return session_id, 0
+
     def _known(self, options: SessionOptions, tenant: str) -> Session | None:
         """Return the session that the tenant opened under this key, as used now."""
         known = self.table.find_key(options.idempotency_key, tenant) if options.idempotency_key else None
         return known and self.table.keep(known)
 
-    async def _open(self, options: SessionOptions, tenant: str) -> Session:
-        session_id = new_name()
+    async def _open(self, options: SessionOptions, tenant: str, session_id: str, epoch: int) -> Session:
         insisted = options.expected_bundle_digest or (options.context.bundle_digest if options.context else "")
         version = self.roster.rollout(options.agent).chosen(session_id, insisted)
         _check_expectations(options, version.agent)
         with version.in_use():
             memory = await version.stepper.beside(lambda: self._start(version, options))
             known = self._known(options, tenant)  # the same call may have come again meanwhile
-            return known or self._begin(session_id, version, memory, options, tenant)
+            return known or self._begin((session_id, epoch), version, memory, options, tenant)
 
     def _start(self, version: Version, options: SessionOptions) -> Memory:
         return version.adapter.start(
@@ -253,9 +295,11 @@ class Hosting:
         )
 
     def _begin(
-        self, session_id: str, version: Version, memory: Memory, options: SessionOptions, tenant: str
+        self, named: tuple[str, int], version: Version, memory: Memory, options: SessionOptions, tenant: str
     ) -> Session:
-        session = self.table.open(memory, options.idempotency_key, tenant, version.digest, session_id)
+        session_id, epoch = named
+        key, digest = options.idempotency_key, version.digest
+        session = self.table.open(memory, key, tenant, digest, session_id=session_id, epoch=epoch)
         self.metrics.num_opened += 1
         version.tally.num_opened += 1
         self.log.info("session opened", session_id=session_id, version=version.name, num_sessions=len(self.table))
@@ -286,15 +330,23 @@ class Hosting:
         )
         return Version(served, adapter, stepper)
 
-    def _adapter(self, digest: str, load: Callable[[str], ServedAgent | None]) -> Adapter | None:
+    def _adapter(self, digest: str) -> Adapter | None:
         """Return the adapter of a bundle; one that is not loaded yet is, if it can be."""
-        version = self.roster.find(digest)
-        if version is None and (served := load(digest)) is not None:
-            try:
-                version = self.roster.add(served)
-            except CcmError as error:  # its sessions rest until it is served again
-                self.log.error("version refused", agent=served.name, version=served.version, why=str(error))  # noqa: TRY400
+        version = self.roster.find(digest) or self._added(self._load(digest))
         return None if version is None else version.adapter
+
+    async def _version_with(self, digest: str) -> Version | None:
+        """Return what steps sessions of a bundle; one that is not loaded yet is, beside the event loop."""
+        return self.roster.find(digest) or self._added(await asyncio.to_thread(self._load, digest))
+
+    def _added(self, served: ServedAgent | None) -> Version | None:
+        if served is None:
+            return None
+        try:
+            return self.roster.add(served)
+        except CcmError as error:  # its sessions rest until it is served again
+            self.log.error("version refused", agent=served.name, version=served.version, why=str(error))  # noqa: TRY400
+            return None
 
     def _agent_id(self, digest: str) -> str:
         """Return the name of the agent in a bundle; empty if it is not loaded any more."""

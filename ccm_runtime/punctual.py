@@ -22,10 +22,11 @@ _PATIENCE_S = 0.005
 
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """An event that is not answered yet; `timer` ends its wait."""
+    """An event that is not answered yet; `timer` ends its wait, `epoch` is the session's."""
 
     step: Step
     event: Event
+    epoch: int
     answered: "asyncio.Future[Answer]"
     timer: asyncio.TimerHandle | None = None
 
@@ -81,7 +82,7 @@ class Punctual:
 
     def _take(self, step: Step, session: Session, event: Event) -> _Ticket:
         loop = asyncio.get_running_loop()
-        ticket = _Ticket(step, event, loop.create_future())
+        ticket = _Ticket(step, event, session.epoch, loop.create_future())
         ticket.answered.add_done_callback(_look_at_error)
         if before(session, event).safe is not None:  # nothing to wait for
             self._fall_back(ticket)
@@ -127,7 +128,7 @@ class Punctual:
         sessions: list[Session] = []
         while self._waiting and len(tickets) < self._max_batch:
             ticket = self._waiting.pop(0)
-            session = self._core.find(ticket.step.session_id)
+            session = self._session_of(ticket)
             if ticket.answered.done():
                 continue
             if session is None:
@@ -159,7 +160,7 @@ class Punctual:
             for ticket, session, proposal in zip(run.tickets, run.sessions, result[0], strict=True):
                 self._settle(ticket, session, proposal, infer_ms)
             for session, memory in zip(run.debtors, result[1], strict=True):
-                self._core.catch_up(session.session_id, memory, len(session.memory.owed))
+                self._core.catch_up(session, memory, len(session.memory.owed))
         if self._waiting or self._owing:
             self._schedule()
 
@@ -167,15 +168,15 @@ class Punctual:
         """Answer with a proposal; one that came too late only brings the belief forward."""
         if ticket.answered.done():
             num_owed = len(session.memory.owed) + isinstance(ticket.event, Transition)
-            self._core.catch_up(session.session_id, proposal.memory, num_owed)
-        elif self._core.find(session.session_id) is None:
+            self._core.catch_up(session, proposal.memory, num_owed)
+        elif self._session_of(ticket) is None:
             self._finish(ticket, _closed())
         else:
             self._finish(ticket, self._core.conclude(ticket.step, session, proposal, infer_ms))
 
     def _fall_back(self, ticket: _Ticket) -> None:
         """Answer without the networks."""
-        session = self._core.find(ticket.step.session_id)
+        session = self._session_of(ticket)
         if session is None:
             outcome: Outcome = _closed()
         else:
@@ -183,6 +184,11 @@ class Punctual:
             self._owing[session.session_id] = None
         self._finish(ticket, outcome)
         self._schedule()
+
+    def _session_of(self, ticket: _Ticket) -> Session | None:
+        """Return the session as it is now; `None` if it is gone, or is no longer the one that was told the event."""
+        session = self._core.find(ticket.step.session_id)
+        return None if session is None or session.epoch != ticket.epoch else session
 
     def _finish(self, ticket: _Ticket, outcome: Outcome) -> None:
         if ticket.timer is not None:
@@ -198,7 +204,7 @@ class Punctual:
 
 
 def _closed() -> SessionUnknownError:
-    return SessionUnknownError("the session was closed before its event was answered")
+    return SessionUnknownError("the session was closed, or went to another server, before its event was answered")
 
 
 def _look_at_error(answered: "asyncio.Future[Answer]") -> None:

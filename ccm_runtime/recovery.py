@@ -5,16 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pydantic import SecretStr
+
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import CcmError, ConfigError, RecordCorruptError, StoreUnavailableError
 from ccm_runtime.moment import Moment
 from ccm_runtime.records import Stored, from_bytes
+from ccm_runtime.redis_store import RedisStore
 from ccm_runtime.sqlite_store import SqliteStore
-from ccm_runtime.store import Record, Store
+from ccm_runtime.store import STORED_LIMIT_S, Record, SharedStore, Store
 
-# A stored session that nobody came back for within a day is dropped, whatever its bundle.
-STORED_LIMIT_S = 86_400.0
 # What checks the beliefs of a bundle's sessions, by its digest; `None`: that bundle is not served.
 AdapterOf: TypeAlias = Callable[[str], Adapter | None]
 
@@ -34,14 +35,18 @@ class Found:
     well: bool = True
 
 
-def store_of(config: ServerConfig, log: Any) -> Store | None:
+def store_of(config: ServerConfig, log: Any) -> Store | SharedStore | None:
     """Return the store that the settings name, not yet touched; `None`: sessions live in memory alone.
 
     Raises:
-        ConfigError: Its folder is not there.
+        ConfigError: Its folder is not there, or its URL is none.
+        DependencyMissingError: The package that speaks to it is not installed.
     """
     if config.store is None:
         return None
+    if isinstance(config.store, SecretStr):
+        url = config.store.get_secret_value()
+        return RedisStore(url, config.store_password_file, say=lambda line: log.warning("store forgets", what=line))
     path = config.store.absolute()
     if not path.parent.is_dir() or path.is_dir():
         raise ConfigError(f"store: expected a file in a folder that exists, got {config.store}")
@@ -65,6 +70,18 @@ def find(store: Store, adapters: AdapterOf, config: ServerConfig, log: Any) -> F
         fresh = secrets.token_bytes(32)
         store.adopt(fresh)
         return Found(fresh, well=False)
+
+
+def join(store: SharedStore) -> Found:
+    """Return the secret of the servers that share a store; their sessions come when their clients do.
+
+    Raises:
+        ConfigError: The store cannot be used: without its secret this server could not know their clients.
+    """
+    try:
+        return Found(store.secret())
+    except StoreUnavailableError as error:
+        raise ConfigError(f"{error}; a server cannot join those that share it without it") from None
 
 
 def _find(store: Store, adapters: AdapterOf, max_sessions: int, log: Any) -> Found:

@@ -10,9 +10,10 @@ from grpc.aio import EOF  # type: ignore[attr-defined]  # the stubs lack it
 from ccm_runtime import statuses, wire
 from ccm_runtime.admission import Admission
 from ccm_runtime.answering import Answering, Call, answering, check_message, hear_out
-from ccm_runtime.errors import ServerBusyError, SessionUnknownError, SpecError
+from ccm_runtime.errors import ServerBusyError, SessionUnknownError, SpecError, StepGapError
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.messages import Context, Opened
+from ccm_runtime.sharing import moved
 from ccm_runtime.stateless import act, encode
 from ccm_runtime.tenants import TENANT
 from ccm_runtime.v1 import adaptation_pb2 as pb
@@ -85,16 +86,24 @@ class Service(Answering, AdaptationServicer):
     @answering
     async def Step(self, request: pb.StepRequest, context: Call) -> pb.StepResponse:
         """Take one event of a session."""
-        self.hosting.table.check_tenant(request.session_id, TENANT.get())
-        self.hosting.table.get(request.session_id, request.token)
+        table, session_id = self.hosting.table, request.session_id
+        if table.find(session_id) is None:
+            await self._fetch(request)
+        table.check_tenant(session_id, TENANT.get())
+        table.get(session_id, request.token)
         response = pb.StepResponse()
-        await self._step(request.session_id, request.event, response.answer)
+        try:
+            await self._step(session_id, request.event, response.answer)
+        except StepGapError:  # it may have gone on at another server
+            if not await self._fetch(request):
+                raise
+            await self._step(session_id, request.event, response.answer)
         return response
 
     @answering
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Call) -> pb.CloseSessionResponse:
         """End a trial."""
-        self.hosting.table.check_tenant(request.session_id, TENANT.get())
+        await self._fetch(request)
         return wire.closed_to_proto(self.hosting.close(request.session_id, request.token))
 
     @answering
@@ -144,7 +153,7 @@ class Service(Answering, AdaptationServicer):
         if kind == "open":
             opened = await self.hosting.open(wire.options_from_proto(request.open), TENANT.get())
         elif kind == "resume":
-            self.hosting.table.check_tenant(request.resume.session_id, TENANT.get())
+            await self._fetch(request.resume)
             opened = self.hosting.resume(request.resume.session_id, request.resume.token)
         else:
             raise SpecError(f"a stream begins with open or resume, got {kind or 'nothing'}")
@@ -158,6 +167,7 @@ class Service(Answering, AdaptationServicer):
             return False
         kind = request.WhichOneof("kind")
         if kind == "close":
+            await self.hosting.fetch(opened.session_id, opened.token, TENANT.get())
             await context.write(pb.SessionResponse(closed=self._close(opened)))
             return False
         if kind != "event":
@@ -165,13 +175,18 @@ class Service(Answering, AdaptationServicer):
         response = pb.SessionResponse()
         try:
             await self._step(opened.session_id, request.event, response.answer)
-        except SessionUnknownError:  # without its session, the stream ends
-            raise
+        except SessionUnknownError as gone:  # without its session, the stream ends
+            raise (gone if self.hosting.sharing is None else moved(gone)) from None
         except Exception as error:
             self.note(error)
             response = pb.SessionResponse(error=statuses.event_error(request.event.sequence, error))
         await context.write(response)
         return True
+
+    async def _fetch(self, request: pb.StepRequest | pb.CloseSessionRequest | pb.ResumeSession) -> bool:
+        """Hold a session that servers share, for its owner; return whether it is another one than was held here."""
+        self.hosting.table.check_tenant(request.session_id, TENANT.get())
+        return await self.hosting.fetch(request.session_id, request.token, TENANT.get())
 
     def _close(self, opened: Opened) -> pb.CloseSessionResponse:
         """End the stream's session."""

@@ -3,6 +3,7 @@
 No clock, socket or randomness of its own is in here; they are arguments.
 """
 
+import hashlib
 import hmac
 import secrets
 import time
@@ -15,6 +16,8 @@ from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import SessionLimitError, SessionUnknownError, StepGapError
 from ccm_runtime.messages import Answer
 from ccm_runtime.vigil import WATCHFUL, Vigil
+
+NAME_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Session:
         tenant: Whose it is; empty where the server knows one tenant.
         vigil: What was seen of its last actions, and whether it is SAFE.
         bundle_digest: Of the bundle that it was opened with: its belief means nothing to another one.
+        epoch: Under which a server holds it, where several share their sessions: it grows with every change of hands.
     """
 
     session_id: str
@@ -38,6 +42,7 @@ class Session:
     tenant: str = ""
     vigil: Vigil = WATCHFUL
     bundle_digest: str = ""
+    epoch: int = 0
 
     @property
     def next_sequence(self) -> int:
@@ -64,12 +69,14 @@ class Session:
 
     def answered(self, memory: Memory, answer: Answer, vigil: Vigil = WATCHFUL) -> "Session":
         """Return the session after an event."""
-        return Session(self.session_id, memory, answer, self.idempotency_key, self.tenant, vigil, self.bundle_digest)
+        return Session(
+            self.session_id, memory, answer, self.idempotency_key, self.tenant, vigil, self.bundle_digest, self.epoch
+        )
 
 
 def new_name() -> str:
     """Return a name for a session, at random."""
-    return secrets.token_hex(8)
+    return secrets.token_hex(NAME_LENGTH // 2)
 
 
 class Journal(Protocol):
@@ -78,7 +85,7 @@ class Journal(Protocol):
     def changed(self, session: Session) -> None:
         """Take note of a session's new value."""
 
-    def removed(self, session_id: str) -> None:
+    def removed(self, session: Session) -> None:
         """Take note that a session is gone."""
 
 
@@ -120,6 +127,15 @@ class SessionTable:
         """Return the token that proves the ownership of a session."""
         return hmac.digest(self._secret, session_id.encode(), "sha256").hex()
 
+    def owns(self, session_id: str, token: str) -> bool:
+        """Return whether a token is a session's, in constant time."""
+        return hmac.compare_digest(self.token(session_id).encode(), token.encode())
+
+    def name_of(self, idempotency_key: str, tenant: str) -> str:
+        """Return the one name of what a tenant opens under a key, at whichever server that has this secret."""
+        named = b"name\0" + hashlib.sha256(tenant.encode()).digest() + idempotency_key.encode()
+        return hmac.digest(self._secret, named, "sha256").hex()[:NAME_LENGTH]
+
     def find_key(self, idempotency_key: str, tenant: str = "") -> Session | None:
         """Return the session that a tenant opened under a key, if there still is one."""
         self.expire()
@@ -132,13 +148,29 @@ class SessionTable:
         idempotency_key: str = "",
         tenant: str = "",
         bundle_digest: str = "",
+        *,
         session_id: str = "",
+        epoch: int = 0,
     ) -> Session:
         """Return a new session; without a name, of one drawn at random.
 
         Raises:
             SessionLimitError: The table is full, or the tenant's share of it.
         """
+        self.check_room(tenant)
+        session = Session(
+            session_id or new_name(),
+            memory,
+            idempotency_key=idempotency_key,
+            tenant=tenant,
+            bundle_digest=bundle_digest,
+            epoch=epoch,
+        )
+        self._count(session)
+        return self.keep(session)
+
+    def check_room(self, tenant: str = "") -> None:
+        """Refuse one more session of a tenant (SessionLimitError), if the table or the tenant's share of it is full."""
         self.expire()
         if len(self._sessions) >= self.max_sessions:
             raise SessionLimitError(
@@ -150,21 +182,12 @@ class SessionTable:
                 f"this tenant already holds its maximum of {self.max_tenant_sessions} sessions; close one, "
                 "or raise --max-tenant-sessions"
             )
-        session = Session(
-            session_id or new_name(),
-            memory,
-            idempotency_key=idempotency_key,
-            tenant=tenant,
-            bundle_digest=bundle_digest,
-        )
-        self._count(session)
-        return self.keep(session)
 
     def check_tenant(self, session_id: str, tenant: str) -> None:
         """Refuse another tenant's session as if there were none (SessionUnknownError)."""
         session = self._sessions.get(session_id)
         if session is not None and session.tenant != tenant:
-            raise self._unknown()
+            raise self.unknown()
 
     def get(self, session_id: str, token: str) -> Session:
         """Return a session to its owner.
@@ -175,9 +198,9 @@ class SessionTable:
         self.expire()
         session = self._sessions.get(session_id)
         # Compare in any case, so that the answer takes as long for a name that is not there.
-        owns = hmac.compare_digest(self.token(session_id).encode(), token.encode())
+        owns = self.owns(session_id, token)
         if session is None or not owns:
-            raise self._unknown()
+            raise self.unknown()
         return session
 
     def held(self, session_id: str) -> Session:
@@ -189,7 +212,7 @@ class SessionTable:
         self.expire()
         session = self._sessions.get(session_id)
         if session is None:
-            raise self._unknown()
+            raise self.unknown()
         return session
 
     def find(self, session_id: str) -> Session | None:
@@ -215,9 +238,15 @@ class SessionTable:
         """Take in the secret and the sessions of an earlier server, as used now."""
         self._secret = secret
         for session in sessions:
-            self._sessions[session.session_id] = session
-            self._last_used_s[session.session_id] = self._clock()
-            self._count(session)
+            self.take_in(session)
+
+    def take_in(self, session: Session) -> None:
+        """Take in a session that is durable already, as used now; it replaces what was held under its name."""
+        if (held := self._sessions.get(session.session_id)) is not None:
+            self.let_go(held)
+        self._sessions[session.session_id] = session
+        self._last_used_s[session.session_id] = self._clock()
+        self._count(session)
 
     def close(self, session_id: str, token: str) -> Session | None:
         """Remove a session and return it; `None` if it is gone already.
@@ -245,7 +274,11 @@ class SessionTable:
 
     def _remove(self, session: Session) -> None:
         if self.journal is not None:
-            self.journal.removed(session.session_id)
+            self.journal.removed(session)
+        self.let_go(session)
+
+    def let_go(self, session: Session) -> None:
+        """Hold a session no longer; it goes on elsewhere."""
         del self._sessions[session.session_id], self._last_used_s[session.session_id]
         self._by_key.pop((session.tenant, session.idempotency_key), None)
         self._num_of[session.tenant] -= 1
@@ -257,7 +290,8 @@ class SessionTable:
         if session.idempotency_key:
             self._by_key[session.tenant, session.idempotency_key] = session.session_id
 
-    def _unknown(self) -> SessionUnknownError:
+    def unknown(self) -> SessionUnknownError:
+        """Return what whoever asks for a session that is not there is told."""
         return SessionUnknownError(
             "no such session: it was closed, was idle for longer than "
             f"{self.idle_limit_s:g} s, or the token is another session's; open a new one"

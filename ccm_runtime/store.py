@@ -1,23 +1,55 @@
-"""Where sessions outlive their server: the protocol of a store, and the one that only a process lives with.
+"""Where sessions outlive their server: the protocols of stores, and the one that only a process lives with.
 
-A store keeps the bytes of records (`records.py`) and knows nothing of what is in them. It is used by one server at a
-time, from one thread at a time.
+A store keeps the bytes of records (`records.py`) and knows nothing of what is in them. It is used from one thread at a
+time: a `Store` by one server at a time, a `SharedStore` by several.
 """
 
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 # Records that were set aside are kept for whoever looks into it, but not for ever.
 MAX_SET_ASIDE = 100
+# A stored session that nobody came back for within a day is dropped, whatever its bundle.
+STORED_LIMIT_S = 86_400.0
+# What stores of several servers are named by.
+URL_SCHEMES = ("redis", "rediss", "unix")
+
+
+def is_url(text: str) -> bool:
+    """Return whether a setting names a store by its URL, and not a file."""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and scheme in URL_SCHEMES
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A session's name and its bytes."""
+    """A session's name and its bytes.
+
+    Attributes:
+        session_id: Its name.
+        data: Its bytes.
+        epoch: Under which a server holds it; of no meaning where a store has one server.
+    """
 
     session_id: str
+    data: bytes
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a shared store knows of a session.
+
+    Attributes:
+        epoch: Under which it is held; it stays known for a while after the session has gone.
+        mine: Whether the server that asks holds it.
+        data: Its bytes; empty: it is gone.
+    """
+
+    epoch: int
+    mine: bool
     data: bytes
 
 
@@ -46,6 +78,34 @@ class Store(Protocol):
 
     def tidy(self) -> None:
         """Give back the room of what was removed."""
+
+    def close(self) -> None:
+        """Let the medium go; what was committed stays."""
+
+
+@runtime_checkable
+class SharedStore(Protocol):
+    """Keeps the records of several servers. A session is held by one of them: by the last that claimed it.
+
+    Epochs fence: a claim raises the session's epoch, and who writes under a lower one, or under the same one but as
+    another server, writes nothing. Every method raises `StoreUnavailableError` when it could not do all that it says;
+    it may then have been done, or be done later.
+    """
+
+    def secret(self) -> bytes:
+        """Return the secret that the tokens of sessions derive from, the same for every server."""
+
+    def look(self, session_id: str) -> Seen | None:
+        """Return what is known of a session; `None`: nothing."""
+
+    def claim(self, session_id: str) -> Seen | None:
+        """Hold a session from now on, under a higher epoch, and return it as it is then; `None`: it is gone."""
+
+    def commit_held(self, saved: Iterable[Record], removed: Iterable[Record]) -> frozenset[str]:
+        """Write records and remove sessions, all at once, of those that are held; return the names of the others.
+
+        What is not there is written too: the store may have lost it.
+        """
 
     def close(self) -> None:
         """Let the medium go; what was committed stays."""

@@ -1,6 +1,8 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis_server import RedisServer, redis_server
 from tiny_bundle import write_tiny_bundle
 
 from ccm_training.envs.mujoco.robots import choose_opengl
@@ -12,3 +14,17 @@ choose_opengl()  # before any test imports MuJoCo, which looks once
 def tiny_bundle(tmp_path: Path) -> Path:
     """A valid bundle of a scripted agent."""
     return write_tiny_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for every test that does not stop it; skips where there is no `redis-server`."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def shared(redis: RedisServer) -> RedisServer:
+    """The same, with nothing in it."""
+    redis.client().flushall()
+    return redis

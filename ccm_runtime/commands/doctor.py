@@ -16,6 +16,7 @@ from ccm_runtime import __version__
 _PURPOSE = {
     "serve": "serve a bundle on a CPU",
     "serve-gpu": "serve a bundle on a GPU (instead of serve, never beside it)",
+    "redis": "share sessions between servers",
     "sign": "sign bundles, and serve only signed ones",
     "gym": "drive Gymnasium environments",
     "train": "train and evaluate",

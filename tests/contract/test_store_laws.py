@@ -5,16 +5,28 @@ from contextlib import closing
 
 import pytest
 from durable import model, record, sessions_of
+from redis_server import WholeStore
 
 from ccm_runtime.sqlite_store import SqliteStore
 from ccm_runtime.store import MAX_SET_ASIDE, MemoryStore, Record
 
+ONE_SERVERS = ("memory", "sqlite", "sqlite-full")
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite-full"])
+
+@pytest.fixture(params=[*ONE_SERVERS, "redis"])
 def store(request, tmp_path):
-    made = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "s.db", request.param[7:] or "normal")
+    if request.param == "redis":
+        made = WholeStore(request.getfixturevalue("shared").url)
+    elif request.param == "memory":
+        made = MemoryStore()
+    else:
+        made = SqliteStore(tmp_path / "s.db", request.param[7:] or "normal")
     yield made
     made.close()
+
+
+# What a server finds in a store of its own it may replace and set aside; what others share it leaves as it is.
+of_one_server = pytest.mark.parametrize("store", ONE_SERVERS, indirect=True)
 
 
 def test_a_new_store_is_empty(store):
@@ -71,6 +83,7 @@ def test_the_secret_is_made_once(store):
     assert secret == store.secret()
 
 
+@of_one_server
 def test_an_adopted_secret_is_the_secret(store):
     store.secret()
     store.adopt(b"x" * 32)
@@ -78,6 +91,7 @@ def test_an_adopted_secret_is_the_secret(store):
     assert b"x" * 32 == store.secret()
 
 
+@of_one_server
 def test_what_is_set_aside_is_read_no_more_and_what_is_not_there_is_no_error(store):
     store.commit([Record("bad", b"bytes"), record(model(1).session(2))], [])
     for _ in range(2):
@@ -85,6 +99,7 @@ def test_what_is_set_aside_is_read_no_more_and_what_is_not_there_is_no_error(sto
     assert ["session-1"] == [entry.session_id for entry in store.read()]
 
 
+@of_one_server
 def test_of_what_is_set_aside_the_last_is_kept(store):
     names = [f"bad-{number}" for number in range(MAX_SET_ASIDE + 5)]
     store.commit([Record(name, b"bytes") for name in names], [])

@@ -26,6 +26,8 @@ def test_every_setting_is_documented():
         ({"device": "tpu"}, "device: "),
         ({"unheard_of": 1}, "unheard_of: "),
         ({"tls_cert": "a.pem"}, "tls_cert and tls_key go together"),
+        ({"store": "s.db", "store_password_file": "p"}, "store_password_file is for a store with a URL"),
+        ({"store": "redis://h/0", "store_sync": "full"}, "set appendfsync in its own settings"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(flags, message):
@@ -53,3 +55,10 @@ def test_loopback_needs_nothing(host):
 @pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", "127.0.0.1:1"), ("::1", "[::1]:1"), ("[::1]", "[::1]:1")])
 def test_an_address_is_one_that_clients_take(host, expected):
     assert expected == ServerConfig(host=host).address(1)
+
+
+def test_a_store_is_a_file_or_a_url_whose_password_is_not_shown():
+    assert Path("s.db") == ServerConfig.resolve({"store": "s.db"}, {}).store
+    config = ServerConfig.resolve({}, {"CCM_STORE": "rediss://robot:hunter2@store:6379/1"})
+    assert "rediss://robot:hunter2@store:6379/1" == config.store.get_secret_value()
+    assert "hunter2" not in f"{config} {config!r}"

@@ -98,7 +98,7 @@ def test_nobody_is_root():
 
 def test_the_image_holds_a_server_and_no_torch():
     installed = re.search(r"'\.\[([a-z,]+)\]'", DOCKERFILE)[1].split(",")
-    assert ["serve", "sign"] == installed
+    assert ["serve", "redis", "sign"] == installed
     for copied in re.findall(r"^COPY ([^-].*) \S+$", DOCKERFILE, re.MULTILINE):
         for name in copied.split():
             assert (ROOT / name).exists(), name

@@ -89,7 +89,7 @@ async def test_a_session_that_is_gone_leaves_the_store():
     async with committing() as (writer, disk):
         writer.changed(model(0).session(1))
         await writer.flush()
-        writer.removed("session-0")
+        writer.removed(model(0).session(3))
         await writer.flush()
         assert {} == sessions_of(disk)
         assert 0 == writer.durable_sequence("session-0")
@@ -139,7 +139,7 @@ async def test_a_removal_is_not_forgotten_over_a_failure():
         writer.changed(model(0).session(3))
         await writer.flush()
         disk.broken = True
-        writer.removed("session-0")
+        writer.removed(model(0).session(3))
         with pytest.raises(StoreUnavailableError):
             await writer.flush()
     assert {} == sessions_of(disk)

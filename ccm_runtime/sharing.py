@@ -1,0 +1,177 @@
+"""Servers on one store: hold a session when its client comes for it, and let it go when its client went elsewhere.
+
+A server holds only the sessions that clients came to it for. Whoever resumes a session claims it: the claim raises the
+session's epoch, and what another server still writes under a lower one is refused by the store. Such a server learns of
+it when it next writes, drops its copy, and ends the session's stream; until then it calls nothing durable any more.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ccm_runtime.adapt import Adapter
+from ccm_runtime.errors import CcmError, ServerUnreachableError, SessionUnknownError, StoreUnavailableError
+from ccm_runtime.group_commit import GroupCommit
+from ccm_runtime.records import from_bytes
+from ccm_runtime.session import Session, SessionTable
+from ccm_runtime.store import Seen, SharedStore
+
+
+class Loaded(Protocol):
+    """A bundle that steps sessions (`versions.Version`)."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """What steps them."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Keep it loaded for a while."""
+
+
+@dataclass(slots=True)
+class SharingCounts:
+    """Sessions that were taken over from other servers, and that others took over."""
+
+    num_taken: int = 0
+    num_lost: int = 0
+
+
+class Sharing:
+    """Takes sessions over from the other servers of a store.
+
+    Attributes:
+        counts: How many came and went.
+
+    Args:
+        store: What is shared.
+        commits: What writes this server's sessions to it.
+        table: This server's sessions.
+        version_with: Returns what steps sessions of the bundle with a digest, loading it if it can be; `None`: nothing.
+        log: Is told what comes and goes.
+    """
+
+    def __init__(
+        self,
+        store: SharedStore,
+        commits: GroupCommit,
+        table: SessionTable,
+        version_with: Callable[[str], Awaitable[Loaded | None]],
+        log: Any,
+    ) -> None:
+        self.counts = SharingCounts()
+        self._store = store
+        self._commits = commits
+        self._table = table
+        self._version_with = version_with
+        self._log = log
+        self._under_way: dict[tuple[str, str], asyncio.Task[int]] = {}
+        self._turn = asyncio.Lock()
+        commits.on_lost = self._lose
+
+    async def take(self, session_id: str, tenant: str) -> int:
+        """Hold a session of a tenant, if there is one; return the epoch of one that is begun in its place.
+
+        Whatever this server held of it is then as new as the store's, or replaced by that.
+
+        Raises:
+            StoreUnavailableError: The store fails, and this server does not hold the session or goes on without none.
+            SessionUnknownError: It is another tenant's, or what is stored of it cannot be read.
+            SessionLimitError: There is no room for it here.
+            ServerUnreachableError: Its bundle is not served here; another server may.
+        """
+        one = session_id, tenant
+        task = self._under_way.get(one)
+        if task is None:  # who comes for a session that is being taken waits for that
+            task = self._under_way[one] = asyncio.create_task(self._take(session_id, tenant))
+            task.add_done_callback(lambda done: (self._under_way.pop(one), done.cancelled() or done.exception()))
+        return await asyncio.shield(task)
+
+    async def _take(self, session_id: str, tenant: str) -> int:
+        try:
+            return await self._settle(session_id, tenant)
+        except StoreUnavailableError:
+            self._commits.check()
+            if self._table.find(session_id) is None:
+                raise
+            return 0
+
+    async def _settle(self, session_id: str, tenant: str) -> int:
+        seen = await self._commits.ask(lambda: self._store.look(session_id))
+        held = self._table.find(session_id)
+        if held is not None and _is_ahead(held, seen):
+            if seen is None or not seen.mine:  # the store has lost what it had
+                self._commits.changed(held)
+            return held.epoch
+        if seen is None:
+            return 0
+        if seen.data:
+            await self._take_over(session_id, tenant, seen)
+        elif held is not None:  # it was closed elsewhere
+            self._lose(session_id, held.epoch)
+        return seen.epoch + 1
+
+    async def _take_over(self, session_id: str, tenant: str, seen: Seen) -> None:
+        session = self._read(session_id, tenant, seen)
+        version = await self._version_with(session.bundle_digest)
+        if version is None:
+            raise ServerUnreachableError(
+                f"the session's bundle, {session.bundle_digest[:12]}, is not served here; resume it elsewhere"
+            )
+        with version.in_use():
+            self._check(session, version)
+            # One at a time: a crowd must not see the same room all at once.
+            async with self._turn:
+                session = await self._claimed(session_id, tenant)
+                self._table.take_in(session)
+                self._commits.taken(session)
+        self.counts.num_taken += 1
+        self._log.info("session taken over", session_id=session_id, epoch=session.epoch)
+
+    async def _claimed(self, session_id: str, tenant: str) -> Session:
+        if self._table.find(session_id) is None:
+            self._table.check_room(tenant)
+        claimed = await self._commits.ask(lambda: self._store.claim(session_id))
+        if claimed is None:
+            raise self._table.unknown()
+        return replace(self._read(session_id, tenant, claimed), epoch=claimed.epoch)
+
+    def _read(self, session_id: str, tenant: str, seen: Seen) -> Session:
+        """Return the session in a record, which is left where it is if a later version or nobody can read it."""
+        try:
+            session = from_bytes(seen.data).session
+        except CcmError as error:
+            self._log.warning("session not readable", session_id=session_id, why=str(error))
+            raise self._table.unknown() from None
+        if (session.session_id, session.tenant) != (session_id, tenant):
+            raise self._table.unknown()
+        return session
+
+    def _check(self, session: Session, version: Loaded) -> None:
+        try:
+            version.adapter.check_belief(session.memory.belief)
+        except CcmError as error:
+            self._log.warning("session not readable", session_id=session.session_id, why=str(error))
+            raise self._table.unknown() from None
+
+    def _lose(self, session_id: str, epoch: int) -> bool:
+        held = self._table.find(session_id)
+        if held is None or held.epoch != epoch:
+            return False
+        self._table.let_go(held)
+        self.counts.num_lost += 1
+        self._log.info("session went to another server", session_id=session_id, epoch=epoch)
+        return True
+
+
+def moved(gone: SessionUnknownError) -> ServerUnreachableError:
+    """Return what the client on the stream of a session is told that is not held here any more: to resume."""
+    error = ServerUnreachableError("the session is not held here any more; resume it, here or at another server")
+    error.__cause__ = gone
+    return error
+
+
+def _is_ahead(held: Session, seen: Seen | None) -> bool:
+    """Return whether what this server holds of a session is at least as new as what the store has."""
+    return seen is None or held.epoch > seen.epoch or (held.epoch == seen.epoch and seen.mine)
