@@ -29,7 +29,7 @@ class ReportTrials(NamedTuple):
         tasks: `[n, params]`.
         observations: `[n, episodes, horizon + 1, obs]`.
         rewards: `[n, episodes, horizon]`.
-        latents: Latent mean after each episode, `[n, episodes, latent]`.
+        latents: Latent mean after each episode, `[n, episodes, latent]`; zero where the method encodes no context.
     """
 
     tasks: NDArray[np.float32]
@@ -136,7 +136,7 @@ def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
     tasks = torch.from_numpy(run.family.sample_tasks("test", num_tasks, run.config.tasks.seed))
     policy = run.policy_for(tasks)
     trials = trials_of(policy, run.family, tasks)
-    rows = trials.rows
+    rows, latents = trials.rows, policy.read(trials.beliefs).mean
     observations = torch.cat([rows.observation, rows.next_observation[:, :, -1:]], 2)[
         ..., : run.family.observation.size
     ]
@@ -144,7 +144,7 @@ def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
         tasks=tasks.numpy(),
         observations=observations.numpy(),
         rewards=rows.reward[..., 0].numpy(),
-        latents=policy.read(trials.beliefs).mean.numpy(),
+        latents=(latents if run.config.what.encoder else torch.zeros_like(latents)).numpy(),
     )
 
 

@@ -11,8 +11,9 @@ from tiny_run import short_config
 from ccm_runtime.errors import DivergenceError
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
-from ccm_training.evaluation import evaluate_path
+from ccm_training.evaluation import evaluate_path, trials_for_report
 from ccm_training.onpolicy import gradient_methods
+from ccm_training.report import write_report
 
 METHODS = ("maml", "promp")
 ITERATIONS, ROLLOUTS, TASKS = 4, 3, 5
@@ -116,3 +117,13 @@ def test_an_inner_step_that_leads_nowhere_finite_ends_the_run(tmp_path):
 def broken_settings():
     settings = config("promp").gradient
     return settings.model_copy(update={"inner_rate": float(torch.finfo(torch.float32).max)})
+
+
+def test_a_report_draws_no_beliefs_where_there_are_only_parameters(finished, tmp_path):
+    _, result = finished
+    trials = trials_for_report(result.run_dir, num_tasks=3)
+    assert trials.rewards.shape == (3, 4, 32)
+    assert not trials.latents.any()
+    page = write_report(result.run_dir, tmp_path / "report.html").read_text()
+    assert "Adaptation" in page
+    assert "Beliefs of held-out tasks" not in page

@@ -68,14 +68,15 @@ class GradientPolicy:
         return torch.cat([(taken + 1).clamp(max=self._steps).to(belief), room.flatten(1)], -1)
 
     def read(self, belief: Tensor) -> Latent:
-        """The parameters that each task executes with, `[n, parameters]`; they say nothing of certainty."""
-        num = len(belief)
-        first = to_vector(self._parameters).expand(num, -1)
-        if self._steps == 0 or not bool((belief[:, 0] == self._steps).any()):
-            return Latent(first, torch.ones_like(first))
-        adapted = self.agent.adapted(self._parameters, self._lessons(belief))
-        own = torch.cat([value.flatten(1) for value in adapted.values()], -1)
-        mean = torch.where(belief[:, :1] == self._steps, own, first)
+        """The parameters that each task executes with, `[..., parameters]`; they say nothing of certainty."""
+        rows, first = belief.flatten(0, -2), to_vector(self._parameters)
+        full = rows[:, :1] == self._steps
+        if self._steps == 0 or not bool(full.any()):
+            mean = first.expand(len(rows), -1)
+        else:
+            adapted = self.agent.adapted(self._parameters, self._lessons(rows))
+            mean = torch.where(full, torch.cat([value.flatten(1) for value in adapted.values()], -1), first)
+        mean = mean.reshape(*belief.shape[:-1], -1)
         return Latent(mean, torch.ones_like(mean))
 
     def _as_drawn(self, action: Tensor) -> Tensor:
