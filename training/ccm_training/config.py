@@ -143,7 +143,7 @@ class PolicyConfig(_Frozen):
 
 
 class OnPolicyConfig(_Frozen):
-    """How a policy with a memory learns: `rl2` and `varibad`, by PPO; the published values where they exist.
+    """How a policy with a memory learns: `rl2` and `varibad`, by PPO; as published for sparse rewards.
 
     Attributes:
         memory: Size of the GRU's hidden state, which is the belief.
@@ -160,12 +160,12 @@ class OnPolicyConfig(_Frozen):
 
     memory: Positive = 128
     learning_rate: Rate = 7e-4
-    discount: Share = 0.97
+    discount: Share = 0.99
     trace: Share = 0.9
     epochs: Positive = 2
     minibatches: Positive = 4
     clip: Rate = 0.1
-    entropy_weight: float = Field(default=0.01, ge=0.0)
+    entropy_weight: float = Field(default=0.001, ge=0.0)
     value_weight: float = Field(default=0.5, ge=0.0)
     max_gradient: Rate = 0.5
 
@@ -188,7 +188,7 @@ class VariationalConfig(_Frozen):
     updates: Positive = 3
     trials: Positive = 10
     sampled: Positive = 50
-    divergence_weight: float = Field(default=0.1, ge=0.0)
+    divergence_weight: float = Field(default=1.0, ge=0.0)
     reward_weight: float = Field(default=1.0, ge=0.0)
     change_weight: float = Field(default=0.0, ge=0.0)
     decoder_hidden: tuple[Positive, ...] = (64, 32)
