@@ -1,6 +1,7 @@
 """The paper's figures as data, and the runs that make up each."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -157,11 +158,16 @@ class Run:
         amount = self.amount
         settings = dict(amount.settings) | (dict(amount.oracle) if self.arm.method == "oracle" else {})
         family = [] if load_config(amount.preset).family == self.family else [f"family={self.family}"]
-        common = [*family, *(f"{name}={value}" for name, value in settings.items()), *VARIANTS[self.arm.variant]]
-        if not METHODS[self.arm.method].gradient:
-            return common
-        own, like = (load_config(amount.preset, common, method=method) for method in (self.arm.method, "ccm"))
-        return [*common, f"collect.iterations={iterations_like(own, like)}"]
+        if METHODS[self.arm.method].gradient:
+            given = [*family, *_words(settings)]
+            own, like = (load_config(amount.preset, given, method=method) for method in (self.arm.method, "ccm"))
+            settings |= {"collect.iterations": iterations_like(own, like)}
+        return [*family, *_words(settings), *VARIANTS[self.arm.variant]]
+
+
+def _words(settings: Mapping[str, int]) -> list[str]:
+    """Settings as overrides."""
+    return [f"{name}={value}" for name, value in settings.items()]
 
 
 def runs_of(
