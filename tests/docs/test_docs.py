@@ -79,7 +79,7 @@ def test_the_readme_is_short_and_its_two_commands_are_those_that_integration_run
 
 
 def test_every_metric_that_training_emits_is_in_the_glossary_and_no_other():
-    source = "\n".join(path.read_text() for path in (ROOT / "training/ccm_training").glob("*.py"))
+    source = "\n".join(path.read_text() for path in (ROOT / "training/ccm_training").rglob("*.py"))
     emitted = set(re.findall(r'metrics\["([a-z_]+/[a-z_]+)"\]', source))
     for shared in re.findall(r'metrics\[f"\{name\}/([a-z_]+)"\]', source):
         emitted |= {f"explorer/{shared}", f"executor/{shared}"}
