@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ccm_training import belief as beliefs
-from ccm_training.nets import Actor, Critics, Encoder, Mlp, Normalizer
+from ccm_training.nets import Actor, Critics, Encoder, Mlp
 from ccm_training.replay import Rows
+from ccm_training.scales import ScaledTransitions
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -29,11 +30,8 @@ class SoftActorCritic(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(temperature).log())
 
 
-class Agent(nn.Module):
+class Agent(ScaledTransitions):
     """Everything that is trained, and everything that is exported."""
-
-    action_middle: Tensor
-    action_reach: Tensor
 
     def __init__(
         self,
@@ -47,14 +45,9 @@ class Agent(nn.Module):
         temperature: float,
         task_features: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(observations, action_low, action_high)
         actions = len(action_low)
         self.latent = latent
-        self.register_buffer("action_middle", (action_high + action_low) / 2)
-        self.register_buffer("action_reach", (action_high - action_low) / 2)
-        self.observation_norm = Normalizer(observations)
-        self.motion_norm = Normalizer(observations)
-        self.reward_norm = Normalizer(1)
         self.encoder = Encoder(observations, actions, latent, encoder_hidden)
         self.momentum_encoder = frozen_copy(self.encoder)
         self.bilinear = nn.Parameter(torch.eye(latent))
@@ -64,32 +57,9 @@ class Agent(nn.Module):
         self.executor = SoftActorCritic(observations + (task_features or latent), actions, hidden, temperature)
         self.explorer = SoftActorCritic(observations + 2 * latent, actions, hidden, temperature)
 
-    def fit_normalizers(self, rows: Rows) -> None:
-        """Fix the scales from warm-up transitions, fields `[n, ...]`."""
-        self.observation_norm.fit(rows.observation)
-        self.motion_norm.fit(rows.next_observation - rows.observation)
-        self.reward_norm.scale.copy_(rows.reward.std(0).clamp(min=1e-2))
-
-    def scale_action(self, action: Tensor) -> Tensor:
-        """Environment units to -1..1."""
-        return (action - self.action_middle) / self.action_reach
-
-    def unscale_action(self, action: Tensor) -> Tensor:
-        """-1..1 to environment units."""
-        return self.action_middle + self.action_reach * action
-
     def factors(self, rows: Rows, encoder: Encoder | None = None) -> Tensor:
         """Natural parameters of each transition, `[..., 2 * latent]`; zero where padded."""
-        inputs = torch.cat(
-            [
-                self.observation_norm(rows.observation),
-                self.scale_action(rows.action),
-                self.reward_norm(rows.reward),
-                self.motion_norm(rows.next_observation - rows.observation),
-            ],
-            -1,
-        )
-        factors: Tensor = (encoder or self.encoder)(inputs)
+        factors: Tensor = (encoder or self.encoder)(self.scaled(rows))
         return factors * rows.valid
 
     def prediction_errors(self, rows: Rows, latent: Tensor) -> Tensor:

@@ -63,10 +63,10 @@ def test_a_trial_explores_with_the_policy_before_the_step_and_executes_with_each
     assert torch.equal(trials.rows.observation[:, :K], seen)
     assert torch.equal(trials.rows.reward[:, :K], reward)
     assert drawn.abs().max() > 1.0  # the density of an action is that of what was drawn, not of what was clipped
-    assert torch.allclose(trials.rows.action[:, :K], agent.in_units(drawn))
+    assert torch.allclose(trials.rows.action[:, :K], agent.unscale_action(drawn))
     own = from_vector(policy.read(trials.beliefs[:, K - 1]).mean, parameters_of(agent.policy))
     executed = trials.rows.observation[:, K:]
-    expected = agent.in_units(call_each(agent.policy, own, executed).mean)
+    expected = agent.unscale_action(call_each(agent.policy, own, executed).mean)
     assert torch.allclose(expected, trials.rows.action[:, K:], atol=1e-6)
 
 
@@ -114,4 +114,4 @@ def test_a_lesson_holds_what_each_task_s_own_policy_did(agent):
     again = call_each(agent.policy, each, lesson.observation)
     assert torch.allclose(again.mean, lesson.acted.mean, atol=1e-6)
     moved = lesson.observation[:, :, 1:, :2] - lesson.observation[:, :, :-1, :2]
-    assert torch.allclose(agent.in_units(lesson.action)[:, :, :-1], moved, atol=1e-6)
+    assert torch.allclose(agent.unscale_action(lesson.action)[:, :, :-1], moved, atol=1e-6)

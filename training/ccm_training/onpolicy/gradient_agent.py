@@ -1,7 +1,7 @@
 """What MAML and ProMP train: one Gaussian policy, from which every task begins; and the lessons that it learns from."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ccm_training.envs.family import BatchedEnv
 from ccm_training.onpolicy.advantages import advantages
@@ -9,21 +9,17 @@ from ccm_training.onpolicy.gaussian import Gaussian, GaussianPolicy, Parameters,
 from ccm_training.onpolicy.inner_step import InnerStep, Lesson, adapt_each
 from ccm_training.replay import Rows
 from ccm_training.rollout import Stepper, stack
+from ccm_training.scales import ScaledActions
 from ccm_training.sources import Source, normal
 
 
-class GradientAgent(nn.Module):
+class GradientAgent(ScaledActions):
     """A policy over scaled actions, the scale, and how it adapts."""
-
-    action_middle: Tensor
-    action_reach: Tensor
 
     def __init__(
         self, *, observations: int, action_low: Tensor, action_high: Tensor, hidden: tuple[int, ...], inner: InnerStep
     ) -> None:
-        super().__init__()
-        self.register_buffer("action_middle", (action_high + action_low) / 2)
-        self.register_buffer("action_reach", (action_high - action_low) / 2)
+        super().__init__(action_low, action_high)
         self.inner = inner
         self.policy = GaussianPolicy(observations, len(action_low), hidden)
 
@@ -35,13 +31,9 @@ class GradientAgent(nn.Module):
         """Each task's parameters after the inner step from the same ones, `[tasks, ...]`."""
         return adapt_each(self.inner.loss, self.policy, parameters, lessons, self.inner.rate)
 
-    def scaled(self, action: Tensor) -> Tensor:
-        """Environment units to -1..1."""
-        return (action - self.action_middle) / self.action_reach
-
-    def in_units(self, action: Tensor) -> Tensor:
-        """Scaled actions within the bounds, in environment units; what lies beyond is clipped."""
-        return self.action_middle + self.action_reach * action.clamp(-1.0, 1.0)
+    def unscale_action(self, action: Tensor) -> Tensor:
+        """To environment units; what lies beyond the bounds is clipped."""
+        return super().unscale_action(action.clamp(-1.0, 1.0))
 
 
 @torch.no_grad()
@@ -72,7 +64,7 @@ def sample_lesson(
     for _ in range(horizon):
         now = call_each(agent.policy, parameters, stepper.observation.view(*shape, stepper.observation.shape[-1]))
         action = now.sample(normal(generator, env.num_envs, now.mean.shape[-1]).view_as(now.mean))
-        steps.append(stepper.step(agent.in_units(action).flatten(0, 1)))
+        steps.append(stepper.step(agent.unscale_action(action).flatten(0, 1)))
         raw.append(action)
         acted.append(now)
     rows = stack(steps)

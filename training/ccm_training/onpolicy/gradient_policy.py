@@ -49,12 +49,12 @@ class GradientPolicy:
         del belief, noise
         now = call(self.agent.policy, self._parameters, observation)
         self._drawn = now.sample(normal(self._generator, *now.mean.shape))
-        return self.agent.in_units(self._drawn)
+        return self.agent.unscale_action(self._drawn)
 
     def execute(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
         """Actions of each task's own policy, `[n, act]` in environment units."""
         now = call_each(self.agent.policy, from_vector(latent, self._parameters), observation)
-        return self.agent.in_units(now.sample(noise))
+        return self.agent.unscale_action(now.sample(noise))
 
     def fold(self, belief: Tensor, rows: Rows) -> Tensor:
         """Beliefs that also hold this step; after the exploration episodes, nothing more enters."""
@@ -81,7 +81,7 @@ class GradientPolicy:
 
     def _as_drawn(self, action: Tensor) -> Tensor:
         """Scaled actions; those that were clipped as they were drawn, for their density is asked for."""
-        scaled, drawn = self.agent.scaled(action), self._drawn
+        scaled, drawn = self.agent.scale_action(action), self._drawn
         if drawn is None or drawn.shape != scaled.shape:
             return scaled
         return torch.where((drawn.clamp(-1.0, 1.0) - scaled).abs() < _CLOSE, drawn, scaled)

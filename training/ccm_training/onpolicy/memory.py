@@ -10,9 +10,10 @@ from ccm_runtime.manifest import Adaptation
 from ccm_training.belief import Latent
 from ccm_training.config import Config
 from ccm_training.envs.family import Family
-from ccm_training.nets import Mlp, Normalizer
+from ccm_training.nets import Mlp
 from ccm_training.onpolicy.gaussian import Gaussian, GaussianPolicy
 from ccm_training.replay import Rows
+from ccm_training.scales import ScaledTransitions
 
 
 class Readout(nn.Module):
@@ -44,7 +45,7 @@ class Posterior(nn.Module):
         return Latent(both, torch.cat([deviation, deviation], -1))
 
 
-class MemoryAgent(nn.Module):
+class MemoryAgent(ScaledTransitions):
     """Everything that is exported of RL2 or VariBAD, and the value that teaches its policy.
 
     Args:
@@ -57,9 +58,6 @@ class MemoryAgent(nn.Module):
         encoder_hidden: Between a transition and the GRU.
     """
 
-    action_middle: Tensor
-    action_reach: Tensor
-
     def __init__(
         self,
         *,
@@ -71,13 +69,8 @@ class MemoryAgent(nn.Module):
         hidden: tuple[int, ...],
         encoder_hidden: tuple[int, ...],
     ) -> None:
-        super().__init__()
+        super().__init__(observations, action_low, action_high)
         actions = len(action_low)
-        self.register_buffer("action_middle", (action_high + action_low) / 2)
-        self.register_buffer("action_reach", (action_high - action_low) / 2)
-        self.observation_norm = Normalizer(observations)
-        self.motion_norm = Normalizer(observations)
-        self.reward_norm = Normalizer(1)
         self.embed = Mlp((2 * observations + actions + 1, *encoder_hidden))
         self.cell = nn.GRUCell(encoder_hidden[-1], memory)
         self.readout = readout
@@ -87,29 +80,13 @@ class MemoryAgent(nn.Module):
         with torch.no_grad():
             self.actor.mean[-1].weight.mul_(0.01)  # type: ignore[operator]  # begin in the middle of the bounds
 
-    def fit_normalizers(self, rows: Rows) -> None:
-        """Fix the scales from warm-up transitions, fields `[n, ...]`."""
-        self.observation_norm.fit(rows.observation)
-        self.motion_norm.fit(rows.next_observation - rows.observation)
-        self.reward_norm.scale.copy_(rows.reward.std(0).clamp(min=1e-2))
-
-    def scale_action(self, action: Tensor) -> Tensor:
-        """Environment units to -1..1."""
-        return (action - self.action_middle) / self.action_reach
-
     def unscale_action(self, action: Tensor) -> Tensor:
         """To environment units, within the bounds."""
-        return self.action_middle + self.action_reach * action.clamp(-1.0, 1.0)
+        return super().unscale_action(action.clamp(-1.0, 1.0))
 
     def embedded(self, rows: Rows) -> Tensor:
         """Transitions as the GRU reads them, `[..., encoder_hidden]`."""
-        inputs = [
-            self.observation_norm(rows.observation),
-            self.scale_action(rows.action),
-            self.reward_norm(rows.reward),
-            self.motion_norm(rows.next_observation - rows.observation),
-        ]
-        return torch.relu(self.embed(torch.cat(inputs, -1)))
+        return torch.relu(self.embed(self.scaled(rows)))
 
     def remember(self, memory: Tensor, embedded: Tensor, valid: Tensor) -> Tensor:
         """Hidden states `[n, memory]` after one embedded transition each; unchanged where it is not valid, `[n, 1]`."""
