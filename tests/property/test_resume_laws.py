@@ -70,6 +70,18 @@ def test_a_run_that_is_killed_while_it_is_resumed_loses_no_line(tmp_path, unbrok
     assert is_the_same(tmp_path, unbroken[0])
 
 
+@pytest.mark.parametrize("method", ["rl2", "varibad"])
+def test_a_run_that_learns_on_policy_and_is_ended_at_random_moments_is_the_unbroken_one(tmp_path, method):
+    exit_code, calls = go_on(tmp_path / "unbroken", method=method)
+    assert exit_code == 0
+    rng = random.Random(0)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        exit_code, _ = go_on(tmp_path / "run", method=method, signal=number, at_call=rng.randrange(1, calls // 3))
+        assert exit_code in {-number, 128 + number}
+    assert go_on(tmp_path / "run", method=method)[0] == 0
+    assert is_the_same(tmp_path / "run", tmp_path / "unbroken")
+
+
 SEEDS = (0, 3)
 
 
