@@ -3,11 +3,6 @@
 Each campaign counts what must not be; each is also shown to notice a server that breaks the promise.
 """
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import grpc
 import kills
 import lossy
@@ -30,7 +25,7 @@ TOO_SOON = """
 from ccm_runtime.group_commit import GroupCommit
 note = GroupCommit.changed
 def changed(self, session):
-    self._acknowledge({session.session_id: session})
+    self._acknowledge({session.session_id: session}, frozenset())
     note(self, session)
 GroupCommit.changed = changed
 """
@@ -44,32 +39,21 @@ records.memory_from_proto = forgetful
 """
 
 
-def killed(store, *options, sabotage=""):
-    """Run a campaign of kills in a process without threads, which may fork."""
-    script = (
-        f"import sys\nsys.path.insert(0, {str(Path(kills.__file__).parent)!r})\n{sabotage}\nimport kills\nkills.main()"
-    )
-    command = [sys.executable, "-c", script, str(store), *options]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-    assert (0, "") == (finished.returncode, finished.stderr)
-    return json.loads(finished.stdout)
-
-
 @pytest.mark.parametrize("point", STORE)
 def test_nothing_acknowledged_is_lost_at_a_crash_point(tmp_path, point):
-    found = killed(tmp_path / "s.db", "--point", point, "--kills", "3")
+    found = kills.apart(tmp_path / "s.db", "--point", point, "--kills", "3")
     assert {**CLEAN, "kills": 3} == {key: found[key] for key in (*CLEAN, "kills")}
     assert 0 < found["acknowledged"]
 
 
 def test_nothing_acknowledged_is_lost_at_a_random_time(tmp_path):
-    found = killed(tmp_path / "s.db", "--kills", "6")
+    found = kills.apart(tmp_path / "s.db", "--kills", "6")
     assert {**CLEAN, "kills": 6} == {key: found[key] for key in (*CLEAN, "kills")}
 
 
 @pytest.mark.parametrize(("sabotage", "noticed"), [(TOO_SOON, "lost"), (FORGETFUL, "wrong")])
 def test_the_campaign_notices_a_promise_that_is_broken(tmp_path, sabotage, noticed):
-    found = killed(tmp_path / "s.db", "--point", "append", "--kills", "8", sabotage=sabotage)
+    found = kills.apart(tmp_path / "s.db", "--point", "append", "--kills", "8", sabotage=sabotage)
     assert 0 < found[noticed]
 
 

@@ -3,9 +3,10 @@
     python tests/support/kills.py STORE --kills 200 --seed 0
     python tests/support/kills.py STORE --point commit --kills 3
 
-A child opens (or goes on with) sessions, steps them as fast as it can and names on a pipe each event that was
-acknowledged as durable. The parent kills it, opens the store, and holds every session against the model. Forked, so
-that a kill costs milliseconds and not an interpreter's start.
+STORE is a file, or the URL of a Redis, which each child joins as another server and takes its sessions over. A child
+opens (or goes on with) sessions, steps them as fast as it can and names on a pipe each event that was acknowledged as
+durable. The parent kills it, opens the store, and holds every session against the model. Forked, so that a kill costs
+milliseconds and not an interpreter's start.
 """
 
 import argparse
@@ -16,11 +17,13 @@ import os
 import random
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from durable import AGENT, DIGEST, event, model, sessions_of
+from redis_server import WholeStore
 
 from ccm_runtime import crash_points, group_commit, sqlite_store
 from ccm_runtime.config import ServerConfig
@@ -28,6 +31,7 @@ from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.messages import SessionOptions
 from ccm_runtime.session import SessionTable
 from ccm_runtime.sqlite_store import SqliteStore
+from ccm_runtime.store import is_url
 from ccm_runtime.testing import manifest_of
 
 LIMIT_S = 60.0
@@ -101,6 +105,13 @@ def run_once(path, num_sessions, delay_s, point="", nth=1, *, live=live):
     return acknowledged, os.WIFSIGNALED(status) and time.monotonic() < deadline + LIMIT_S
 
 
+def chosen(rng, point, acknowledged):
+    """Where the next child dies, and at which passing: a start passes some points before anything is acknowledged."""
+    if point != "claim":
+        return point, rng.randint(1 if acknowledged else 3, 14)
+    return (point, rng.randint(1, len(acknowledged))) if acknowledged else ("commit", 40)  # something to be claimed
+
+
 def campaign(path, kills, seed, *, num_sessions=8, point="", longest_s=0.25):
     """Kill `kills` times; what was found, whose `lost`, `wrong` and `missing` must be 0."""
     rng = random.Random(seed)
@@ -108,13 +119,12 @@ def campaign(path, kills, seed, *, num_sessions=8, point="", longest_s=0.25):
     acknowledged, secret = {}, None
     for _ in range(kills):
         delay_s = rng.uniform(0.0, longest_s)
-        nth = rng.randint(1 if acknowledged else 3, 14)  # a start passes some of them before anything is acknowledged
-        told, killed = run_once(path, num_sessions, delay_s, point, nth)
+        told, killed = run_once(path, num_sessions, delay_s, *chosen(rng, point, acknowledged))
         found["kills"] += killed
         found["by_itself"] += not killed
         for index, sequence in told.items():
             acknowledged[index] = max(sequence, acknowledged.get(index, 0))
-        store = SqliteStore(path)
+        store = SqliteStore(path) if isinstance(path, Path) else WholeStore(path)
         held = {key: value for key, value in by_key(store).items() if key in acknowledged}
         found["missing"] += len(set(acknowledged) - set(held))
         found["lost"] += sum(held[i].next_sequence - 1 < acknowledged[i] for i in held)
@@ -123,8 +133,9 @@ def campaign(path, kills, seed, *, num_sessions=8, point="", longest_s=0.25):
         secret = store.secret()
         store.close()
     found["acknowledged"] = sum(acknowledged.values())
-    found["damaged_files"] = len(list(path.parent.glob(f"{path.name}.damaged-*")))
-    found["store_bytes"] = path.stat().st_size
+    if isinstance(path, Path):
+        found["damaged_files"] = len(list(path.parent.glob(f"{path.name}.damaged-*")))
+        found["store_bytes"] = path.stat().st_size
     return found
 
 
@@ -134,13 +145,22 @@ def by_key(store):
     return sessions_of(type("Kept", (), {"read": lambda _: kept})())
 
 
+def apart(store, *options, sabotage=""):
+    """Run a campaign in a process without threads, which may fork, and which `sabotage` has broken; what was found."""
+    script = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{sabotage}\nimport kills\nkills.main()"
+    command = [sys.executable, "-c", script, str(store), *options]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert (0, "") == (finished.returncode, finished.stderr)
+    return json.loads(finished.stdout)
+
+
 def main():
     """Run a campaign and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", type=lambda named: named if is_url(named) else Path(named))
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--point", default="", choices=["", *crash_points.STORE])
+    parser.add_argument("--point", default="", choices=["", *crash_points.STORE, *crash_points.SHARED_STORE])
     options = parser.parse_args()
     sys.stdout.write(json.dumps(campaign(options.store, options.kills, options.seed, point=options.point)))
 

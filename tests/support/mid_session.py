@@ -98,9 +98,15 @@ async def played_under(blow, address, blows, num_sessions):
         return answers, [await session.close() for session in sessions]
 
 
+def adapter_of(bundle):
+    """What a server steps a bundle's sessions with."""
+    loaded = load_bundle(bundle)
+    return Adapter.of(OnnxPolicy(loaded), loaded.manifest.safety, loaded.manifest.novelty)
+
+
 def compared(bundle, answers, closed):
     """Count answers, and how many of them, and how many beliefs at the end, are not an unbroken run's."""
-    adapter = Adapter.of(OnnxPolicy(loaded := load_bundle(bundle)), loaded.manifest.safety, loaded.manifest.novelty)
+    adapter = adapter_of(bundle)
     beliefs = [Model(index, adapter).after(len(told))[0].belief for index, told in enumerate(answers)]
     return {
         "answers": sum(map(len, answers)),
