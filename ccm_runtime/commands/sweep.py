@@ -4,8 +4,7 @@ import json
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -47,7 +46,8 @@ def sweep(
     check_installed()
     planned = plan_sweep(configs, settings, parse_seeds(seeds))
     out.mkdir(parents=True, exist_ok=True)
-    with _Watch(planned, out) as watch:
+    watch = _Watch(planned, out)
+    with watch.display:
         outcomes, stopped_by = run_sweep(planned, out.resolve(), cluster, watch.look, wandb=wandb)
     table = _write(planned, outcomes, out)
     if as_json:
@@ -72,7 +72,7 @@ class _Watch:
     def __init__(self, planned: Sequence[Planned], out: Path) -> None:
         self._planned, self._out, self._told = planned, out, 0
         console = Console(stderr=True)
-        self._display = Progress(
+        self.display = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed}/{task.total} iterations"),
@@ -83,26 +83,17 @@ class _Watch:
             console=console,
         )
         total = sum(one.config.collect.iterations for one in planned)
-        self._bar = self._display.add_task("sweep", total=total, note="")
-
-    def __enter__(self) -> Self:
-        self._display.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._display.stop()
+        self._bar = self.display.add_task("sweep", total=total, note="")
 
     def look(self, ended: Mapping[str, Outcome], running: Collection[Planned]) -> None:
         """Show how far all runs have come."""
         come = sum(one.config.collect.iterations for one in self._planned if one.name in ended)
         come += sum(_iteration(self._out / one.name) for one in running)
         note = f"{len(ended)} of {len(self._planned)} runs ended, {len(running)} under way"
-        self._display.update(self._bar, completed=come, note=note)
+        self.display.update(self._bar, completed=come, note=note)
         for name in list(ended)[self._told :]:
             score = "" if ended[name].score is None else f", score {ended[name].score:.3f}"
-            self._display.console.print(f"{ended[name].state}: {name}{score}", highlight=False)
+            self.display.console.print(f"{ended[name].state}: {name}{score}", highlight=False)
         if len(ended) > self._told:
             _write(self._planned, ended, self._out)
         self._told = len(ended)
