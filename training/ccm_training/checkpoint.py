@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 import yaml
@@ -34,13 +34,12 @@ from ccm_training.agent import Agent
 from ccm_training.config import Config, changed_settings, parse_config
 from ccm_training.envs.family import Family
 from ccm_training.envs.registry import get_family
-from ccm_training.experiment import Counters, Streams, adaptation_of, build_agent, counters_of, task_features
+from ccm_training.experiment import Counters, Run, adaptation_of, build_agent, counters_of, task_features
 from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import first_agent
 from ccm_training.policy import AgentPolicy
 from ccm_training.rollout import BatchPolicy
 from ccm_training.run_folder import CONFIG
-from ccm_training.tally import Tally
 
 FOLDER = "checkpoints"
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
@@ -49,35 +48,6 @@ _DAMAGE = (OSError, ValueError, KeyError, SafetensorError)
 _NAME = re.compile(r"\d+(-\d+)?")
 _FORMAT = 2
 _FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "checkpoints_kept", "threads")
-
-
-class Saved(Protocol):
-    """A run as a checkpoint sees it, whatever its method."""
-
-    counters: Counters
-
-    @property
-    def config(self) -> Config:
-        """Its settings."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it learns."""
-
-    @property
-    def streams(self) -> Streams:
-        """What it draws from."""
-
-    @property
-    def tally(self) -> Tally:
-        """What its updates said since the last report."""
-
-    @property
-    def updates_done(self) -> int:
-        """Updates of the iteration that is under way."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that learning changes, by name."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +69,7 @@ class LoadedRun:
         return AgentPolicy(cast("Agent", self.agent), self.adaptation, told)
 
 
-def save_checkpoint(experiment: Saved, run_dir: Path) -> Path:
+def save_checkpoint(experiment: Run, run_dir: Path) -> Path:
     """Write the run as it stands, and keep only the last few checkpoints."""
     saved = write_checkpoint(experiment, run_dir)
     newest = _stored(run_dir)[: experiment.config.checkpoints_kept]
@@ -107,7 +77,7 @@ def save_checkpoint(experiment: Saved, run_dir: Path) -> Path:
     return saved
 
 
-def write_checkpoint(experiment: Saved, run_dir: Path) -> Path:
+def write_checkpoint(experiment: Run, run_dir: Path) -> Path:
     """Write the run as it stands; the folder appears only once it is whole and on disk."""
     root = run_dir / FOLDER
     final = root / checkpoint_name(experiment)
@@ -145,7 +115,7 @@ def keep_checkpoints(run_dir: Path, names: Collection[str]) -> None:
     _remove_partial(run_dir / FOLDER)
 
 
-def checkpoint_name(experiment: Saved) -> str:
+def checkpoint_name(experiment: Run) -> str:
     """Name of a checkpoint of the run as it stands; later ones sort behind earlier ones."""
     counters = experiment.counters
     name = f"{counters.iteration:06d}"
@@ -156,7 +126,7 @@ def checkpoint_name(experiment: Saved) -> str:
     return f"{name}-{within:06d}" if within else name
 
 
-def restore(experiment: Saved, run_dir: Path) -> Path | None:
+def restore(experiment: Run, run_dir: Path) -> Path | None:
     """Put an experiment back to the run's last checkpoint; a damaged newer one is set aside.
 
     Returns:
@@ -176,7 +146,7 @@ def restore(experiment: Saved, run_dir: Path) -> Path | None:
     return path
 
 
-def restore_at(experiment: Saved, run_dir: Path, name: str) -> None:
+def restore_at(experiment: Run, run_dir: Path, name: str) -> None:
     """Put an experiment back to this checkpoint, which is whole; otherwise as `restore`."""
     _put_back(experiment, run_dir, *_read(run_dir / FOLDER / name))
 
@@ -204,7 +174,7 @@ def is_whole(run_dir: Path, name: str) -> bool:
     return True
 
 
-def _put_back(experiment: Saved, run_dir: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _put_back(experiment: Run, run_dir: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a checkpoint's tensors over the experiment's own, in place: a cohort's are parts of those of all."""
     _check_settings(experiment.config, parse_config(state["config"], where=f"{run_dir}: checkpoint"), run_dir)
     experiment.counters = _counters(state)
@@ -291,7 +261,7 @@ def write_config(config: Config, run_dir: Path) -> None:
     write_whole(run_dir / CONFIG, text)
 
 
-def _gather(experiment: Saved) -> dict[str, Tensor]:
+def _gather(experiment: Run) -> dict[str, Tensor]:
     tensors = {name: value.detach().cpu().contiguous() for name, value in experiment.tensors().items()}
     for name, stream in experiment.streams.named().items():
         tensors[f"stream.{name}"] = stream.get_state()

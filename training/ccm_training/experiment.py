@@ -1,7 +1,7 @@
 """Everything that one run holds: tasks, networks, replay, random streams and counters."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from ccm_training.config import Config
 from ccm_training.envs.family import Family
 from ccm_training.policy import AgentPolicy
 from ccm_training.replay import Replay
+from ccm_training.rollout import BatchPolicy
 from ccm_training.tally import Tally
 from ccm_training.updates import Learner
 
@@ -66,6 +67,42 @@ class Streams:
     def named(self) -> dict[str, torch.Generator]:
         """By name, for checkpoints."""
         return {"collect": self.collect, "learn": self.learn}
+
+
+class Run(Protocol):
+    """A run in memory, whatever its method: what is saved, logged and tried of it."""
+
+    counters: Counters
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+
+    @property
+    def family(self) -> Family:
+        """Its tasks' family."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it learns."""
+
+    @property
+    def streams(self) -> Streams:
+        """What it draws from."""
+
+    @property
+    def tally(self) -> Tally:
+        """What its updates said since the last report."""
+
+    @property
+    def updates_done(self) -> int:
+        """Updates of the iteration that is under way."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that learning changes, by name."""
+
+    def policy_for(self, tasks: Tensor) -> BatchPolicy:
+        """Its agent for simulations of these tasks."""
 
 
 @dataclass

@@ -1,46 +1,19 @@
 """What a training does now and then, whatever its method: try held-out tasks, and score a run that came to its end."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ccm_runtime.durable import write_whole
 from ccm_training.checkpoint import load_agent
-from ccm_training.config import Config
 from ccm_training.context_quality import quality_of_context
-from ccm_training.envs.family import Family
 from ccm_training.evaluation import evaluate, evaluate_run
-from ccm_training.experiment import Counters
-from ccm_training.rollout import BatchPolicy
+from ccm_training.experiment import Run
 from ccm_training.scores import Evaluation
 
 
-class Tried(Protocol):
-    """A run whose agent can act."""
-
-    @property
-    def config(self) -> Config:
-        """Its settings."""
-
-    @property
-    def family(self) -> Family:
-        """Its tasks' family."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it learns."""
-
-    @property
-    def counters(self) -> Counters:
-        """How far it has come."""
-
-    def policy_for(self, tasks: Tensor) -> BatchPolicy:
-        """Its agent for simulations of these tasks."""
-
-
-def scores_of(run: Tried) -> dict[str, Any]:
+def scores_of(run: Run) -> dict[str, Any]:
     """Score on held-out tasks as the run stands."""
     num = run.config.evaluation.tasks
     tasks = torch.from_numpy(run.family.sample_tasks("test", num, run.config.tasks.seed)).to(run.device)
@@ -49,7 +22,7 @@ def scores_of(run: Tried) -> dict[str, Any]:
     return {"score": score, "returns": found.returns, "certainty": found.certainty}
 
 
-def due(run: Tried, every: int) -> bool:
+def due(run: Run, every: int) -> bool:
     """Whether the iteration under way ends with what is done every so many."""
     number = run.counters.iteration + 1
     return every > 0 and (number % every == 0 or number == run.config.collect.iterations)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,10 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ccm_runtime.crash_points import reach
 from ccm_runtime.durable import write_whole
-from ccm_training.config import Config
-from ccm_training.experiment import Counters
+from ccm_training.experiment import Counters, Run
 from ccm_training.run_folder import METRICS
-from ccm_training.tally import Tally
 from ccm_training.wandb_log import WandbLog
 
 _SACS = ("executor", "explorer")
@@ -42,22 +40,6 @@ LAYOUT = {
 """TensorBoard's tab "custom scalars": what belongs together, and both policies in one chart."""
 
 
-class Told(Protocol):
-    """A run as its log sees it, whatever its method."""
-
-    @property
-    def config(self) -> Config:
-        """Its settings."""
-
-    @property
-    def counters(self) -> Counters:
-        """How far it has come."""
-
-    @property
-    def tally(self) -> Tally:
-        """What its updates said since the last report."""
-
-
 class CohortLog:
     """What the runs of a cohort say: each in its own folder, and all in one progress display on standard error.
 
@@ -71,7 +53,7 @@ class CohortLog:
 
     def __init__(
         self,
-        runs: Sequence[Told],
+        runs: Sequence[Run],
         folders: Sequence[Path],
         *,
         total: int,
