@@ -67,7 +67,7 @@ def test_no_field_of_a_session_is_forgotten():
     blank = Memory(Trial(0), *(np.zeros(0, np.float32),) * 5)
     for full, empty in ((session.memory, blank), (session, Session("", blank)), (answer, Answer(0, reaction))):
         for name in full._fields if isinstance(full, tuple) else [field.name for field in dataclasses.fields(full)]:
-            if name not in {"reaction"}:
+            if name not in {"reaction", "epoch"}:  # a shared store keeps the epoch beside the record
                 assert image(getattr(full, name)) != image(getattr(empty, name)), name
     stored = Stored(session, Moment(1.0, "boot", 2.0))
     assert image(stored) == image(from_bytes(to_bytes(stored)))
