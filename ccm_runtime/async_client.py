@@ -47,7 +47,8 @@ class AsyncClient:
     """A client of one server; belongs to one event loop. For blocking code there is `Client`.
 
     Args:
-        target: `HOST:PORT` of a `ccm serve`.
+        target: `HOST:PORT` of a `ccm serve`; of several that share their sessions, a name with all of their addresses
+            (`dns:///NAME:PORT`), or these (`ipv4:HOST:PORT,HOST:PORT`): where one is lost, the next goes on.
         timeout_s: Longest time of any call, reconnects included.
         connect_timeout_s: Longest time until the first connection stands.
         token: Bearer token, where the server asks for one.

@@ -44,10 +44,10 @@ def backoff(rng: random.Random, first_s: float = 0.02, most_s: float = 1.0) -> I
 
 
 class Connection:
-    """A channel to one server; belongs to the event loop that opens it.
+    """A channel to one server at a time; belongs to the event loop that opens it.
 
     Args:
-        target: `HOST:PORT`.
+        target: `HOST:PORT`, or several that share their sessions: see `AsyncClient`.
         timeout_s: Longest time of any call, attempts and waits included.
         connect_timeout_s: Longest time until the first connection stands.
         token: Sent as `authorization: Bearer TOKEN`.
@@ -158,7 +158,7 @@ class Connection:
 
     def _new_channel(self) -> grpc.aio.Channel:
         # A proxy that the environment names is for other machines.
-        direct = (("grpc.enable_http_proxy", 0),) if is_loopback(self.target.rpartition(":")[0]) else ()
+        direct = (("grpc.enable_http_proxy", 0),) if all(map(is_loopback, _hosts(self.target))) else ()
         if self._credentials is None:
             return grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS + direct)
         return grpc.aio.secure_channel(self.target, self._credentials, options=_CHANNEL_OPTIONS + direct)
@@ -197,6 +197,12 @@ class SessionStream:
         if code is grpc.StatusCode.OK:
             return ServerUnreachableError("the server ended the stream")
         return _translated(code, await self._call.details(), await self._call.trailing_metadata())
+
+
+def _hosts(target: str) -> list[str]:
+    """Return the hosts of a target, which may list several servers as gRPC does: `ipv4:HOST:PORT,HOST:PORT`."""
+    addresses = target.removeprefix("ipv4:").removeprefix("ipv6:").split(",")
+    return [address.rpartition(":")[0] for address in addresses]
 
 
 def _connected(channel: grpc.aio.Channel) -> bool:

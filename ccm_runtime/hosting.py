@@ -77,6 +77,7 @@ class Hosting:
         )
         self.roster = Roster(served, self._version, config.max_versions)
         self.metrics = Metrics(table, self.roster, self.group_commit, self.recorder)
+        self.metrics.sharing = self.sharing
         self.shadow: Shadow | None = None
 
     @property

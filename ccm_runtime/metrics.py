@@ -14,6 +14,7 @@ from ccm_runtime.recorder import Recorder
 from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.shadow import Shadow, shadow_metrics
+from ccm_runtime.sharing import Sharing
 from ccm_runtime.trial import Phase
 from ccm_runtime.version_metrics import version_metrics
 from ccm_runtime.web import Reply, Request, Web
@@ -73,6 +74,7 @@ class Metrics:
         self._group_commit = group_commit
         self._recorder = recorder
         self.shadow: Shadow | None = None
+        self.sharing: Sharing | None = None
         self._table = table
         self._roster = roster
         self.step_ms, self.infer_ms = Histogram(), Histogram()
@@ -146,6 +148,10 @@ class Metrics:
         yield _counter("ccm_store_commits", "Groups that were written.", counts.num_commits)
         yield _counter("ccm_store_records", "Sessions in those groups.", counts.num_records)
         yield _counter("ccm_store_failures", "Groups that failed.", counts.num_failures)
+        if self.sharing is not None:
+            shared = self.sharing.counts
+            yield _counter("ccm_sessions_taken", "Sessions that came from other servers.", shared.num_taken)
+            yield _counter("ccm_sessions_given", "Sessions that went to other servers.", shared.num_given)
 
 
 def _mean_certainty(sessions: list[Session]) -> float:

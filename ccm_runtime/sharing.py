@@ -32,10 +32,10 @@ class Loaded(Protocol):
 
 @dataclass(slots=True)
 class SharingCounts:
-    """Sessions that were taken over from other servers, and that others took over."""
+    """Sessions that came from other servers, and that went to them."""
 
     num_taken: int = 0
-    num_lost: int = 0
+    num_given: int = 0
 
 
 class Sharing:
@@ -160,7 +160,7 @@ class Sharing:
         if held is None or held.epoch != epoch:
             return False
         self._table.let_go(held)
-        self.counts.num_lost += 1
+        self.counts.num_given += 1
         self._log.info("session went to another server", session_id=session_id, epoch=epoch)
         return True
 

@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 import pytest
-from durable import AGENT, DIGEST, image, model
+from durable import AGENT, DIGEST, event, image, model
 from redis_server import redis_server
 from replicas import NOT_SERVING, SERVING, Replica
 
+from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import (
     ConfigError,
@@ -31,7 +32,7 @@ class Local(Replica):
 
     def __init__(self, server, channel):
         super().__init__(channel)
-        self.hosting = server.hosting
+        self.server, self.hosting = server, server.hosting
 
     async def flush(self):
         await self.hosting.group_commit.flush()
@@ -103,6 +104,23 @@ async def test_a_key_opens_one_session_at_all_servers_also_at_once(shared):
         names = {one.session_id for one in at_once if not isinstance(one, Exception)}
         assert 1 == len(names)
         assert all(isinstance(one, ServerUnreachableError) for one in at_once if isinstance(one, Exception))
+
+
+async def test_a_client_that_has_both_addresses_goes_on_at_the_other_server_and_asks_no_proxy(shared, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with replicas(shared.url) as (first, second):
+        both = f"ipv4:127.0.0.1:{first.server.port},127.0.0.1:{second.server.port}"
+        async with AsyncClient(both) as client, client.open_session(seed=4, stochastic=True) as session:
+            for sequence in range(1, 9):
+                told = event(4, sequence)
+                if sequence % 6 == 1:
+                    action = await session.begin_episode(told.observation)
+                else:
+                    action = await session.act(told.observation, told.reward, truncated=told.truncated)
+                assert image(model(4).after(sequence)[1].action) == image(action)
+                if sequence == 4:
+                    await first.server.stop()
+            assert second.hosting.table.find(session.session_id) is not None
 
 
 async def test_a_key_may_be_used_anew_once_its_session_is_closed(shared):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from redis import Redis
 
+from ccm_runtime.commands.server_process import free_port
 from ccm_runtime.redis_store import PREFIX, RedisStore
 from ccm_runtime.store import Record
 
@@ -27,11 +28,9 @@ class RedisServer:
     def __init__(self, folder, **flags):
         if shutil.which("redis-server") is None:
             pytest.skip("redis-server is not on PATH; on Debian and Ubuntu: apt install redis-server")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         told = {"appendonly": "yes", "appendfsync": "always", "save": "", **flags}
-        words = [word for name, value in told.items() for word in (f"--{name}", value)]
+        words = [word for name, value in told.items() for word in (f"--{name}", str(value))]
         self._command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(folder), *words]
         self._process = None
         self.start()

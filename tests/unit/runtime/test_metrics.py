@@ -76,7 +76,7 @@ def test_metrics_tell_what_happened():
 
 
 def names(tmp_path):
-    hosting = hosted(store=tmp_path / "sessions.sqlite", record=tmp_path)
+    hosting = hosted(store="redis://127.0.0.1:1/0", record=tmp_path)
     hosting.cast_shadow(served(ScriptedPolicy()))
     hosting.shadow.stop()
     return {family.name for family in hosting.metrics.collect()}

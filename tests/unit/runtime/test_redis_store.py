@@ -1,11 +1,14 @@
 """What a store in Redis is named by, how it is opened, and what it says of itself."""
 
 import builtins
+from contextlib import nullcontext
 
 import pytest
+from certificates import make, needs_openssl
 from durable import model, record
 from redis_server import redis_server
 
+from ccm_runtime.commands.server_process import free_port
 from ccm_runtime.errors import ConfigError, DependencyMissingError, StoreUnavailableError
 from ccm_runtime.redis_store import PREFIX, RedisStore, place_of
 
@@ -100,6 +103,19 @@ def test_one_that_does_not_tell_its_settings_is_used_all_the_same(tmp_path):
         assert frozenset() == store.commit_held([record(model(0).session(1))], [])
         store.close()
     assert [] == said
+
+
+@needs_openssl
+def test_over_tls_the_authority_is_the_one_that_is_named(tmp_path):
+    key, cert = make(tmp_path, "store")
+    tls = {"tls-cert-file": cert, "tls-key-file": key, "tls-ca-cert-file": cert, "tls-auth-clients": "no"}
+    with redis_server(tmp_path / "redis", **{"tls-port": (port := free_port()), **tls}):
+        url = f"rediss://127.0.0.1:{port}/0"
+        for ours, works in ((f"{url}?ssl_ca_certs={cert}", True), (url, False)):
+            store = RedisStore(ours)
+            with nullcontext() if works else pytest.raises(StoreUnavailableError, match="certificate verify failed"):
+                assert 32 == len(store.secret())
+            store.close()
 
 
 def test_a_redis_that_may_not_write_is_a_store_that_fails(tmp_path):
