@@ -36,7 +36,7 @@ class BeliefSpec(_Strict):
     """Shape and start of a belief.
 
     Attributes:
-        kind: Which encoder made it, e.g. `gaussian-product`.
+        kind: Which encoder made it, `gaussian-product` or `gru`.
         additive: Whether two beliefs may be merged by addition.
         size: Length of the belief vector.
         latent_size: Length of the latent that the executor is given.

@@ -185,7 +185,7 @@ class VariationalConfig(_Frozen):
     """
 
     learning_rate: Rate = 1e-3
-    updates: Positive = 3
+    updates: Positive = 10
     trials: Positive = 10
     sampled: Positive = 50
     divergence_weight: float = Field(default=1.0, ge=0.0)

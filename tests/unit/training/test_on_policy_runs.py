@@ -20,7 +20,7 @@ from ccm_training.train import train, train_seeds
 ITERATIONS = 3
 SMALL = {
     "on_policy": {"memory": 6, "minibatches": 2},
-    "variational": {"trials": 2},
+    "variational": {"trials": 2, "updates": 3},
     "encoder": {"contrastive_weight": 0.0},
     "evaluation": {"every": 2, "tasks": 3},
     "tasks": {"num_train": 4, "num_test": 3},
