@@ -5,10 +5,13 @@ import onnx
 import pytest
 import torch
 
+from ccm_export.experience import run_trials
 from ccm_export.graphs import strip
 from ccm_export.probes import initial_beliefs, made_up_transitions
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import certainty
 from ccm_runtime.manifest import CONTEXT_ENCODER, GRAPHS
+from ccm_training.evaluation import trials_of
 from ccm_training.replay import Rows
 
 
@@ -65,6 +68,17 @@ def test_rl2_never_claims_to_be_certain_and_varibad_as_much_as_its_posterior_is_
             continue
         variance = np.minimum(np.exp(folded.latent_mean[:, 3:]), 1.0)  # mean and log variance stand side by side
         np.testing.assert_allclose(1.0 - variance.mean(1), certainty(folded.latent_std), rtol=1e-4, atol=1e-6)
+
+
+def test_a_served_trial_is_the_evaluated_trial(remembering):
+    family = remembering.run.family
+    tasks = family.sample_tasks("test", 6, 1)
+    served = run_trials(Adapter.of(remembering.onnx_policy), family, tasks)
+    evaluated = trials_of(remembering.torch_policy, family, torch.from_numpy(tasks))
+    actions = served.transitions[..., 2:4].reshape(evaluated.rows.action.shape)
+    np.testing.assert_allclose(evaluated.rows.action.numpy(), actions, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(evaluated.returns.numpy(), served.returns, rtol=1e-3, atol=1e-3)
+    assert np.unique(actions.round(3)).size > 20  # it does not do the same all the time
 
 
 def test_nothing_in_a_loop_tells_where_it_was_made(remembering):
