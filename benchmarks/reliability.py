@@ -24,14 +24,16 @@ from campaigns import Result, run_campaigns
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
+import failover as failovers
 import kills
 import lossy
 import mid_session
 import torn
 from durable import ADAPTER, AGENT, DIGEST, event, model, sessions_of
+from redis_server import redis_server
 
 from ccm_runtime.config import ServerConfig
-from ccm_runtime.crash_points import STORE
+from ccm_runtime.crash_points import SHARED_STORE, STORE
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import StoreUnavailableError
 from ccm_runtime.group_commit import FailurePolicy as Policy
@@ -61,6 +63,35 @@ def crash_points(folder: Path, seed: int) -> Result:
     return {**summed("kill -9 at a named point, at its 1st to 14th passing", runs), "points": list(STORE)}
 
 
+def shared_kills(folder: Path, seed: int) -> Result:
+    """Kill the core at every named point of a shared store, and at random; each child takes the sessions over."""
+    runs = []
+    for number, point in enumerate(("", *SHARED_STORE)):
+        with redis_server(folder / str(number)) as redis:
+            runs.append(kills.campaign(redis.url, 40 if not point else 20, seed + number, point=point, longest_s=0.6))
+    what = "kill -9 at a random time and at named points; the next server takes the sessions over from one Redis"
+    return {**summed(what, runs), "points": list(SHARED_STORE), **_redis()}
+
+
+def failover(folder: Path, seed: int) -> Result:
+    """End one of two servers 60 times: killed, killed with its Redis, stopped; its clients go on at the other one."""
+    with redis_server(folder / "redis") as redis:
+        found = asyncio.run(failovers.campaign(embedded_bundle(), redis, 60, seed, **{"max-batch": 1, "drain-s": 2}))
+    return {
+        "what": "two ccm serve on one Redis, 4 sessions; the one in use ends, and is started again",
+        **{name: found[name] for name in ("kills", "kills_with_the_store", "stops")},
+        "sessions_taken_over": found["taken_over"],
+        "answers_compared": found["answers"],
+        "must_be_none": {name: found[name] for name in ("differing", "beliefs_differing")},
+        **_redis(),
+    }
+
+
+def _redis() -> Result:
+    said = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True)  # noqa: S607
+    return {"redis_server": said.stdout.split("v=")[1].split()[0], "appendfsync": "always"}
+
+
 def summed(what: str, runs: list[Result]) -> Result:
     """Add campaigns of kills up."""
     names = ("lost", "wrong", "missing", "new_secrets", "by_itself", "damaged_files")
@@ -69,7 +100,7 @@ def summed(what: str, runs: list[Result]) -> Result:
         "what": what,
         "kills": total["kills"],
         "durable_events_acknowledged": total["acknowledged"],
-        "must_be_none": {name: total[name] for name in names},
+        "must_be_none": {name: total[name] for name in names if name in total},
     }
 
 
@@ -281,6 +312,8 @@ CAMPAIGNS: dict[str, Callable[[Path, int], Result]] = {
     "exactly_once": exactly_once,
     "torn_files": torn_files,
     "failing_disk": failing_disk,
+    "shared_kills": shared_kills,
+    "failover": failover,
 }
 
 
@@ -296,4 +329,4 @@ def _in_a_folder(campaign: Callable[[Path, int], Result]) -> Callable[[int], Res
 
 if __name__ == "__main__":
     in_folders = {name: _in_a_folder(campaign) for name, campaign in CAMPAIGNS.items()}
-    run_campaigns(__doc__, in_folders, "grpcio", "numpy", sqlite=sqlite3.sqlite_version)
+    run_campaigns(__doc__, in_folders, "grpcio", "numpy", "redis", sqlite=sqlite3.sqlite_version)

@@ -32,6 +32,8 @@ _CHANNEL_OPTIONS = (
     # A peer that is silent in the middle of a call is asked whether it is there, and given up.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # A ping that gRPC has sent for its own ends holds that question up, and has a minute unless it is told otherwise.
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.primary_user_agent", f"ccm/{__version__}"),
 )
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
