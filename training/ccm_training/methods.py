@@ -75,7 +75,7 @@ METHODS: dict[MethodName, Method] = {
     ),
     "pearl-cl-dp": Method(settings={"encoder": {"value_weight": 0.0, "prediction_weight": 1.0}, "trial": _SAMPLES}),
     "rl2": Method(on_policy=True, settings=_REMEMBERS),
-    "varibad": Method(on_policy=True, settings=_REMEMBERS | {"on_policy": {"minibatches": 8}}),
+    "varibad": Method(on_policy=True, settings={**_REMEMBERS, "on_policy": {"minibatches": 8}}),
     "maml": Method(encoder=False, on_policy=True, settings=_STEPS),
     "promp": Method(encoder=False, on_policy=True, settings=_STEPS),
     "oracle": Method(encoder=False, told=True),

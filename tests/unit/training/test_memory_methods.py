@@ -7,7 +7,7 @@ import torch
 from tiny_run import tiny_on_policy
 
 from ccm_training.onpolicy import course
-from ccm_training.onpolicy.recurrent_ppo import FreshNoise, RewardScale, pick
+from ccm_training.onpolicy.recurrent_ppo import FreshNoise, RunningStatistics, pick
 from ccm_training.onpolicy.varibad import variational_loss
 from ccm_training.replay import Rows
 from ccm_training.rollout import run_trials
@@ -141,15 +141,25 @@ def test_the_decoders_are_not_told_the_reward_that_the_agent_sees():
     assert blind == still
 
 
-def test_rewards_are_divided_by_the_spread_of_discounted_returns_over_all_trials():
-    scale, generator = RewardScale(), torch.Generator().manual_seed(0)
-    assert torch.equal(torch.tensor([3.0]), scale(torch.tensor([3.0])))  # nothing seen yet
-    seen = [torch.randn(4, 9, generator=generator) * 2.0 + 1.0 for _ in range(3)]
-    valid = [(torch.rand(4, 9, generator=generator) < 0.8).float() for _ in range(3)]
-    for returns, rows_valid in zip(seen, valid, strict=True):
-        scale.see(returns, rows_valid)
-    every = torch.cat([one[which > 0.0] for one, which in zip(seen, valid, strict=True)])
-    torch.testing.assert_close(3.0 / every.std(correction=0), scale(torch.tensor(3.0)))
+def test_scales_are_those_of_everything_that_was_seen():
+    statistics, generator = RunningStatistics(2), torch.Generator().manual_seed(0)
+    assert torch.equal(torch.ones(2), statistics.spread)  # nothing seen yet
+    seen = [torch.randn(num, 2, generator=generator) * torch.tensor([2.0, 0.0]) + 1.0 for num in (4, 1, 9)]
+    for rows_seen in seen:
+        statistics.see(rows_seen)
+    every = torch.cat(seen)
+    torch.testing.assert_close(every.mean(0), statistics.mean.float())
+    torch.testing.assert_close(torch.stack([every[:, 0].std(correction=0), torch.tensor(1.0)]), statistics.spread)
+
+
+def test_the_policy_reads_beliefs_in_units_of_their_spread_where_they_are_posteriors(run):
+    before = run.policy_for(run.tasks).read(run.agent.unroll(rows())[:, -1]).mean
+    course.iterate(run, Stop())
+    moved = bool((run.agent.latent_norm.scale != 1.0).all())
+    assert moved == (run.config.method == "varibad")
+    scaled = run.agent.policy_inputs(torch.zeros(3, 3), before)[:, 3:]
+    expected = (before - run.agent.latent_norm.mean) / run.agent.latent_norm.scale
+    torch.testing.assert_close(expected, scaled)
 
 
 def test_some_trials_of_a_lesson_are_the_same_trials_in_every_field(run):

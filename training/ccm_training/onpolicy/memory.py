@@ -10,7 +10,7 @@ from ccm_runtime.manifest import Adaptation
 from ccm_training.belief import Latent
 from ccm_training.config import Config
 from ccm_training.envs.family import Family
-from ccm_training.nets import Mlp
+from ccm_training.nets import Mlp, Normalizer
 from ccm_training.onpolicy.gaussian import Gaussian, GaussianPolicy
 from ccm_training.replay import Rows
 from ccm_training.scales import ScaledTransitions
@@ -74,6 +74,7 @@ class MemoryAgent(ScaledTransitions):
         self.embed = Mlp((2 * observations + actions + 1, *encoder_hidden))
         self.cell = nn.GRUCell(encoder_hidden[-1], memory)
         self.readout = readout
+        self.latent_norm = Normalizer(readout.size)  # of VariBAD; RL2's features are read as they are
         self.decoder: nn.Module | None = None  # what only training has
         self.actor = GaussianPolicy(observations + readout.size, actions, hidden)
         self.value = GaussianPolicy(observations + readout.size, 1, hidden).mean
@@ -102,7 +103,7 @@ class MemoryAgent(ScaledTransitions):
 
     def policy_inputs(self, observation: Tensor, latent: Tensor) -> Tensor:
         """`[..., obs]` and `[..., latent]` as policy and value read them."""
-        return torch.cat([self.observation_norm(observation), latent], -1)
+        return torch.cat([self.observation_norm(observation), self.latent_norm(latent)], -1)
 
     def action(self, observation: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
         """What it does with this noise, `[..., act]` in environment units."""

@@ -61,31 +61,32 @@ class FreshNoise:
         return torch.stack(self._drawn, 1)
 
 
-class RewardScale(nn.Module):
-    """Spread of discounted returns over all trials so far; rewards are divided by it."""
+class RunningStatistics(nn.Module):
+    """Mean and spread of everything seen so far (Welford's, merged)."""
 
     count: Tensor
     mean: Tensor
     squares: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        for name in ("count", "mean", "squares"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("squares", torch.zeros(size, dtype=torch.float64))
 
-    def see(self, returns: Tensor, valid: Tensor) -> None:
-        """Take in discounted returns, `[n, steps]` (Welford's moments, merged)."""
-        seen = returns[valid > 0.0].double()
-        count, mean = self.count + len(seen), seen.mean()
+    def see(self, rows: Tensor) -> None:
+        """Take in `[n, size]`."""
+        count, mean = self.count + len(rows), rows.double().mean(0)
         apart = mean - self.mean
-        self.squares += seen.var(correction=0) * len(seen) + apart.square() * self.count * len(seen) / count
-        self.mean += apart * len(seen) / count
+        self.squares += (rows - mean).square().sum(0) + apart.square() * self.count * len(rows) / count
+        self.mean += apart * len(rows) / count
         self.count.copy_(count)
 
-    def forward(self, reward: Tensor) -> Tensor:
-        """Rewards in units of it; as they are while nothing has varied."""
-        spread = (self.squares / self.count.clamp(min=1.0)).sqrt().to(reward)
-        return reward / torch.where(spread > 1e-6, spread, torch.ones_like(spread))
+    @property
+    def spread(self) -> Tensor:
+        """Standard deviation of each entry, `[size]`; 1 where nothing has varied."""
+        found = (self.squares / self.count.clamp(min=1.0)).sqrt().float()
+        return torch.where(found > 1e-6, found, torch.ones_like(found))
 
 
 class RecurrentPpo:
@@ -102,16 +103,21 @@ class RecurrentPpo:
         """
         self.agent, self.settings, self.decay_from = agent, config.on_policy, config.decay_from
         self._parameters, self._recall = list(parameters), recall
-        self.scale = RewardScale().to(agent.action_reach.device)
+        self.returns = RunningStatistics(1).to(agent.action_reach.device)
         self.optimizer = torch.optim.Adam(self._parameters, lr=self.settings.learning_rate, fused=True)
         begin(self.optimizer)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Moments of the optimizer, and the scale of rewards."""
-        return moments("policy", self.optimizer) | {f"scale.{k}": v for k, v in self.scale.state_dict().items()}
+        """RunningStatistics of the optimizer, and of the discounted returns that scale rewards."""
+        return moments("policy", self.optimizer) | {f"returns.{k}": v for k, v in self.returns.state_dict().items()}
 
-    def iterate(self, run: OnPolicyRun) -> Generator[Metrics, None, tuple[Tensor, Rows]]:
-        """Collect and learn; returns the tasks (rows of the run's) and their trials `[n, episodes, horizon, ...]`."""
+    def iterate(self, run: OnPolicyRun) -> Generator[Metrics, None, tuple[Tensor, Rows, Tensor]]:
+        """Collect and learn.
+
+        Returns:
+            The tasks (rows of the run's), their trials `[n, episodes, horizon, ...]`, and the latents acted on,
+            `[rows, latent]`.
+        """
         chosen = run.some_tasks()
         noise = FreshNoise(len(chosen), len(self.agent.action_reach), run.streams.collect)
         trials = run_trials(
@@ -128,19 +134,19 @@ class RecurrentPpo:
             order = torch.randperm(len(chosen), generator=run.streams.learn, device=run.device)
             for picked in order.chunk(self.settings.minibatches):
                 yield self.update(pick(lesson, picked))
-        return chosen, trials.rows
+        return chosen, trials.rows, lesson.latent[lesson.rows.valid[..., 0] > 0.0]
 
     @torch.no_grad()
     def lesson(self, rows: Rows, noise: Tensor) -> Lesson:
         """What the policy as it stands did and expected in trials `[n, steps, ...]` that it drew `noise` in."""
         valid, paid = rows.valid[..., 0], rows.reward[..., 0]
-        self.scale.see(ppo.discounted_so_far(paid, valid, self.settings.discount), valid)
+        self.returns.see(ppo.discounted_so_far(paid, valid, self.settings.discount)[valid > 0.0][:, None])
         latent = self._latents(rows)
         inputs = self.agent.policy_inputs(rows.observation, latent)
         acts = self.agent.actor(inputs)
         action, value = acts.sample(noise), self.agent.value(inputs)[..., 0]
         advantage = ppo.trial_advantages(
-            self.scale(paid), value, valid, discount=self.settings.discount, trace=self.settings.trace
+            paid / self.returns.spread, value, valid, discount=self.settings.discount, trace=self.settings.trace
         )
         return Lesson(
             rows,

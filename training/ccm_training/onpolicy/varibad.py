@@ -11,7 +11,7 @@ from ccm_training.envs.family import Family
 from ccm_training.nets import Mlp
 from ccm_training.onpolicy import elbo
 from ccm_training.onpolicy.memory import MemoryAgent, MemoryPolicy, Posterior, build_memory_agent, fit_scales
-from ccm_training.onpolicy.recurrent_ppo import RecurrentPpo, anneal, moments
+from ccm_training.onpolicy.recurrent_ppo import RunningStatistics, RecurrentPpo, anneal, moments
 from ccm_training.onpolicy.seam import Metrics, OnPolicyLearner, OnPolicyRun
 from ccm_training.replay import Replay, Rows
 from ccm_training.updates import begin
@@ -70,6 +70,7 @@ class VariBadLearner:
         remembering = [parameter for part in parts for parameter in part.parameters()]
         self._optimizer = torch.optim.Adam(remembering, lr=self.settings.learning_rate, fused=True)
         begin(self._optimizer)
+        self._latents = RunningStatistics(len(agent.latent_norm.mean)).to(agent.action_reach.device)
 
     def warm_up(self, trials: Rows) -> None:
         """Fix the scales, and store the trials."""
@@ -79,17 +80,21 @@ class VariBadLearner:
 
     def iterate(self, run: OnPolicyRun) -> Iterator[Metrics]:
         """Collect whole trials, teach the policy by them, then the memory by stored ones; and store these."""
-        tasks, trials = yield from self._ppo.iterate(run)
+        tasks, trials, latents = yield from self._ppo.iterate(run)
         anneal(self._optimizer, self.settings.learning_rate, self._decay_from, run)
         for _ in range(self.settings.updates):
             yield self._teach_memory(run.streams.learn)
         self._store(tasks, trials)
+        self._latents.see(latents)  # the policy's scales change between iterations only: it is held to what it did
+        self.agent.latent_norm.mean.copy_(self._latents.mean)
+        self.agent.latent_norm.scale.copy_(self._latents.spread)
 
     def tensors(self) -> dict[str, Tensor]:
         """What both optimizers remember, and the stored trials."""
         stored = {f"replay.{name}": value for name, value in self.replay.rows._asdict().items()}
         stored["replay.written"] = self.replay.written
-        return self._ppo.tensors() | moments("memory", self._optimizer) | stored
+        seen = {f"latents.{name}": value for name, value in self._latents.state_dict().items()}
+        return self._ppo.tensors() | moments("memory", self._optimizer) | seen | stored
 
     def _store(self, tasks: Tensor, trials: Rows) -> None:
         self.replay.add(tasks, trials)
