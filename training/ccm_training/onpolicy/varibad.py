@@ -11,7 +11,7 @@ from ccm_training.envs.family import Family
 from ccm_training.nets import Mlp
 from ccm_training.onpolicy import elbo
 from ccm_training.onpolicy.memory import MemoryAgent, MemoryPolicy, Posterior, build_memory_agent, fit_scales
-from ccm_training.onpolicy.recurrent_ppo import RunningStatistics, RecurrentPpo, anneal, moments
+from ccm_training.onpolicy.recurrent_ppo import RecurrentPpo, RunningStatistics, anneal, moments
 from ccm_training.onpolicy.seam import Metrics, OnPolicyLearner, OnPolicyRun
 from ccm_training.replay import Replay, Rows
 from ccm_training.updates import begin
