@@ -30,7 +30,7 @@ import lossy
 import mid_session
 import torn
 from durable import ADAPTER, AGENT, DIGEST, event, model, sessions_of
-from redis_server import redis_server
+from redis_server import redis_server, server_version
 
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.crash_points import SHARED_STORE, STORE
@@ -70,7 +70,12 @@ def shared_kills(folder: Path, seed: int) -> Result:
         with redis_server(folder / str(number)) as redis:
             runs.append(kills.campaign(redis.url, 40 if not point else 20, seed + number, point=point, longest_s=0.6))
     what = "kill -9 at a random time and at named points; the next server takes the sessions over from one Redis"
-    return {**summed(what, runs), "points": list(SHARED_STORE), **_redis()}
+    return {
+        **summed(what, runs),
+        "points": list(SHARED_STORE),
+        "redis_server": server_version(),
+        "appendfsync": "always",
+    }
 
 
 def failover(folder: Path, seed: int) -> Result:
@@ -83,13 +88,9 @@ def failover(folder: Path, seed: int) -> Result:
         "sessions_taken_over": found["taken_over"],
         "answers_compared": found["answers"],
         "must_be_none": {name: found[name] for name in ("differing", "beliefs_differing")},
-        **_redis(),
+        "redis_server": server_version(),
+        "appendfsync": "always",
     }
-
-
-def _redis() -> Result:
-    said = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True)  # noqa: S607
-    return {"redis_server": said.stdout.split("v=")[1].split()[0], "appendfsync": "always"}
 
 
 def summed(what: str, runs: list[Result]) -> Result:

@@ -106,3 +106,9 @@ def redis_server(folder, **flags):
         yield server
     finally:
         server.kill()
+
+
+def server_version():
+    """Of the `redis-server` on PATH."""
+    said = subprocess.run(["redis-server", "--version"], check=True, capture_output=True, text=True)
+    return said.stdout.partition("v=")[2].split()[0]

@@ -1,0 +1,85 @@
+"""What it takes to make a group of sessions durable, in a file and in a Redis on this machine, and to claim one.
+
+    python benchmarks/stores.py --out benchmarks/results/serving/stores.json
+
+The record is that of a session of the shipped agent after an episode. A round writes a group of each size to every
+store, one after the other; a Redis is asked over TCP. Medians in microseconds, with the lowest and highest round.
+"""
+
+import argparse
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+from provenance import how, keep
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+from durable import Model, record
+from mid_session import adapter_of
+from redis_server import WholeStore, redis_server, server_version
+
+from ccm_runtime.commands.bench_results import spread
+from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.sqlite_store import SqliteStore
+from ccm_runtime.store import Store
+
+GROUPS = (1, 64)
+SYNCS: tuple[Literal["normal", "full"], ...] = ("normal", "full")
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--times", type=int, default=50, help="of each thing in a round")
+    arguments = parser.parse_args()
+    model = Model(0, adapter_of(embedded_bundle()))
+    records = [record(model.session(6, f"session-{number}")) for number in range(max(GROUPS))]
+    claimed = record(model.session(6, "claimed"))
+    found: dict[str, list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stores: dict[str, Store] = {f"file, {sync}": SqliteStore(folder / f"{sync}.db", sync) for sync in SYNCS}
+        for sync in ("everysec", "always"):
+            redis = stack.enter_context(redis_server(folder / sync, appendfsync=sync))
+            stores[f"redis, {sync}"] = WholeStore(redis.url)
+            stores[f"redis, {sync}"].commit([claimed], [])
+        for _ in range(arguments.rounds):
+            for name, store in stores.items():
+                for size in GROUPS:
+                    took_us = timed(lambda s=store, n=size: s.commit(records[:n], []), arguments.times)
+                    found[f"{name}: a group of {size}"].append(took_us)
+                if isinstance(store, WholeStore):
+                    for what, ask in (("look", store.look), ("claim", store.claim)):
+                        took_us = timed(lambda ask=ask: ask("claimed"), arguments.times)
+                        found[f"{name}: {what}"].append(took_us)
+        for store in stores.values():
+            store.close()
+    figures = {name: [round(figure) for figure in spread(values)] for name, values in found.items()}
+    for name, figure in figures.items():
+        print(f"{name:32}", figure)
+    versions = {"sqlite": sqlite3.sqlite_version, "redis_server": server_version()}
+    keep(arguments.out, {"made": how("redis"), **versions, "record_bytes": len(claimed.data), "us": figures})
+
+
+def timed(what: Callable[[], object], times: int) -> float:
+    """Median microseconds of doing something so often."""
+    took_us = []
+    for _ in range(times):
+        began_ns = time.perf_counter_ns()
+        what()
+        took_us.append((time.perf_counter_ns() - began_ns) / 1_000)
+    return median(took_us)
+
+
+if __name__ == "__main__":
+    main()
