@@ -206,6 +206,10 @@ class Fleet:
             await self.step(1)
         return time.monotonic() - began_s
 
+    def give_up(self) -> None:
+        """Let the store look at its file anew."""
+        self.group_commit._worker.submit(self.store.close, lambda _, error: None)  # noqa: ARG005 (what is done is done)
+
     async def leave(self) -> None:
         """Let the store go."""
         await self._hosting.leave()
@@ -286,7 +290,7 @@ def read_only(disk: Path, fleet: Fleet) -> Iterator[None]:
 
     until_s = time.monotonic() + _LIMIT_S
     while not remounted("ro"):  # the kernel refuses while a file is open for writing; a failing disk does not ask
-        fleet.group_commit._jobs.put(fleet.store.close)
+        fleet.give_up()
         if time.monotonic() > until_s:
             raise TimeoutError("the file system stayed writable")
     yield
@@ -299,7 +303,7 @@ def no_descriptors(_: Path, fleet: Fleet) -> Iterator[None]:
     """No file descriptor is free."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    fleet.group_commit._jobs.put(fleet.store.close)  # or it would do with those that it has
+    fleet.give_up()  # or it would do with those that it has
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -5,8 +5,6 @@ All state belongs to the loop. Only encoding and the store's own calls run on a 
 """
 
 import asyncio
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,6 +16,7 @@ from ccm_runtime.moment import Moment
 from ccm_runtime.records import Stored, to_bytes
 from ccm_runtime.session import Session
 from ccm_runtime.store import Record, SharedStore, Store
+from ccm_runtime.worker import Worker
 
 T = TypeVar("T")
 FailurePolicy = Literal["degrade", "refuse"]
@@ -88,8 +87,7 @@ class GroupCommit:
         self._retry_s = _FIRST_RETRY_S
         self._waiting: list[asyncio.Future[None]] = []  # for the next group
         self._riding: list[asyncio.Future[None]] = []  # for the one that is being written
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._worker = Worker("ccm-store")
         self._closed = False
 
     @property
@@ -159,21 +157,9 @@ class GroupCommit:
         """
         if self._closed or not self.well:
             raise StoreUnavailableError("the server's store fails; try later")
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[T] = loop.create_future()
-
-        def job() -> None:
-            try:
-                answer = question()
-            except Exception as error:  # whatever it is, the asker is told
-                _call(loop, _fail, answered, error)
-            else:
-                _call(loop, _answer, answered, answer)
-
-        self._do(job)
         try:
             async with asyncio.timeout(_STALLED_S):
-                return await answered
+                return await self._worker.run(question)
         except (TimeoutError, StoreUnavailableError) as error:
             why = str(error) or f"the store has not answered for {_STALLED_S:g} s"
             self._keep({}, why)
@@ -186,6 +172,8 @@ class GroupCommit:
         Raises:
             StoreUnavailableError: What is left could not be written.
         """
+        if self._closed:
+            return
         try:
             async with asyncio.timeout(_STALLED_S):
                 while self._changed or self._alarm is not None:
@@ -196,14 +184,19 @@ class GroupCommit:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
-            self._jobs.put(self._store.close)
-            self._jobs.put(None)
-            if self._alarm is not None:
-                self._quieten()  # a disk that hangs keeps its thread; the process need not wait for it
-            elif self._thread is None:
-                _work(self._jobs)
-            else:
-                await asyncio.to_thread(self._thread.join, _STALLED_S)
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Close the store on its thread; one that hangs keeps it, and the process need not wait for it."""
+        hangs = self._alarm is not None
+        self._quieten()
+        if not self._worker.started:
+            self._store.close()
+            return
+        with suppress(TimeoutError, StoreUnavailableError):
+            async with asyncio.timeout(0.0 if hangs else _STALLED_S):
+                await self._worker.run(self._store.close)
+        self._worker.stop()
 
     async def _committed(self) -> None:
         """Wait for the group that holds the last change."""
@@ -231,27 +224,14 @@ class GroupCommit:
             self._timer = None
         group, self._changed = self._changed, {}
         self._riding, self._waiting = self._waiting, []
-        loop = asyncio.get_running_loop()
-        self._alarm = loop.call_later(_STALLED_S, self._stall)
+        self._alarm = asyncio.get_running_loop().call_later(_STALLED_S, self._stall)
         tidy = self._clock() - self._tidied_s > _TIDY_EVERY_S
         if tidy:
             self._tidied_s = self._clock()
 
-        def job() -> None:
-            try:
-                lost = self._write(group, tidy=tidy)
-            except Exception as error:  # whatever it is, nothing of the group counts as written
-                _call(loop, self._end, group, frozenset(), error)
-            else:
-                _call(loop, self._end, group, lost, None)
-
-        self._do(job)
-
-    def _do(self, job: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=_work, args=(self._jobs,), name="ccm-store", daemon=True)
-            self._thread.start()
-        self._jobs.put(job)
+        self._worker.submit(
+            lambda: self._write(group, tidy=tidy), lambda lost, error: self._end(group, lost or frozenset(), error)
+        )
 
     def _write(self, group: Group, *, tidy: bool) -> frozenset[str]:
         """Commit a group, on the thread; return the names of what other servers hold."""
@@ -345,25 +325,5 @@ def _release(waiters: "list[asyncio.Future[None]]") -> None:
 
 def _refuse(waiters: "list[asyncio.Future[None]]", why: str) -> None:
     for waiter in waiters:
-        _fail(waiter, StoreUnavailableError(why))
-
-
-def _fail(waiter: "asyncio.Future[T]", error: Exception) -> None:
-    if not waiter.done():
-        waiter.set_exception(error)
-
-
-def _answer(waiter: "asyncio.Future[T]", answer: T) -> None:
-    if not waiter.done():
-        waiter.set_result(answer)
-
-
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *told: object) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(callback, *told)
-
-
-def _work(jobs: "queue.SimpleQueue[Callable[[], None] | None]") -> None:
-    while (job := jobs.get()) is not None:
-        with suppress(StoreUnavailableError):
-            job()
+        if not waiter.done():
+            waiter.set_exception(StoreUnavailableError(why))

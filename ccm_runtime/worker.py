@@ -21,6 +21,11 @@ class Worker:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
+    @property
+    def started(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
     async def run(self, job: Callable[[], T]) -> T:
         """Return what a job returns, or raise what it raises."""
         loop = asyncio.get_running_loop()

@@ -207,4 +207,39 @@ async def test_closing_with_a_broken_disk_says_so_and_ends():
 async def test_a_writer_that_wrote_nothing_leaves_no_thread():
     writer = GroupCommit(Disk())
     await writer.close()
-    assert writer._thread is None
+    assert not writer._worker.started
+
+
+async def test_who_asks_a_store_that_fails_learns_it_and_so_does_everybody_until_a_group_works():
+    told = []
+    async with committing() as (writer, disk):
+        writer.on_change = lambda well, _: told.append(well)
+        assert [] == await writer.ask(disk.read)
+
+        def fails():
+            disk.broken = True
+            raise StoreUnavailableError("no answer")
+
+        with pytest.raises(StoreUnavailableError, match="no answer"):
+            await writer.ask(fails)
+        with pytest.raises(StoreUnavailableError, match="try later"):  # and nobody waits for it again
+            await writer.ask(disk.read)
+        disk.broken = False
+        async with asyncio.timeout(10):
+            while not writer.well:  # an empty group is tried
+                await asyncio.sleep(0.01)
+        assert [] == await writer.ask(disk.read)
+    assert [False, True] == told
+
+
+async def test_a_question_waits_for_the_groups_before_it():
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(3))
+        disk.goes_on.clear()
+        flushed = asyncio.create_task(writer.flush())
+        await asyncio.sleep(0)
+        asked = asyncio.create_task(writer.ask(disk.read))
+        await asyncio.sleep(0)
+        disk.goes_on.set()
+        assert ["session-0"] == [entry.session_id for entry in await asked]
+        await flushed

@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,6 +203,22 @@ async def test_a_session_that_is_closed_meanwhile_stays_closed(bench):
     with pytest.raises(SessionUnknownError, match="closed"):
         await call
     assert 0 == len(made.table)
+
+
+async def test_a_session_that_came_back_from_another_server_meanwhile_is_left_as_it_came(bench):
+    made = bench(deadline_ms=60_000.0)
+    for sequence in (1, 2):
+        await made.tell(sequence, event(sequence))
+    made.policy.gate.clear()
+    call = asyncio.create_task(made.tell(3, event(3)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    came = replace(made.session, epoch=2)
+    made.table.take_in(came)
+    made.policy.gate.set()
+    with pytest.raises(SessionUnknownError, match="another server"):
+        await call
+    assert made.session is came
 
 
 async def test_a_fault_of_the_networks_leaves_the_session_as_it_was(bench):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from ccm_runtime.adapt import Adapter
@@ -115,3 +117,43 @@ def test_a_key_names_one_session_until_it_is_gone(table, memory, clock):
     again = table.open(memory, "mine")
     table.close(again.session_id, table.token(again.session_id))
     assert table.find_key("mine") is None
+
+
+class Notes:
+    """What a journal is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def changed(self, session):
+        self.told.append(("changed", session.session_id))
+
+    def removed(self, session):
+        self.told.append(("removed", session.session_id, session.epoch))
+
+
+def test_what_comes_from_another_server_and_goes_there_again_is_no_change(table, memory):
+    opened = table.open(memory, "key", "tenant", session_id="name")
+    table.journal = notes = Notes()
+    table.take_in(dataclasses.replace(opened, epoch=3))
+    assert (1, 3) == (len(table), table.find_key("key", "tenant").epoch)
+    table.let_go(table.find("name"))
+    assert (0, None) == (len(table), table.find_key("key", "tenant"))
+    assert [] == notes.told
+
+
+def test_what_expires_names_the_epoch_that_it_was_held_under(table, memory, clock):
+    table.take_in(dataclasses.replace(table.open(memory, session_id="name"), epoch=3))
+    table.journal = notes = Notes()
+    clock.now_s += 11.0
+    table.expire()
+    assert [("removed", "name", 3)] == notes.told
+
+
+def test_a_key_names_one_session_of_a_tenant_and_no_two_alike(table):
+    named = [("a", ""), ("a", "b"), ("ab", ""), ("", "ab"), ("b", "a")]
+    names = {table.name_of(key, tenant) for key, tenant in named}
+    assert len(named) == len(names)
+    assert names == {SessionTable(1, 1.0, secret=table._secret).name_of(key, tenant) for key, tenant in named}
+    assert table.name_of("a", "") != SessionTable(1, 1.0).name_of("a", "")
+    assert not any(table.token(text).startswith(name) for name in names for text, _ in named)
