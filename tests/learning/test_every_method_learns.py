@@ -40,7 +40,7 @@ def settings(method, exploration_reward):
         "evaluation": {"every": 0},
     }
     for group, changes in METHODS[method].settings.items():
-        tree[group] = tree[group] | dict(changes)
+        tree[group] = tree.get(group, {}) | dict(changes)
     return parse_config(tree, where=method)
 
 
