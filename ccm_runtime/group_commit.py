@@ -121,6 +121,10 @@ class GroupCommit:
         self._changed[session.session_id] = Gone(session.epoch)
         self._schedule()
 
+    def removes(self, session_id: str) -> bool:
+        """Return whether a session that is gone waits to leave the store."""
+        return isinstance(self._changed.get(session_id), Gone)
+
     def taken(self, session: Session) -> None:
         """Take note that the store gave a session to this server, as it is."""
         self._changed.pop(session.session_id, None)

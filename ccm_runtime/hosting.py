@@ -174,6 +174,11 @@ class Hosting:
         await self.sharing.take(session_id, tenant)
         return self.table.find(session_id) is not before
 
+    async def told_all(self) -> None:
+        """Wait until the servers that share sessions know what was closed here; raises StoreUnavailableError."""
+        if self.sharing is not None:
+            await self._settle()
+
     def resume(self, session_id: str, token: str) -> Opened:
         """Go on with a session that is held.
 
@@ -241,7 +246,7 @@ class Hosting:
         return not any(session.memory.trial.in_episode for session in self.table)
 
     async def _settle(self) -> None:
-        """Wait until what was opened is durable; who goes on without a store need not wait for it."""
+        """Wait until what was done is durable; who goes on without a store need not wait for it."""
         if self.group_commit is None:
             return
         try:

@@ -104,7 +104,9 @@ class Service(Answering, AdaptationServicer):
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Call) -> pb.CloseSessionResponse:
         """End a trial."""
         await self._fetch(request)
-        return wire.closed_to_proto(self.hosting.close(request.session_id, request.token))
+        closed = self.hosting.close(request.session_id, request.token)
+        await self.hosting.told_all()
+        return wire.closed_to_proto(closed)
 
     @answering
     async def Encode(self, request: pb.EncodeRequest, call: Call) -> pb.EncodeResponse:
@@ -168,7 +170,9 @@ class Service(Answering, AdaptationServicer):
         kind = request.WhichOneof("kind")
         if kind == "close":
             await self.hosting.fetch(opened.session_id, opened.token, TENANT.get())
-            await context.write(pb.SessionResponse(closed=self._close(opened)))
+            closed = self._close(opened)
+            await self.hosting.told_all()
+            await context.write(pb.SessionResponse(closed=closed))
             return False
         if kind != "event":
             raise SpecError(f"expected event or close, got {kind or 'nothing'}; a stream attaches to one session")
@@ -176,7 +180,9 @@ class Service(Answering, AdaptationServicer):
         try:
             await self._step(opened.session_id, request.event, response.answer)
         except SessionUnknownError as gone:  # without its session, the stream ends
-            raise (gone if self.hosting.sharing is None else moved(gone)) from None
+            if self.hosting.sharing is None:
+                raise
+            raise moved() from gone
         except Exception as error:
             self.note(error)
             response = pb.SessionResponse(error=statuses.event_error(request.event.sequence, error))

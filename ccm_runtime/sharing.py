@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ccm_runtime.adapt import Adapter
-from ccm_runtime.errors import CcmError, ServerUnreachableError, SessionUnknownError, StoreUnavailableError
+from ccm_runtime.errors import CcmError, ServerUnreachableError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.records import from_bytes
 from ccm_runtime.session import Session, SessionTable
@@ -98,7 +98,7 @@ class Sharing:
             return 0
 
     async def _settle(self, session_id: str, tenant: str) -> int:
-        seen = await self._commits.ask(lambda: self._store.look(session_id))
+        seen = await self._look(session_id)
         held = self._table.find(session_id)
         if held is not None and _is_ahead(held, seen):
             if seen is None or not seen.mine:  # the store has lost what it had
@@ -111,6 +111,16 @@ class Sharing:
         elif held is not None:  # it was closed elsewhere
             self._lose(session_id, held.epoch)
         return seen.epoch + 1
+
+    async def _look(self, session_id: str) -> Seen | None:
+        """Return what is stored, once nothing is stored any more of what this server has just closed."""
+        seen, again = None, True
+        while again:
+            if self._commits.removes(session_id):
+                await self._commits.flush()
+            seen = await self._commits.ask(lambda: self._store.look(session_id))
+            again = self._commits.removes(session_id)
+        return seen
 
     async def _take_over(self, session_id: str, tenant: str, seen: Seen) -> None:
         session = self._read(session_id, tenant, seen)
@@ -165,11 +175,9 @@ class Sharing:
         return True
 
 
-def moved(gone: SessionUnknownError) -> ServerUnreachableError:
-    """Return what the client on the stream of a session is told that is not held here any more: to resume."""
-    error = ServerUnreachableError("the session is not held here any more; resume it, here or at another server")
-    error.__cause__ = gone
-    return error
+def moved() -> ServerUnreachableError:
+    """Return what the stream of a session that is not held here any more ends with: its client resumes it."""
+    return ServerUnreachableError("the session is not held here any more; resume it, here or at another server")
 
 
 def _is_ahead(held: Session, seen: Seen | None) -> bool:

@@ -123,19 +123,20 @@ async def test_a_client_that_has_both_addresses_goes_on_at_the_other_server_and_
             assert second.hosting.table.find(session.session_id) is not None
 
 
-async def test_a_key_may_be_used_anew_once_its_session_is_closed(shared):
+async def test_a_key_may_be_used_anew_at_any_server_as_soon_as_its_session_is_closed(shared):
     async with replicas(shared.url) as (first, second):
+        for closing, opening in ((first, first), (first, second), (second, first), (second, second)):
+            opened = await first.open(0)
+            await first.tell(opened, 0, 1)
+            await first.flush()
+            await closing.close(opened)
+            anew = await opening.open(0)
+            assert (opened.session_id, 1) == (anew.session_id, anew.next_sequence)
+            await opening.close(anew)
         opened = await first.open(0)
         await first.tell(opened, 0, 1)
-        await first.flush()
-        await second.close(opened)
-        await second.flush()
-        await first.flush()
-        for server in (first, second):
-            anew = await server.open(0)
-            assert 1 == anew.next_sequence
-            await server.close(anew)
-            await server.flush()
+        first.hosting.close(opened.session_id, opened.token)  # and nobody has been told yet
+        assert 1 == (await first.open(0)).next_sequence
 
 
 async def test_a_session_is_closed_wherever_its_client_is(shared):
