@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = Model(0, adapter_of(embedded_bundle()))
     records = [record(model.session(6, f"session-{number}")) for number in range(max(GROUPS))]
-    claimed = record(model.session(6, "claimed"))
+    claimed = [f"claimed-{number}" for number in range(max(GROUPS))]
     found: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -52,23 +52,24 @@ def main() -> None:
         for sync in ("everysec", "always"):
             redis = stack.enter_context(redis_server(folder / sync, appendfsync=sync))
             stores[f"redis, {sync}"] = WholeStore(redis.url)
-            stores[f"redis, {sync}"].commit([claimed], [])
+            stores[f"redis, {sync}"].commit([record(model.session(6, name)) for name in claimed], [])
         for _ in range(arguments.rounds):
             for name, store in stores.items():
                 for size in GROUPS:
                     took_us = timed(lambda s=store, n=size: s.commit(records[:n], []), arguments.times)
                     found[f"{name}: a group of {size}"].append(took_us)
                 if isinstance(store, WholeStore):
-                    for what, ask in (("look", store.look), ("claim", store.claim)):
-                        took_us = timed(lambda ask=ask: ask("claimed"), arguments.times)
-                        found[f"{name}: {what}"].append(took_us)
+                    for size in GROUPS:
+                        for what, ask in (("look for", store.look), ("claim", store.claim)):
+                            took_us = timed(lambda ask=ask, n=size: ask(claimed[:n]), arguments.times)
+                            found[f"{name}: {what} {size}"].append(took_us)
         for store in stores.values():
             store.close()
     figures = {name: [round(figure) for figure in spread(values)] for name, values in found.items()}
     for name, figure in figures.items():
         print(f"{name:32}", figure)
     versions = {"sqlite": sqlite3.sqlite_version, "redis_server": server_version()}
-    keep(arguments.out, {"made": how("redis"), **versions, "record_bytes": len(claimed.data), "us": figures})
+    keep(arguments.out, {"made": how("redis"), **versions, "record_bytes": len(records[0].data), "us": figures})
 
 
 def timed(what: Callable[[], object], times: int) -> float:

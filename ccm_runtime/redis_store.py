@@ -8,7 +8,7 @@ keeps it: with `appendfsync always` over its death and a power cut.
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,20 @@ for place = 2, #KEYS do
 end
 return lost
 """
-# KEYS: the session. ARGV: who claims, how long its record is kept. Returns its new epoch and its record, or nothing.
+# KEYS: sessions. ARGV: who claims, how long records are kept. Returns a new epoch and a record for each, an epoch of -1
+# where it is gone.
 _CLAIM = """
-local held = redis.call('HMGET', KEYS[1], 'epoch', 'record')
-if not held[2] then return false end
-redis.call('HSET', KEYS[1], 'epoch', held[1] + 1, 'owner', ARGV[1], 'number', 0)
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return {held[1] + 1, held[2]}
+local claimed = {}
+for place, key in ipairs(KEYS) do
+  local held = redis.call('HMGET', key, 'epoch', 'record')
+  if held[2] then
+    redis.call('HSET', key, 'epoch', held[1] + 1, 'owner', ARGV[1], 'number', 0)
+    redis.call('EXPIRE', key, ARGV[2])
+  end
+  claimed[2 * place - 1] = held[2] and held[1] + 1 or -1
+  claimed[2 * place] = held[2] or ''
+end
+return claimed
 """
 
 
@@ -108,18 +115,29 @@ class RedisStore:
             self._tell_what_it_keeps()
             return self._secret
 
-    def look(self, session_id: str) -> Seen | None:
-        """Return what is known of a session."""
+    def look(self, session_ids: Sequence[str]) -> dict[str, Seen]:
+        """Return what is known of sessions."""
         with self._using():
-            epoch, owner, data = self._client.hmget(_key(session_id), "epoch", "owner", "record")
-            return None if epoch is None else Seen(int(epoch), owner == self._owner.encode(), data or b"")
+            pipe = self._client.pipeline(transaction=False)
+            for session_id in session_ids:
+                pipe.hmget(_key(session_id), "epoch", "owner", "record")
+            ours = self._owner.encode()
+            return {
+                session_id: Seen(int(epoch), owner == ours, data or b"")
+                for session_id, (epoch, owner, data) in zip(session_ids, pipe.execute(), strict=True)
+                if epoch is not None
+            }
 
-    def claim(self, session_id: str) -> Seen | None:
-        """Hold a session from now on."""
+    def claim(self, session_ids: Sequence[str]) -> dict[str, Seen]:
+        """Hold sessions from now on, by one script."""
         with self._using():
-            claimed = self._claim([_key(session_id)], [self._owner, int(STORED_LIMIT_S)])
+            told = self._claim([*map(_key, session_ids)], [self._owner, int(STORED_LIMIT_S)])
             reach("claim")
-            return None if claimed is None else Seen(int(claimed[0]), mine=True, data=claimed[1])
+            return {
+                session_id: Seen(int(epoch), mine=True, data=data)
+                for session_id, epoch, data in zip(session_ids, told[::2], told[1::2], strict=True)
+                if data
+            }
 
     def commit_held(self, saved: Iterable[Record], removed: Iterable[Record]) -> frozenset[str]:
         """Write and remove what is held, in one script."""

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -116,6 +117,7 @@ class SessionTable:
         self._last_used_s: dict[str, float] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._num_of: Counter[str] = Counter()
+        self._expected: Counter[str] = Counter()  # on their way here
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -172,16 +174,27 @@ class SessionTable:
     def check_room(self, tenant: str = "") -> None:
         """Refuse one more session of a tenant (SessionLimitError), if the table or the tenant's share of it is full."""
         self.expire()
-        if len(self._sessions) >= self.max_sessions:
+        if len(self._sessions) + self._expected.total() >= self.max_sessions:
             raise SessionLimitError(
                 f"the server already holds its maximum of {self.max_sessions} sessions; close one, "
                 "or raise --max-sessions"
             )
-        if self._num_of[tenant] >= self.max_tenant_sessions:
+        if self._num_of[tenant] + self._expected[tenant] >= self.max_tenant_sessions:
             raise SessionLimitError(
                 f"this tenant already holds its maximum of {self.max_tenant_sessions} sessions; close one, "
                 "or raise --max-tenant-sessions"
             )
+
+    @contextmanager
+    def expecting(self, tenant: str = "") -> Iterator[None]:
+        """Keep room for one more session of a tenant; raises SessionLimitError if there is none."""
+        self.check_room(tenant)
+        self._expected[tenant] += 1
+        try:
+            yield
+        finally:
+            self._expected[tenant] -= 1
+            self._expected += Counter()  # drops what is 0
 
     def check_tenant(self, session_id: str, tenant: str) -> None:
         """Refuse another tenant's session as if there were none (SessionUnknownError)."""

@@ -6,9 +6,10 @@ it when it next writes, drops its copy, and ends the session's stream; until the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from ccm_runtime.adapt import Adapter
@@ -36,6 +37,43 @@ class SharingCounts:
 
     num_taken: int = 0
     num_given: int = 0
+
+
+class _Together:
+    """Asks the store about sessions: about all at once that clients come for while an answer is on its way."""
+
+    def __init__(self, commits: GroupCommit, question: Callable[[Sequence[str]], dict[str, Seen]]) -> None:
+        self._commits = commits
+        self._question = question
+        self._waiting: dict[str, asyncio.Future[Seen | None]] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def ask(self, session_id: str) -> Seen | None:
+        """Return what the store says of a session; raises StoreUnavailableError."""
+        answer = self._waiting.get(session_id)
+        if answer is None:
+            answer = self._waiting[session_id] = asyncio.get_running_loop().create_future()
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all())
+        return await asyncio.shield(answer)
+
+    async def _ask_all(self) -> None:
+        try:
+            while self._waiting:
+                asked, self._waiting = self._waiting, {}
+                await self._ask(asked)
+        finally:
+            self._asking = None
+
+    async def _ask(self, asked: "dict[str, asyncio.Future[Seen | None]]") -> None:
+        try:
+            found = await self._commits.ask(partial(self._question, list(asked)))
+        except Exception as error:  # whoever waits is told
+            for answer in asked.values():
+                answer.set_exception(StoreUnavailableError(str(error)))
+        else:
+            for session_id, answer in asked.items():
+                answer.set_result(found.get(session_id))
 
 
 class Sharing:
@@ -67,7 +105,7 @@ class Sharing:
         self._version_with = version_with
         self._log = log
         self._under_way: dict[tuple[str, str], asyncio.Task[int]] = {}
-        self._turn = asyncio.Lock()
+        self._looks, self._claims = _Together(commits, store.look), _Together(commits, store.claim)
         commits.on_lost = self._lose
 
     async def take(self, session_id: str, tenant: str) -> int:
@@ -118,7 +156,7 @@ class Sharing:
         while again:
             if self._commits.removes(session_id):
                 await self._commits.flush()
-            seen = await self._commits.ask(lambda: self._store.look(session_id))
+            seen = await self._looks.ask(session_id)
             again = self._commits.removes(session_id)
         return seen
 
@@ -129,23 +167,17 @@ class Sharing:
             raise ServerUnreachableError(
                 f"the session's bundle, {session.bundle_digest[:12]}, is not served here; resume it elsewhere"
             )
-        with version.in_use():
-            self._check(session, version)
-            # One at a time: a crowd must not see the same room all at once.
-            async with self._turn:
-                session = await self._claimed(session_id, tenant)
-                self._table.take_in(session)
-                self._commits.taken(session)
+        self._check(session, version)
+        room = nullcontext() if self._table.find(session_id) else self._table.expecting(tenant)
+        with version.in_use(), room:
+            claimed = await self._claims.ask(session_id)
+            if claimed is None:
+                raise self._table.unknown()
+            session = replace(self._read(session_id, tenant, claimed), epoch=claimed.epoch)
+            self._table.take_in(session)
+        self._commits.taken(session)
         self.counts.num_taken += 1
         self._log.info("session taken over", session_id=session_id, epoch=session.epoch)
-
-    async def _claimed(self, session_id: str, tenant: str) -> Session:
-        if self._table.find(session_id) is None:
-            self._table.check_room(tenant)
-        claimed = await self._commits.ask(lambda: self._store.claim(session_id))
-        if claimed is None:
-            raise self._table.unknown()
-        return replace(self._read(session_id, tenant, claimed), epoch=claimed.epoch)
 
     def _read(self, session_id: str, tenant: str, seen: Seen) -> Session:
         """Return the session in a record, which is left where it is if a later version or nobody can read it."""

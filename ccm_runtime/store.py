@@ -5,7 +5,7 @@ time: a `Store` by one server at a time, a `SharedStore` by several.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -95,11 +95,11 @@ class SharedStore(Protocol):
     def secret(self) -> bytes:
         """Return the secret that the tokens of sessions derive from, the same for every server."""
 
-    def look(self, session_id: str) -> Seen | None:
-        """Return what is known of a session; `None`: nothing."""
+    def look(self, session_ids: Sequence[str]) -> dict[str, Seen]:
+        """Return what is known of sessions, by their names; the others were never there, or long ago."""
 
-    def claim(self, session_id: str) -> Seen | None:
-        """Hold a session from now on, under a higher epoch, and return it as it is then; `None`: it is gone."""
+    def claim(self, session_ids: Sequence[str]) -> dict[str, Seen]:
+        """Hold sessions from now on, each under a higher epoch; return them as they are then, but for those gone."""
 
     def commit_held(self, saved: Iterable[Record], removed: Iterable[Record]) -> frozenset[str]:
         """Write records and remove sessions, all at once, of those that are held; return the names of the others.

@@ -188,6 +188,17 @@ async def test_a_server_takes_nothing_that_it_cannot_go_on_with(shared):
         assert first.holds(opened)
 
 
+async def test_a_crowd_that_comes_at_once_finds_no_more_room_than_there_is(shared):
+    async with replicas(shared.url, max_sessions=40) as (first, second):
+        opened = await asyncio.gather(*map(first.open, range(40)))
+        await second.open(99)
+        told = [second.tell(one, index, 1) for index, one in enumerate(opened)]
+        outcomes = await asyncio.gather(*told, return_exceptions=True)
+        refused = [one for one in outcomes if isinstance(one, Exception)]
+        assert [1, SessionLimitError] == [len(refused), type(refused[0])]
+        assert 40 == len(second.hosting.table)
+
+
 async def test_a_bundle_that_is_not_loaded_is_loaded_for_its_sessions(shared):
     earlier = ServedAgent(AGENT, manifest_of(AGENT), DIGEST)
     async with replicas(shared.url, digests=(DIGEST, "ab" * 32)) as (first, second):

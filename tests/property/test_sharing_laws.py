@@ -35,14 +35,14 @@ class Server:
 
     def open(self, name):
         """Begin a session, if there is none; whether there was none."""
-        seen = self.store.look(name)
+        seen = self.store.look([name]).get(name)
         if seen is not None and seen.data:
             return False
         self.held = (0 if seen is None else seen.epoch + 1, 0)
         return True
 
     def claim(self, name):
-        claimed = self.store.claim(name)
+        claimed = self.store.claim([name]).get(name)
         self.held = None if claimed is None else (claimed.epoch, int(claimed.data))
         return claimed
 
@@ -102,7 +102,7 @@ def test_only_the_last_server_to_claim_writes_and_nothing_acknowledged_is_lost(r
             server.write(name, late=True)
         elif deed == "deliver":
             server.deliver()
-        seen = servers[0].store.look(name)
+        seen = servers[0].store.look([name]).get(name)
         stored = 0 if seen is None or not seen.data else int(seen.data)
         assert acknowledged <= stored
         assert not (closed and stored)

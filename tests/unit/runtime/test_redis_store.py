@@ -11,6 +11,7 @@ from redis_server import redis_server
 from ccm_runtime.commands.server_process import free_port
 from ccm_runtime.errors import ConfigError, DependencyMissingError, StoreUnavailableError
 from ccm_runtime.redis_store import PREFIX, RedisStore, place_of
+from ccm_runtime.store import Seen
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,18 @@ def test_a_redis_that_may_not_write_is_a_store_that_fails(tmp_path):
         with pytest.raises(StoreUnavailableError, match="read only replica"):
             store.commit_held([record(model(0).session(1))], [])
         store.close()
+
+
+def test_of_many_sessions_those_are_told_that_are_there(shared):
+    here, there = RedisStore(shared.url), RedisStore(shared.url)
+    kept, gone = record(model(0).session(1)), record(model(1).session(1))
+    assert frozenset() == here.commit_held([kept, gone], [])
+    assert frozenset() == here.commit_held([], [gone])
+    names = ["session-0", "session-1", "session-2"]
+    assert {"session-0": (0, False, kept.data), "session-1": (0, False, b"")} == {
+        name: (seen.epoch, seen.mine, seen.data) for name, seen in there.look(names).items()
+    }
+    assert {"session-0": Seen(1, mine=True, data=kept.data)} == there.claim(names)
+    assert {"session-0"} == here.commit_held([kept], [])
+    here.close()
+    there.close()

@@ -157,3 +157,15 @@ def test_a_key_names_one_session_of_a_tenant_and_no_two_alike(table):
     assert names == {SessionTable(1, 1.0, secret=table._secret).name_of(key, tenant) for key, tenant in named}
     assert table.name_of("a", "") != SessionTable(1, 1.0).name_of("a", "")
     assert not any(table.token(text).startswith(name) for name in names for text, _ in named)
+
+
+def test_room_that_is_kept_for_a_session_is_nobody_elses(table, memory):
+    table.open(memory)
+    with table.expecting():
+        for refused in (table.open, lambda _: table.expecting().__enter__()):
+            with pytest.raises(SessionLimitError):
+                refused(memory)
+        table.take_in(dataclasses.replace(next(iter(table)), session_id="came"))
+    assert 2 == len(table)
+    table.let_go(table.find("came"))
+    table.open(memory)
