@@ -15,6 +15,7 @@ from ccm_training.checkpoint import load_agent, parameter_hash
 from ccm_training.evaluation import evaluate_path, trials_for_report
 from ccm_training.onpolicy import course, recurrent_ppo
 from ccm_training.onpolicy.varibad import VariBadLearner
+from ccm_training.replay import Replay
 from ccm_training.train import train, train_seeds
 
 ITERATIONS = 3
@@ -83,7 +84,7 @@ INTERRUPTIONS = [
     Interruption(recurrent_ppo, "run_trials", 2, 1),
     Interruption(recurrent_ppo.RecurrentPpo, "update", 7, 1),
     Interruption(VariBadLearner, "_teach_memory", 6, 1),
-    Interruption(VariBadLearner, "_store", 3, 2),
+    Interruption(Replay, "add", 3, 2),
     Interruption(course, "scores_of", 1, 2),
     Interruption(course, "save_checkpoint", 2, 2),
 ]

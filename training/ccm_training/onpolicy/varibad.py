@@ -76,7 +76,7 @@ class VariBadLearner:
         """Fix the scales, and store the trials."""
         fit_scales(self.agent, trials)
         for trial in zip(*(field.unbind(1) for field in trials), strict=True):
-            self._store(torch.arange(len(trials.reward), device=trials.reward.device), Rows(*trial))
+            self.replay.add(torch.arange(len(trials.reward), device=trials.reward.device), Rows(*trial))
 
     def iterate(self, run: OnPolicyRun) -> Iterator[Metrics]:
         """Collect whole trials, teach the policy by them, then the memory by stored ones; and store these."""
@@ -84,7 +84,7 @@ class VariBadLearner:
         anneal(self._optimizer, self.settings.learning_rate, self._decay_from, run)
         for _ in range(self.settings.updates):
             yield self._teach_memory(run.streams.learn)
-        self._store(tasks, trials)
+        self.replay.add(tasks, trials)
         self._latents.see(latents)  # the policy's scales change between iterations only: it is held to what it did
         self.agent.latent_norm.mean.copy_(self._latents.mean)
         self.agent.latent_norm.scale.copy_(self._latents.spread)
@@ -95,9 +95,6 @@ class VariBadLearner:
         stored["replay.written"] = self.replay.written
         seen = {f"latents.{name}": value for name, value in self._latents.state_dict().items()}
         return self._ppo.tensors() | moments("memory", self._optimizer) | seen | stored
-
-    def _store(self, tasks: Tensor, trials: Rows) -> None:
-        self.replay.add(tasks, trials)
 
     def _teach_memory(self, stream: torch.Generator) -> Metrics:
         """One step on some stored trials."""
