@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ccm_runtime.manifest import Adaptation
-from ccm_training.config import Config, VariationalConfig
+from ccm_training.config import Config
 from ccm_training.envs.family import Family
 from ccm_training.nets import Mlp
 from ccm_training.onpolicy import elbo
@@ -14,6 +14,7 @@ from ccm_training.onpolicy.memory import MemoryAgent, MemoryPolicy, Posterior, b
 from ccm_training.onpolicy.recurrent_ppo import RecurrentPpo, RunningStatistics, anneal, moments
 from ccm_training.onpolicy.seam import Metrics, OnPolicyLearner, OnPolicyRun
 from ccm_training.replay import Replay, Rows
+from ccm_training.settings import VariationalConfig
 from ccm_training.updates import begin
 
 
