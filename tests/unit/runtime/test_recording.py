@@ -1,5 +1,6 @@
 """Laws of recordings: what was written is read, as far as it is whole, and the server never waits for it."""
 
+import os
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -234,6 +235,20 @@ def test_the_folder_stays_within_its_bound_and_the_oldest_go_first(tmp_path, mon
     assert any(file.name.startswith(session.session_id) for file in files)
     assert (30 * 24, 0) == (recorder.num_recorded, recorder.num_dropped)
     assert all(compare(read_recording(file), server.adapter, BUNDLE).bit_for_bit for file in files)
+
+
+def test_files_of_one_moment_go_in_the_order_they_were_written_in(tmp_path):
+    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    server = served(recorder)
+    sessions = [run(server, 1, seed=seed)[0].session_id for seed in range(8)]
+    recorder.stop()
+    for file in tmp_path.glob(f"*{SUFFIX}"):
+        os.utime(file, ns=(0, 0))
+    recorder._max_bytes = sum(file.stat().st_size for file in tmp_path.glob(f"*{SUFFIX}")) // 2
+    recorder._tidy()
+    left = {file.name.partition("-")[0] for file in tmp_path.glob(f"*{SUFFIX}")}
+    assert 0 < len(left) <= 4
+    assert left == set(sessions[-len(left) :])
 
 
 def test_a_disk_that_fails_drops_and_what_comes_later_can_be_replayed(tmp_path):
