@@ -3,6 +3,7 @@
 # Imports inside commands: see `ccm_runtime.cli`. Typer reads flags and options from the parameters.
 # ruff: noqa: PLC0415, FBT002, PLR0917
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +40,9 @@ def bench_serve(
     clients: Annotated[str, typer.Option(metavar="N,N,...", help="Numbers of clients at once.")] = "1,16,64,256",
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="How often everything is measured.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.01, metavar="S", help="Length of each measurement.")] = 1.0,
+    stay_awake: Annotated[
+        bool, typer.Option("--stay-awake", help="Keep processors from deep sleep meanwhile, as `ccm serve` may.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A few clients and moments: to see that it works.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -48,9 +52,12 @@ def bench_serve(
     the opposite order; ratios are of the same round, figures are medians over rounds.
     """
     with needs("serve"):
+        from ccm_runtime.awake import awake
         from ccm_runtime.commands.bench import QUICK, bench_serve, plan_of
 
-        bench_serve(bundle, QUICK if quick else plan_of(clients, rounds, seconds), as_json=as_json)
+        plan = QUICK if quick else plan_of(clients, rounds, seconds)
+        with awake() if stay_awake else nullcontext():
+            bench_serve(bundle, plan, as_json=as_json)
 
 
 def soak(
