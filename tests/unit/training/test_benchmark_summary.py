@@ -8,7 +8,8 @@ from kept import MADE, quality, result
 
 from ccm_training.benchmark.campaign import Folders, draw_figure
 from ccm_training.benchmark.page import results_page
-from ccm_training.benchmark.pictures import band_of, curve_of, draw
+from ccm_training.benchmark.pictures import band_of, colours_of, curve_of, draw
+from ccm_training.benchmark.plan import FIGURES
 from ccm_training.benchmark.result import write_result
 from ccm_training.benchmark.summary import groups_of, summarize
 
@@ -96,6 +97,13 @@ def test_a_learning_curve_is_that_of_the_scored_episode_over_steps_that_all_seed
     assert lines[1, -1] == pytest.approx(4 + 4 * 1000 / 1001)
     low, high = band_of(np.array([[1.0, 1.0], [3.0, 1.0]]))
     assert ([1.0, 1.0], [3.0, 1.0]) == (low.tolist(), high.tolist())
+
+
+def test_whoever_learns_has_a_curve_in_a_colour_of_its_own():
+    everyone = [result(arm.method, 0, GOOD) for arm in FIGURES["figure4"].arms]
+    colours = colours_of(groups_of("figure4", everyone))
+    assert {arm.label for arm in FIGURES["figure4"].arms} - {"oracle", "random actions"} == set(colours)
+    assert len(set(colours.values())) == len(colours)
 
 
 @pytest.mark.parametrize("figure", ["figure4", "figure6"])

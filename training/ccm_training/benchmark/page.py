@@ -10,7 +10,7 @@ from ccm_training.benchmark.budgets import BUDGETS
 from ccm_training.benchmark.plan import FIGURES
 from ccm_training.benchmark.summary import Odds, Row, Summary
 
-EARLIER = ("point_robots", "locomotion")
+EARLIER = ("locomotion",)
 """Folders of results in which runs were not kept one by one; they go as their runs are made anew."""
 
 _BEGINNING = """\

@@ -15,10 +15,9 @@ from ccm_training.benchmark.plan import Arm, FigureName
 from ccm_training.benchmark.result import RunResult
 from ccm_training.benchmark.summary import Groups, groups_of
 from ccm_training.figures import CEILING, EXECUTOR, EXPLORER, FLOOR, STYLE, svg_of
-from ccm_training.methods import METHODS
 from ccm_training.statistics import estimate
 
-_COLOURS = (EXPLORER, EXECUTOR, "#7c3aed", "#be123c")
+_COLOURS = (EXPLORER, EXECUTOR, "#7c3aed", "#be123c", "#0891b2", "#65a30d", "#475569")
 _POINTS = 60
 
 Line = NDArray[np.float64]
@@ -58,8 +57,8 @@ def learning_panels(groups: Groups) -> str:
 
 def colours_of(groups: Groups) -> dict[str, str]:
     """A colour for each arm that has a learning curve, by its label."""
-    labels = dict.fromkeys(arm.label for arms in groups.values() for arm in arms if METHODS[arm.method].encoder)
-    return dict(zip(labels, _COLOURS, strict=False))
+    labels = dict.fromkeys(arm.label for arms in groups.values() for arm in arms if arm.learns)
+    return dict(zip(labels, _COLOURS[: len(labels)], strict=True))
 
 
 def curve_of(runs: Sequence[RunResult]) -> tuple[Line, Line]:

@@ -42,6 +42,11 @@ class Arm(NamedTuple):
         """In the names of folders and files."""
         return f"{self.method}-{self.variant}" if self.variant else self.method
 
+    @property
+    def learns(self) -> bool:
+        """Whether it learns to find out the task: such an arm is drawn as a curve, and compared."""
+        return METHODS[self.method].learns and not METHODS[self.method].told
+
 
 class Figure(NamedTuple):
     """One figure of the paper.

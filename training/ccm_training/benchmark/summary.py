@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from ccm_training.benchmark.budgets import BudgetName
 from ccm_training.benchmark.plan import FIGURES, Arm, FigureName
 from ccm_training.benchmark.result import RunResult
-from ccm_training.methods import METHODS
 from ccm_training.statistics import Estimate, estimate, probability_of_improvement
 
 CONTEXT = ("retrieval", "silhouette", "accuracy", "information", "effective_rank", "certain_after")
@@ -106,7 +105,7 @@ def groups_of(figure: FigureName, results: Iterable[RunResult]) -> Groups:
             for arm in wanted.arms
         }
         found = {arm: runs for arm, runs in found.items() if runs}
-        if sum(METHODS[arm.method].encoder for arm in found) > 1:
+        if sum(arm.learns for arm in found) > 1:
             groups[family] = found
     return groups
 
