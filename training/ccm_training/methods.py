@@ -24,6 +24,10 @@ _STEPS: Mapping[str, Mapping[str, Any]] = {
 """A gradient step after exploration, and none later. The warm-up is of no use to it."""
 
 
+ON_POLICY_GROUPS = ("on_policy", "variational", "gradient")
+"""Groups of settings that some on-policy methods read, and no other method does."""
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to act on a task.
@@ -33,6 +37,7 @@ class Method:
         encoder: It learns what the task is from a context.
         told: It is told the task.
         on_policy: It learns from fresh trials of its own policy alone; `onpolicy/registry.py` says how.
+        groups: Which of `ON_POLICY_GROUPS` it reads.
         settings: Laid over the preset's, by group; `--set` still wins.
     """
 
@@ -40,6 +45,7 @@ class Method:
     encoder: bool = True
     told: bool = False
     on_policy: bool = False
+    groups: tuple[str, ...] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -74,10 +80,12 @@ METHODS: dict[MethodName, Method] = {
         }
     ),
     "pearl-cl-dp": Method(settings={"encoder": {"value_weight": 0.0, "prediction_weight": 1.0}, "trial": _SAMPLES}),
-    "rl2": Method(on_policy=True, settings=_REMEMBERS),
-    "varibad": Method(on_policy=True, settings={**_REMEMBERS, "on_policy": {"minibatches": 8}}),
-    "maml": Method(encoder=False, on_policy=True, settings=_STEPS),
-    "promp": Method(encoder=False, on_policy=True, settings=_STEPS),
+    "rl2": Method(on_policy=True, groups=("on_policy",), settings=_REMEMBERS),
+    "varibad": Method(
+        on_policy=True, groups=("on_policy", "variational"), settings={**_REMEMBERS, "on_policy": {"minibatches": 8}}
+    ),
+    "maml": Method(encoder=False, on_policy=True, groups=("gradient",), settings=_STEPS),
+    "promp": Method(encoder=False, on_policy=True, groups=("gradient",), settings=_STEPS),
     "oracle": Method(encoder=False, told=True),
     "random": Method(encoder=False),
 }

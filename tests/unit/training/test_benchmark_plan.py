@@ -10,7 +10,7 @@ from ccm_training.benchmark.plan import FIGURES, runs_of
 from ccm_training.benchmark.result import has_result, path_of, read_result, rounded, write_result
 from ccm_training.config import load_config
 from ccm_training.envs.registry import get_family
-from ccm_training.methods import METHODS
+from ccm_training.methods import METHODS, ON_POLICY_GROUPS
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -128,6 +128,24 @@ def test_a_result_counts_if_its_settings_are_the_budgets_where_they_matter(tmp_p
     write_result(result("ccm", 1, [0.5], config=config.model_dump(mode="json")), path_of(run, tmp_path))
     with pytest.raises(RunError, match="updates_per_iteration was 1, is 30"):
         has_result(run, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "groups"),
+    [("ccm", ()), ("rl2", ("on_policy",)), ("varibad", ("on_policy", "variational")), ("maml", ("gradient",))],
+)
+def test_settings_that_a_method_does_not_read_do_not_matter_to_its_result(tmp_path, method, groups):
+    run = run_of(method, 1)
+    for group in ON_POLICY_GROUPS:
+        name, value = next(iter(getattr(run.config, group)))
+        changed = getattr(run.config, group).model_copy(update={name: (7,) if isinstance(value, tuple) else value + 1})
+        config = run.config.model_copy(update={group: changed})
+        write_result(result(method, 1, [0.5], config=config.model_dump(mode="json")), path_of(run, tmp_path))
+        if group in groups:
+            with pytest.raises(RunError, match=rf"{group}\.{name} was"):
+                has_result(run, tmp_path)
+        else:
+            assert has_result(run, tmp_path)
 
 
 def test_numbers_are_kept_to_four_significant_digits():
