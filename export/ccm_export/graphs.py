@@ -11,11 +11,13 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ccm_export.encoder_graph import EncoderGraph
 from ccm_export.memory_graphs import memory_modules
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY, Manifest
 from ccm_runtime.signatures import Shape, Signature, signatures, sized
 from ccm_training import belief as beliefs
 from ccm_training.agent import Agent
+from ccm_training.belief import Latent
 from ccm_training.onpolicy.memory import MemoryAgent
 from ccm_training.replay import Rows
 
@@ -69,27 +71,17 @@ class ExecutionGraph(nn.Module):
         return action
 
 
-class EncoderGraph(nn.Module):
-    """belief and a chunk of transitions -> the belief after them, and the latent that it means."""
+class GaussianEncoderGraph(EncoderGraph):
+    """The product of the factors of all transitions, in natural parameters: their sum."""
 
-    def __init__(self, agent: Agent) -> None:
-        super().__init__()
-        self.agent = agent
+    def fold(self, belief: Tensor, rows: Rows) -> Tensor:
+        """Add the transitions' factors."""
+        after: Tensor = belief + self.agent.factors(rows).sum(1)
+        return after
 
-    def forward(  # noqa: PLR0917 (the exporter passes a graph's inputs by position)
-        self,
-        belief: Tensor,
-        observation: Tensor,
-        action: Tensor,
-        reward: Tensor,
-        next_observation: Tensor,
-        valid: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """`[n, belief]` and `[n, t, ...]` -> `[n, belief]`, `[n, latent]`, `[n, latent]`."""
-        rows = Rows(observation, action, reward, next_observation, torch.zeros_like(valid), valid)
-        after = belief + self.agent.factors(rows).sum(1)
-        latent = beliefs.read(after)
-        return after, latent.mean, latent.std
+    def read(self, belief: Tensor) -> Latent:
+        """The posterior."""
+        return beliefs.read(belief)
 
 
 class _Bounds(nn.Module):
@@ -125,7 +117,7 @@ def _modules(agent: nn.Module, manifest: Manifest) -> dict[str, nn.Module]:
     by_belief = manifest.adaptation.explore_with == "belief"
     return {
         EXPLORATION_POLICY: (ExplorationGraph if by_belief else MeanExplorationGraph)(agent, low, high),
-        CONTEXT_ENCODER: EncoderGraph(agent),
+        CONTEXT_ENCODER: GaussianEncoderGraph(agent),
         EXECUTION_POLICY: ExecutionGraph(agent, low, high),
     }
 

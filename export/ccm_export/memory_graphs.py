@@ -1,10 +1,11 @@
 """The graphs of a policy with a memory: its encoder runs a GRU over a chunk of transitions, however long that is."""
 
-import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan  # what torch's exporter turns into ONNX's Scan; it has no public name yet
 
+from ccm_export.encoder_graph import EncoderGraph
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY
+from ccm_training.belief import Latent
 from ccm_training.onpolicy.memory import MemoryAgent
 from ccm_training.replay import Rows
 
@@ -35,33 +36,24 @@ class MemoryExecutionGraph(nn.Module):
         return action
 
 
-class MemoryEncoderGraph(nn.Module):
-    """belief and a chunk of transitions -> the hidden state after them, and what the policy is given of it."""
+class MemoryEncoderGraph(EncoderGraph):
+    """A GRU over the chunk, one transition after the other."""
 
-    def __init__(self, agent: MemoryAgent) -> None:
-        super().__init__()
-        self.agent = agent
-
-    def forward(  # noqa: PLR0917 (the exporter passes a graph's inputs by position)
-        self,
-        belief: Tensor,
-        observation: Tensor,
-        action: Tensor,
-        reward: Tensor,
-        next_observation: Tensor,
-        valid: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """`[n, belief]` and `[n, t, ...]` -> `[n, belief]`, `[n, latent]`, `[n, latent]`."""
-        rows = Rows(observation, action, reward, next_observation, torch.zeros_like(valid), valid)
+    def fold(self, belief: Tensor, rows: Rows) -> Tensor:
+        """The hidden state after the transitions."""
 
         def step(memory: Tensor, now: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            after = self.agent.remember(memory, *now)
+            after: Tensor = self.agent.remember(memory, *now)
             return after, after.clone()  # a scan also collects something of each step
 
-        chunk = self.agent.embedded(rows).transpose(0, 1), valid.transpose(0, 1)
-        after, _ = scan(step, belief, chunk)
-        latent = self.agent.readout(after)
-        return after, latent.mean, latent.std
+        chunk = self.agent.embedded(rows).transpose(0, 1), rows.valid.transpose(0, 1)
+        after: Tensor = scan(step, belief, chunk)[0]
+        return after
+
+    def read(self, belief: Tensor) -> Latent:
+        """What the policy is given of the hidden state."""
+        latent: Latent = self.agent.readout(belief)
+        return latent
 
 
 def memory_modules(agent: MemoryAgent, bounds: nn.Module) -> dict[str, nn.Module]:
