@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -12,9 +12,52 @@ from torch import Tensor
 from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import DivergenceError
 from ccm_training.batch import Batch, sample_batch
-from ccm_training.experiment import Experiment
+from ccm_training.experiment import Experiment, Run
+from ccm_training.run_folder import DIVERGENCE
 
-TENSORS, STATE = "divergence.safetensors", "divergence.json"
+TENSORS = "divergence.safetensors"
+
+
+class Broken(NamedTuple):
+    """Numbers that are not finite.
+
+    Attributes:
+        update: The first update with one, since the last report.
+        metrics: What that update said.
+        parameters: The parameters that are not finite, by name.
+    """
+
+    update: int
+    metrics: dict[str, float]
+    parameters: list[str]
+
+    @property
+    def named(self) -> list[str]:
+        """What is not finite: metrics or, if they are, parameters."""
+        return [name for name, value in self.metrics.items() if not math.isfinite(value)] or self.parameters
+
+
+def find_broken(run: Run) -> Broken | None:
+    """Look at the metrics and at the parameters; the device is waited for once where all is well."""
+    series, state = run.tally.series(), run.agent.state_dict()
+    if bool(torch.stack([value.isfinite().all() for value in (*series.values(), *state.values())]).all()):
+        return None
+    broken = [name for name, values in series.items() if not values.isfinite().all()]
+    parameters = [name for name, value in state.items() if not value.isfinite().all()]
+    at = min((_first_bad(series[name]) for name in broken), default=len(run.tally) - 1)
+    return Broken(at, {name: float(values[at]) for name, values in series.items() if 0 <= at < len(values)}, parameters)
+
+
+def record_of(run: Run, found: Broken) -> dict[str, Any]:
+    """What there is to say of it, for a file."""
+    return {
+        "iteration": run.counters.iteration,
+        "env_steps": run.counters.env_steps,
+        "update": found.update,
+        "metrics": {name: value if math.isfinite(value) else str(value) for name, value in found.metrics.items()},
+        "parameters": found.parameters,
+        "config": run.config.model_dump(mode="json"),
+    }
 
 
 def check_finite(run: Experiment, run_dir: Path) -> None:
@@ -26,29 +69,26 @@ def check_finite(run: Experiment, run_dir: Path) -> None:
     Raises:
         DivergenceError: A metric or a parameter is not finite; the message names the files that hold the batches.
     """
-    series, state = run.tally.series(), run.agent.state_dict()
-    if bool(torch.stack([value.isfinite().all() for value in (*series.values(), *state.values())]).all()):
+    found = find_broken(run)
+    if found is None:
         return
-    broken = [name for name, values in series.items() if not values.isfinite().all()]
-    parameters = [name for name, value in state.items() if not value.isfinite().all()]
-    at = min((_first_bad(series[name]) for name in broken), default=len(run.tally) - 1)
-    metrics = {name: float(values[at]) for name, values in series.items()} if at >= 0 else {}
-    named = [name for name, value in metrics.items() if not math.isfinite(value)] or parameters
+    at = found.update
     batches = {
         name: _draw_again(run, mark)
         for name, mark in (("batch", run.tally.mark(at)), ("before", run.tally.mark(at - 1)))
         if mark is not None
     }
     guilty = _entries_not_finite(batches)
-    _dump(run, run_dir, batches, {"update": at, "metrics": metrics, "parameters": parameters, "entries": guilty})
+    _dump(run_dir, batches)
+    write_whole(run_dir / DIVERGENCE, json.dumps(record_of(run, found) | {"entries": guilty}, indent=2))
     cause = (
         f"the batch itself holds what is no number ({', '.join(guilty)}): look at the family's rewards and observations"
         if guilty
         else "lower policy.learning_rate or encoder.learning_rate"
     )
     raise DivergenceError(
-        f"iteration {run.counters.iteration + 1}, update {at + 1}: {', '.join(named)} stopped being finite; "
-        f"its batch is in {run_dir / TENSORS}, what there is to say of it in {run_dir / STATE}, "
+        f"iteration {run.counters.iteration + 1}, update {at + 1}: {', '.join(found.named)} stopped being finite; "
+        f"its batch is in {run_dir / TENSORS}, what there is to say of it in {run_dir / DIVERGENCE}, "
         f"and the last checkpoint is from before. As to the cause: {cause}"
     )
 
@@ -81,14 +121,10 @@ def _entries_not_finite(batches: dict[str, Batch]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _dump(run: Experiment, run_dir: Path, batches: dict[str, Batch], found: dict[str, Any]) -> None:
+def _dump(run_dir: Path, batches: dict[str, Batch]) -> None:
     tensors = {
         f"{name}.{field}": value.detach().cpu().contiguous()
         for name, batch in batches.items()
         for field, value in _named(batch).items()
     }
-    metrics = {name: value if math.isfinite(value) else str(value) for name, value in found["metrics"].items()}
-    counters = {"iteration": run.counters.iteration, "env_steps": run.counters.env_steps}
-    state = counters | found | {"metrics": metrics, "config": run.config.model_dump(mode="json")}
     write_whole(run_dir / TENSORS, save_tensors(tensors))
-    write_whole(run_dir / STATE, json.dumps(state, indent=2))

@@ -5,7 +5,7 @@ from typing import Protocol, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccm_runtime.errors import ProviderUnavailableError
 from ccm_runtime.manifest import Adaptation
@@ -85,6 +85,10 @@ class Run(Protocol):
     @property
     def device(self) -> torch.device:
         """Where it learns."""
+
+    @property
+    def agent(self) -> nn.Module:
+        """What learns."""
 
     @property
     def streams(self) -> Streams:
@@ -200,14 +204,18 @@ def task_features(family: Family, tasks: Tensor) -> Tensor:
     return torch.from_numpy(family.task_features(tasks.cpu().numpy())).to(tasks.device)
 
 
+def entries_seen(config: Config, family: Family) -> int:
+    """Entries of an observation as the agent sees it."""
+    return family.observation.size + int(config.trial.observe_reward)
+
+
 def build_agent(config: Config, family: Family, device: torch.device) -> Agent:
     """The run's networks with their first weights, which are a function of the seed alone."""
-    size = family.observation.size + int(config.trial.observe_reward)
     features = family.task_features(family.sample_tasks("train", 1, 0)).shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         agent = Agent(
-            observations=size,
+            observations=entries_seen(config, family),
             action_low=torch.from_numpy(family.action.low_array),
             action_high=torch.from_numpy(family.action.high_array),
             latent=config.networks.latent,
