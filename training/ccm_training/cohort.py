@@ -18,7 +18,7 @@ from ccm_training.config import Config
 from ccm_training.envs.family import BatchedEnv, Seeds, seeds_of
 from ccm_training.envs.joined import JoinedEnvs
 from ccm_training.envs.registry import get_family
-from ccm_training.experiment import Experiment, Streams, adaptation_of, build_agent, task_features
+from ccm_training.experiment import Experiment, Streams, adaptation_of, build_agent, entries_seen, task_features
 from ccm_training.policy import CohortPolicy
 from ccm_training.replay import Replay, Rows
 from ccm_training.rollout import BatchPolicy, Wanderer
@@ -66,12 +66,11 @@ class Cohort:
     @property
     def wanderer(self) -> Wanderer:
         """Draws held actions within the family's bounds."""
-        action, device = self.first.family.action, self.first.device
-        return Wanderer(
-            torch.from_numpy(action.low_array).to(device),
-            torch.from_numpy(action.high_array).to(device),
+        return Wanderer.within(
+            self.first.family.action,
             turn_probability=self.first.config.collect.turn_probability,
             generator=self.collecting,
+            device=self.first.device,
         )
 
     @property
@@ -172,7 +171,7 @@ def build_cohort(configs: Sequence[Config], device: torch.device, *, at_once: bo
         capacity=config.collect.capacity,
         episodes=adaptation.episodes,
         horizon=family.horizon,
-        observation=family.observation.size + int(config.trial.observe_reward),
+        observation=entries_seen(config, family),
         action=family.action.size,
         device=device,
     )

@@ -62,11 +62,8 @@ def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Gener
     collect, action = run.config.collect, run.family.action
     tasks = torch.from_numpy(run.family.sample_tasks("test", run.config.meta_batch, run.config.tasks.seed))
     every = tasks.repeat_interleave(trials, 0)
-    wanderer = Wanderer(
-        torch.from_numpy(action.low_array),
-        torch.from_numpy(action.high_array),
-        turn_probability=collect.turn_probability,
-        generator=generator,
+    wanderer = Wanderer.within(
+        action, turn_probability=collect.turn_probability, generator=generator, device=tasks.device
     )
     return run_trials(
         run.family.make(every, seed),

@@ -1,12 +1,13 @@
 """Trials in lock-step over many simulated tasks, driven by the runtime's own `Trial`."""
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from ccm_runtime.manifest import Adaptation
+from ccm_runtime.specs import BoxSpec
 from ccm_runtime.trial import EpisodeBegan, Phase, Stepped, Trial, advance
 from ccm_training.belief import Latent
 from ccm_training.envs.family import BatchedEnv
@@ -76,6 +77,12 @@ class Wanderer:
         self._middle, self._reach = (high + low) / 2, (high - low) / 2
         self._turn_probability = turn_probability
         self._generator = generator
+
+    @classmethod
+    def within(cls, action: BoxSpec, *, turn_probability: float, generator: Source, device: torch.device) -> Self:
+        """One within a family's bounds."""
+        low, high = (torch.from_numpy(bound).to(device) for bound in (action.low_array, action.high_array))
+        return cls(low, high, turn_probability=turn_probability, generator=generator)
 
     def chance(self, num: int, probability: float) -> Tensor:
         """Independent coin tosses, `[num, 1]`."""

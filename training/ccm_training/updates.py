@@ -89,10 +89,9 @@ class Learner:
 
     def anneal(self, progress: float) -> None:
         """Set the learning rates for this share of the run, 0..1: constant, then falling linearly to a tenth."""
-        start = self.config.decay_from
-        fallen = max(progress - start, 0.0) / max(1.0 - start, 1e-9)
+        share = annealed(progress, self.config.decay_from)
         for group, first in zip(self.optimizer.param_groups, self._rates, strict=True):
-            rate = first * (1.0 - 0.9 * fallen)
+            rate = first * share
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
@@ -116,6 +115,12 @@ class Learner:
     def _of_encoder(self, agent: Agent, batch: Batch, draws: Draws) -> tuple[Tensor, Metrics]:
         objective = Objective(self.config, self._explore_episodes, agent, batch, draws)
         return objective.of_encoder(), objective.metrics
+
+
+def annealed(progress: float, decay_from: float) -> float:
+    """Share of its first value that a learning rate has at this share of a run: 1, then falling linearly to a tenth."""
+    fallen = max(progress - decay_from, 0.0) / max(1.0 - decay_from, 1e-9)
+    return 1.0 - 0.9 * fallen
 
 
 def begin(optimizer: torch.optim.Adam) -> None:

@@ -59,15 +59,15 @@ def go_on(run: OnPolicyRun, run_dir: Path, *, resume: bool, progress: bool, wand
 
 def warm_up(run: OnPolicyRun) -> None:
     """Trials of every training task under held directions, for the learner to look at."""
-    config, action = run.config, run.family.action
+    config = run.config
     if run.counters.warmup_trials == config.collect.warmup_trials:
         return
     with _put_back_if_stopped(run):
-        wanderer = Wanderer(
-            torch.from_numpy(action.low_array).to(run.device),
-            torch.from_numpy(action.high_array).to(run.device),
+        wanderer = Wanderer.within(
+            run.family.action,
             turn_probability=config.collect.turn_probability,
             generator=run.streams.collect,
+            device=run.device,
         )
         trials = []
         for _ in range(config.collect.warmup_trials):

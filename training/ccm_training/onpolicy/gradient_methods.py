@@ -9,6 +9,7 @@ from torch import Tensor
 from ccm_runtime.manifest import Adaptation
 from ccm_training.config import Config
 from ccm_training.envs.family import Family
+from ccm_training.experiment import entries_seen
 from ccm_training.onpolicy.gaussian import Parameters, parameters_of
 from ccm_training.onpolicy.gradient_agent import GradientAgent, sample_lesson
 from ccm_training.onpolicy.gradient_policy import GradientPolicy
@@ -31,7 +32,7 @@ class Maml:
         """The policy from which every task begins."""
         settings = config.gradient
         return GradientAgent(
-            observations=family.observation.size + int(config.trial.observe_reward),
+            observations=entries_seen(config, family),
             action_low=torch.from_numpy(family.action.low_array),
             action_high=torch.from_numpy(family.action.high_array),
             hidden=settings.hidden,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ccm_training.onpolicy.gaussian import Gaussian, GaussianPolicy, Parameters, call
+from ccm_training.onpolicy.ppo import mean_over
 
 
 class Lesson(NamedTuple):
@@ -50,31 +51,32 @@ class InnerStep(NamedTuple):
     trace: float
 
 
-def over_steps(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the steps that were taken."""
-    return (values * valid).sum() / valid.sum().clamp(min=1.0)
-
-
 def likelihood_loss(policy: GaussianPolicy, parameters: Parameters, lesson: Lesson) -> Tensor:
     """`-E[log pi(a|s) A]`, MAML's (Finn et al., 2017)."""
     now = call(policy, parameters, lesson.observation)
-    return -over_steps(now.log_prob(lesson.action) * lesson.advantage, lesson.valid)
+    return -mean_over(now.log_prob(lesson.action) * lesson.advantage, lesson.valid)
 
 
 def ratio_loss(policy: GaussianPolicy, parameters: Parameters, lesson: Lesson) -> Tensor:
     """`-E[pi(a|s) / pi_old(a|s) A]`: ProMP's; its gradient knows that other parameters sample otherwise."""
-    return -over_steps(ratio(policy, parameters, lesson) * lesson.advantage, lesson.valid)
+    return -mean_over(ratio(policy, parameters, lesson) * lesson.advantage, lesson.valid)
 
 
 def ratio(policy: GaussianPolicy, parameters: Parameters, lesson: Lesson) -> Tensor:
     """How much likelier the actions are than when they were drawn, `[episodes, steps]`."""
+    now, then = log_probs(policy, parameters, lesson)
+    return (now - then).exp()
+
+
+def log_probs(policy: GaussianPolicy, parameters: Parameters, lesson: Lesson) -> tuple[Tensor, Tensor]:
+    """Log densities of the actions now, and when they were drawn, `[episodes, steps]` each."""
     now = call(policy, parameters, lesson.observation)
-    return (now.log_prob(lesson.action) - lesson.acted.log_prob(lesson.action)).exp()
+    return now.log_prob(lesson.action), lesson.acted.log_prob(lesson.action)
 
 
 def divergence(policy: GaussianPolicy, parameters: Parameters, lesson: Lesson) -> Tensor:
     """Mean KL from what drew the actions to the policy with these parameters."""
-    return over_steps(lesson.acted.divergence(call(policy, parameters, lesson.observation)), lesson.valid)
+    return mean_over(lesson.acted.divergence(call(policy, parameters, lesson.observation)), lesson.valid)
 
 
 def adapt(loss: InnerLoss, policy: GaussianPolicy, parameters: Parameters, lesson: Lesson, rate: float) -> Parameters:

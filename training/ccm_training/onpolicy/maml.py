@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ccm_training.onpolicy.gaussian import GaussianPolicy, Parameters, from_vector, to_vector
-from ccm_training.onpolicy.inner_step import Lesson, adapt, divergence, likelihood_loss, over_steps, ratio
+from ccm_training.onpolicy.inner_step import Lesson, adapt, divergence, likelihood_loss, ratio_loss
 from ccm_training.onpolicy.trust_region import Stepped, trust_region_step
 
 
@@ -26,8 +26,7 @@ def maml_objective(
 
     def of_task(first: Lesson, second: Lesson) -> tuple[Tensor, Tensor]:
         adapted = adapt(likelihood_loss, policy, parameters, first, rate)
-        surrogate = -over_steps(ratio(policy, adapted, second) * second.advantage, second.valid)
-        return surrogate, divergence(policy, adapted, second)
+        return ratio_loss(policy, adapted, second), divergence(policy, adapted, second)
 
     surrogates, divergences = torch.func.vmap(of_task)(before, after)
     return surrogates.mean(), divergences.mean()

@@ -10,6 +10,7 @@ from ccm_runtime.manifest import Adaptation
 from ccm_training.belief import Latent
 from ccm_training.config import Config
 from ccm_training.envs.family import Family
+from ccm_training.experiment import entries_seen
 from ccm_training.nets import Mlp, Normalizer
 from ccm_training.onpolicy.gaussian import Gaussian, GaussianPolicy
 from ccm_training.replay import Rows
@@ -144,7 +145,7 @@ class MemoryPolicy:
 def build_memory_agent(config: Config, family: Family, readout: Readout | Posterior) -> MemoryAgent:
     """An agent of the sizes that the settings ask for."""
     return MemoryAgent(
-        observations=family.observation.size + int(config.trial.observe_reward),
+        observations=entries_seen(config, family),
         action_low=torch.from_numpy(family.action.low_array),
         action_high=torch.from_numpy(family.action.high_array),
         readout=readout,

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ccm_training.onpolicy.gaussian import GaussianPolicy, Parameters
-from ccm_training.onpolicy.inner_step import Lesson, adapt, divergence, over_steps, ratio, ratio_loss
+from ccm_training.onpolicy.inner_step import Lesson, adapt, divergence, log_probs, ratio_loss
+from ccm_training.onpolicy.ppo import surrogate_loss
 
 
 class ProximalLoss(NamedTuple):
@@ -47,9 +48,8 @@ def promp_loss(
 
     def of_task(first: Lesson, second: Lesson) -> tuple[Tensor, Tensor]:
         adapted = adapt(ratio_loss, policy, parameters, first, rate)
-        likelier = ratio(policy, adapted, second)
-        worth = torch.minimum(likelier * second.advantage, likelier.clamp(1.0 - clip, 1.0 + clip) * second.advantage)
-        return -over_steps(worth, second.valid), divergence(policy, parameters, first)
+        surrogate = surrogate_loss(*log_probs(policy, adapted, second), second.advantage, second.valid, clip)
+        return surrogate, divergence(policy, parameters, first)
 
     surrogates, divergences = torch.func.vmap(of_task)(before, after)
     surrogate, moved = surrogates.mean(), divergences.mean()

@@ -12,7 +12,7 @@ from ccm_training.onpolicy.memory import MemoryAgent
 from ccm_training.onpolicy.seam import Metrics, OnPolicyRun
 from ccm_training.replay import Rows
 from ccm_training.rollout import run_trials
-from ccm_training.updates import begin
+from ccm_training.updates import annealed, begin
 
 
 class Lesson(NamedTuple):
@@ -205,7 +205,6 @@ def moments(label: str, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
 
 def anneal(optimizer: torch.optim.Adam, first: float, decay_from: float, run: OnPolicyRun) -> None:
     """Set the learning rate: constant, then falling linearly to a tenth at the end of the run."""
-    progress = run.counters.iteration / run.config.collect.iterations
-    fallen = max(progress - decay_from, 0.0) / max(1.0 - decay_from, 1e-9)
+    share = annealed(run.counters.iteration / run.config.collect.iterations, decay_from)
     for group in optimizer.param_groups:
-        group["lr"] = first * (1.0 - 0.9 * fallen)
+        group["lr"] = first * share
