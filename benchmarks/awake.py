@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     arguments = parser.parse_args()
     bundle = str(embedded_bundle())
+    observation = [0.0] * load_bundle(embedded_bundle()).manifest.observation.size
     found: dict[str, dict[bool, list[Sample]]] = defaultdict(lambda: defaultdict(list))
     flags = ("--port", "0", "--drain-s", "0", "--log-level", "error")
     with (
@@ -46,7 +47,7 @@ def main() -> None:
                     with awake() if held else nullcontext():
                         for name, address in (("step", ours.address), ("empty call", floor.address)):
                             case = f"{name}, {clients} client{'s' if clients > 1 else ''}"
-                            found[case][held].append(measure(name, address, clients, arguments.seconds))
+                            found[case][held].append(measure(name, address, observation, clients, arguments.seconds))
     figures = {case: compare(rounds[False], rounds[True]) for case, rounds in found.items()}
     for case, figure in figures.items():
         print(f"{case:24}", *(f"{name} {value}" for name, value in figure.items()))
@@ -54,11 +55,10 @@ def main() -> None:
     keep(arguments.out, results)
 
 
-def measure(name: str, address: str, clients: int, seconds: float) -> Sample:
+def measure(name: str, address: str, observation: list[float], clients: int, seconds: float) -> Sample:
     """Let clients talk for a while: to our server on a stream each, or to that of empty calls."""
-    size = load_bundle(embedded_bundle()).manifest.observation.size
     scripts = [
-        Trial([0.0] * size, stream=True, timings=[]) if name == "step" else Empty(f"/{SERVICE}/Stream")
+        Trial(observation, stream=True, timings=[]) if name == "step" else Empty(f"/{SERVICE}/Stream")
         for _ in range(clients)
     ]
     measured = load(lambda: Wire(address, stream=True), scripts, warm_s=0.3, seconds=seconds)

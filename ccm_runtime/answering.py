@@ -52,11 +52,12 @@ class Answering:
         """Count a call while it is under way, or refuse it; here: admit it."""
         return nullcontext()
 
-    def note(self, error: Exception) -> None:
-        """Note that a call is refused; what is no error of ours goes to the log and nowhere else."""
+    def note(self, error: Exception) -> str:
+        """Note that a call is refused, and return its reason; what is no error of ours goes to the log alone."""
         reason, _, _ = statuses.classify(error)
         if reason == statuses.INTERNAL:
             self.hosting.log.error("fault", exc_info=error)
+        return reason
 
     async def refuse(self, context: Call, error: Exception) -> NoReturn:
         """End a call with the status of `error`."""

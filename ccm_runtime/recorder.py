@@ -157,10 +157,12 @@ class Recorder:
 
     def _tidy(self) -> None:
         """Remove the files that were written to the longest ago, while there is too much."""
-        places = {part.path: place for place, part in enumerate(self._parts.values())}  # a disk's clock is coarse
         try:
             found = [(path.stat(), path) for path in self._folder.glob(f"*{SUFFIX}")]
             total = sum(status.st_size for status, _ in found)
+            if total <= self._max_bytes:
+                return
+            places = {part.path: place for place, part in enumerate(self._parts.values())}  # a disk's clock is coarse
             for status, path in sorted(found, key=lambda one: (one[0].st_mtime_ns, places.get(one[1], -1))):
                 if total <= self._max_bytes:
                     break

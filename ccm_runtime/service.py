@@ -63,11 +63,11 @@ class Service(Answering, AdaptationServicer):
         """Count a call while it is under way, or refuse it (ServerBusyError)."""
         return self._admission.admitted()
 
-    def note(self, error: Exception) -> None:
-        """Count a refusal by its reason."""
-        reason, _, _ = statuses.classify(error)
+    def note(self, error: Exception) -> str:
+        """Count a refusal by its reason, too."""
+        reason = super().note(error)
         self.hosting.metrics.refused[reason] += 1
-        super().note(error)
+        return reason
 
     @answering
     async def DescribeAgent(self, request: pb.DescribeAgentRequest, context: Call) -> pb.DescribeAgentResponse:
