@@ -48,6 +48,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
+        if tag >> 32:  # the parser would drop these bits, and find another field than is found here
+            raise BundleSchemaError("an ONNX graph has a field whose number is too large")
         number, wire_type = tag >> 3, tag & 7
         if wire_type == 0:
             value, at = _varint(data, at)

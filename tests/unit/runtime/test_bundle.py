@@ -138,6 +138,13 @@ def test_external_data_is_found_inside_a_nodes_tensor():
     assert has_external_data(model.SerializeToString())
 
 
+def test_external_data_cannot_hide_behind_a_field_number_that_the_parser_cuts_off():
+    tensor = b"\xf0\x80\x80\x80\x10\x01"  # data_location = EXTERNAL, to onnxruntime
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    with pytest.raises(BundleSchemaError, match="number is too large"):
+        has_external_data(b"\x3a" + bytes([len(graph)]) + graph)
+
+
 @pytest.mark.parametrize("graph", [b"\x3a\x7f", b"\xff" * 12, b"\x3b", b"\x39\x00"])
 def test_bytes_that_are_no_graph_are_refused(graph):
     with pytest.raises(BundleSchemaError):
