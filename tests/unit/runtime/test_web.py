@@ -3,6 +3,8 @@
 import http.client
 import select
 import socket
+import time
+from contextlib import suppress
 
 import pytest
 from certificates import make, needs_openssl
@@ -86,6 +88,25 @@ def test_who_is_slow_is_cut_off(monkeypatch):
                 break
         else:
             pytest.fail("it was never cut off")
+    door.stop()
+
+
+def test_who_is_slow_and_does_not_mind_the_end_makes_room_all_the_same(monkeypatch):
+    monkeypatch.setattr(web, "LIFE_S", 0.3)
+    door = Web("127.0.0.1", 0, lambda _: Reply(), setting="--some-port")
+    slow = [socket.create_connection(("127.0.0.1", door.port), LIMIT_S) for _ in range(MAX_CONNECTIONS)]
+    for _ in range(200):
+        for connection in slow:
+            with suppress(OSError):
+                connection.sendall(b"x")
+        with suppress(http.client.HTTPException, OSError):
+            assert 200 == ask(door)[0]
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("they held every place")
+    for connection in slow:
+        connection.close()
     door.stop()
 
 
