@@ -53,7 +53,8 @@ class GroupCommit:
     Attributes:
         counts: What was done.
         on_change: Called with the new state when the store fails or is well again.
-        on_lost: Called with the name and epoch of a session that another server holds now; whether it was held here.
+        on_lost: Called with the name and epoch of a session that another server holds now; whether none of the name
+            is held here any more.
 
     Args:
         store: Where to.

@@ -198,8 +198,11 @@ class Sharing:
             raise self._table.unknown() from None
 
     def _lose(self, session_id: str, epoch: int) -> bool:
+        """Let a session go that another server holds; return whether it is not held here (again)."""
         held = self._table.find(session_id)
-        if held is None or held.epoch != epoch:
+        if held is None:  # it was idle or closed here before this server learned of it
+            return True
+        if held.epoch != epoch:
             return False
         self._table.let_go(held)
         self.counts.num_given += 1

@@ -78,6 +78,19 @@ async def test_a_session_goes_on_at_another_server_and_the_first_lets_it_go(shar
             assert 9 == back.next_sequence
 
 
+async def test_a_server_forgets_all_of_a_session_that_went_elsewhere_before_it_was_idle_here(shared):
+    async with replicas(shared.url) as (first, second):
+        opened = await first.open(3)
+        await first.tell(opened, 3, 1)
+        await first.flush()
+        assert 1 == first.hosting.group_commit.durable_sequence(opened.session_id)
+        await second.tell(opened, 3, 2)
+        first.hosting.table.idle_limit_s = -1.0
+        assert 1 == first.hosting.table.expire()
+        await first.flush()
+        assert 0 == first.hosting.group_commit.durable_sequence(opened.session_id)
+
+
 async def test_an_event_alone_finds_its_session_wherever_it_is(shared):
     async with replicas(shared.url) as (first, second):
         opened = await first.open(0)
