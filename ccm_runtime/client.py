@@ -9,7 +9,8 @@ with Client("127.0.0.1:7070") as client, client.open_session(seed=7) as session:
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -27,6 +28,7 @@ from ccm_runtime.trial import Phase
 __all__ = ["AsyncClient", "AsyncSession", "Client", "Session"]
 
 T = TypeVar("T")
+_FAREWELL_S = 1.0
 
 
 class _LoopThread:
@@ -34,33 +36,49 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._stopping = False
+        self._lock = threading.Lock()  # nothing begins once it is stopping
         self._thread = threading.Thread(target=self._loop.run_forever, name="ccm-client", daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run to the end; an interrupt of the caller cancels it."""
-        if self.stopped:
-            coroutine.close()
-            raise ServerError("the client is closed; make a new one")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self._stopping:
+                coroutine.close()
+                raise ServerError("the client is closed; make a new one")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise ServerError("the client was closed before its call was answered") from None
         except BaseException:
             future.cancel()
             raise
         finally:
             del future  # or it and its error would hold each other, with the channel, until the garbage collector comes
 
-    @property
-    def stopped(self) -> bool:
-        """Whether it was stopped."""
-        return self._loop.is_closed()
+    def stop(self, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run the last coroutine and stop the thread, once; what others still run on it ends too."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+        try:
+            asyncio.run_coroutine_threadsafe(_end(farewell), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
-    def stop(self) -> None:
-        """Stop the thread; it cannot be used again."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+
+async def _end(farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await farewell()
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_FAREWELL_S)
 
 
 class Client:
@@ -100,9 +118,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; sessions that are still open stay with the server until they are idle for too long."""
-        if not self._thread.stopped:
-            self._thread.run(self._client.close())
-            self._thread.stop()
+        self._thread.stop(self._client.close)
 
     def describe(self, agent: str = "") -> Agent:
         """What is served; see `AsyncClient.describe`."""

@@ -15,6 +15,7 @@ from ccm_runtime.errors import (
     CcmError,
     DeadlineError,
     ServerBusyError,
+    ServerError,
     ServerUnreachableError,
     StoreUnavailableError,
 )
@@ -110,16 +111,29 @@ class Connection:
             ServerBusyError: The server was busy all the time.
             StoreUnavailableError: The server's store failed and was not well again in time.
             DeadlineError: A server took the request and did not answer in time.
+            ServerError: The channel was closed meanwhile.
         """
         await self.open()
+        channel = self._channel
+        try:
+            return await self._persist(attempt, channel)
+        except (asyncio.CancelledError, grpc.aio.UsageError):
+            task = asyncio.current_task()
+            if self._channel is channel or (task is not None and task.cancelling()):
+                raise
+            raise _closed() from None  # a call whose channel is closed is cancelled by gRPC, not by whoever made it
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]], channel: grpc.aio.Channel | None) -> T:
         lost: ServerUnreachableError | StoreUnavailableError | ServerBusyError | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 for planned_s in backoff(self._rng):
-                    if self._channel is not None and not _connected(self._channel):
+                    if channel is None or self._channel is not channel:
+                        raise _closed()
+                    if not _connected(channel):
                         # Calls on a channel that is not connected fail one by one, and hold up those that connect.
                         lost = lost or ServerUnreachableError("the connection was lost")
-                        await self._channel.channel_ready()
+                        await channel.channel_ready()
                     try:
                         return await attempt()
                     except (ServerUnreachableError, StoreUnavailableError) as error:
@@ -205,6 +219,10 @@ def _hosts(target: str) -> list[str]:
     """Return the hosts of a target, which may list several servers as gRPC does: `ipv4:HOST:PORT,HOST:PORT`."""
     addresses = target.removeprefix("ipv4:").removeprefix("ipv6:").split(",")
     return [address.rpartition(":")[0] for address in addresses]
+
+
+def _closed() -> ServerError:
+    return ServerError("the client was closed before its call was answered")
 
 
 def _connected(channel: grpc.aio.Channel) -> bool:

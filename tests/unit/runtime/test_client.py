@@ -260,13 +260,42 @@ async def test_a_proxy_for_other_machines_does_not_stand_before_this_one(monkeyp
         assert await client.describe() == AGENT
 
 
+async def test_what_is_under_way_when_a_client_is_closed_fails_at_once_and_connects_no_more():
+    async with scripted() as (server, client):
+        session = await client.open_session().open()
+        server.breaks = {1: "silence"}
+        told = asyncio.create_task(session.begin_episode(ORIGIN))
+        while not server.received:
+            await asyncio.sleep(0.01)
+        await client.close()
+        with pytest.raises(ServerError, match="the client was closed"):
+            await told
+        assert client._connection._channel is None
+
+
+async def test_a_call_that_is_cancelled_is_cancelled_and_no_error():
+    async with scripted() as (server, client), client.open_session() as session:
+        server.breaks = {1: "silence"}
+        told = asyncio.create_task(session.begin_episode(ORIGIN))
+        while not server.received:
+            await asyncio.sleep(0.01)
+        told.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await told
+
+
 @pytest.fixture
-def target():
+def server():
+    return Scripted()
+
+
+@pytest.fixture
+def target(server):
     """A scripted server on a thread of its own."""
     found, ready, stop = [], threading.Event(), asyncio.Event()
 
     async def run():
-        async with listening(Scripted()) as address:
+        async with listening(server) as address:
             found.append((address, asyncio.get_running_loop()))
             ready.set()
             await stop.wait()
@@ -331,6 +360,26 @@ def test_a_failed_call_keeps_no_client_alive():
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_a_thread_that_waits_for_an_answer_learns_that_another_closed_the_client(server, target):
+    failed = []
+
+    def wait(session):
+        with pytest.raises(ServerError, match="the client was closed"):
+            session.begin_episode(ORIGIN)
+        failed.append(True)
+
+    server.breaks = {1: "silence"}
+    client = Client(target)
+    waiting = threading.Thread(target=wait, args=(client.open_session(),), daemon=True)
+    waiting.start()
+    while not server.received:
+        waiting.join(0.01)
+    client.close()
+    waiting.join(10)
+    assert [True] == failed
+    assert [] == client_threads()
 
 
 def test_a_closed_client_says_so_and_may_be_closed_again(target):
