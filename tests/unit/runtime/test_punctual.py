@@ -272,3 +272,32 @@ async def test_a_session_owes_its_belief_so_much_and_no_more(bench):
     made.policy.gate.set()
     await made.caught_up()
     assert sequence == (await made.tell(sequence, event(sequence))).sequence
+
+
+async def test_an_event_that_is_refused_for_what_is_owed_is_not_in_the_belief(bench, monkeypatch):
+    class FoldsLater(Gated):
+        def __init__(self):
+            super().__init__()
+            object.__setattr__(self, "folds", threading.Event())
+            self.folds.set()
+
+        def fold(self, belief, transitions):
+            assert self.folds.wait(LIMIT_S)
+            return ScriptedPolicy.fold(self, belief, transitions)
+
+    monkeypatch.setattr("ccm_runtime.adapt.MAX_OWED", 2)
+    made = bench(deadline_ms=100.0, policy=FoldsLater())
+    made.policy.gate.clear()
+    made.policy.folds.clear()
+    answers = [await made.tell(sequence, event(sequence)) for sequence in (1, 2, 3)]
+    refused = asyncio.create_task(made.tell(4, event(4)))
+    await asyncio.sleep(0)
+    made.policy.gate.set()  # the run of event 1 ends, and one with event 4 begins
+    with pytest.raises(ServerBusyError):
+        await refused
+    made.policy.folds.set()
+    await made.caught_up()
+    np.testing.assert_allclose(expected(made.adapter, answers).belief, made.session.memory.belief, rtol=1e-5)
+    answers.append(await made.tell(4, event(4)))
+    await made.caught_up()
+    np.testing.assert_allclose(expected(made.adapter, answers).belief, made.session.memory.belief, rtol=1e-5)
