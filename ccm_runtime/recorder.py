@@ -140,9 +140,9 @@ class Recorder:
 
     def _write(self, path: Path, texts: list[bytes]) -> None:
         """Append events to a file; one that begins with its header replaces what an earlier server left there."""
-        begins = os.O_TRUNC if texts[0].startswith(MAGIC) else os.O_APPEND
+        begins = os.O_CREAT | os.O_TRUNC if texts[0].startswith(MAGIC) else os.O_APPEND  # to no file without a header
         try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | begins, 0o600)
+            file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | begins, 0o600)
             try:
                 data = b"".join(texts)
                 if os.write(file, data) < len(data):
@@ -150,10 +150,16 @@ class Recorder:
             finally:
                 os.close(file)
         except OSError:
-            self._parts.pop(path.name.partition("-")[0], None)  # its next event begins a new file
+            self._end(path)
             self._num_failed += len(texts)
         else:
             self.num_recorded += len(texts)
+
+    def _end(self, path: Path) -> None:
+        """Write no more to a file: the next event of its session begins a new one."""
+        session_id = path.name.partition("-")[0]
+        if session_id in self._parts and self._parts[session_id].path == path:
+            del self._parts[session_id]
 
     def _tidy(self) -> None:
         """Remove the files that were written to the longest ago, while there is too much."""
@@ -167,6 +173,7 @@ class Recorder:
                 if total <= self._max_bytes:
                     break
                 path.unlink()
+                self._end(path)
                 total -= status.st_size
         except OSError as error:
             self._log.warning("recordings not tidied", why=str(error))

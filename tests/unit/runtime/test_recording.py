@@ -251,6 +251,26 @@ def test_files_of_one_moment_go_in_the_order_they_were_written_in(tmp_path):
     assert left == set(sessions[-len(left) :])
 
 
+@pytest.mark.parametrize(("by_hand", "dropped"), [(False, 0), (True, 6)])
+def test_a_session_whose_file_was_removed_goes_on_in_a_new_one_that_can_be_replayed(tmp_path, by_hand, dropped):
+    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    server = served(recorder)
+    session, _ = run(server, 1)
+    recorder.stop()
+    if by_hand:
+        next(tmp_path.glob(f"*{SUFFIX}")).unlink()
+    else:
+        recorder._max_bytes = 0
+        recorder._tidy()
+    recorder._max_bytes = 1 << 20
+    for _ in range(2):
+        run(server, 1, session=session)
+        recorder._turn()
+    (file,) = tmp_path.glob(f"*{SUFFIX}")
+    assert (7 + dropped, dropped) == (read_recording(file).first_sequence, recorder.num_dropped)
+    assert compare(read_recording(file), server.adapter, BUNDLE).bit_for_bit
+
+
 def test_a_disk_that_fails_drops_and_what_comes_later_can_be_replayed(tmp_path):
     folder = tmp_path / "disk"
     recorder = Recorder(folder, 1 << 20, name_of, Log())
