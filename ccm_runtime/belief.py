@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 Array = NDArray[np.float32]
+# What is too far off to be computed is this far off: no number would compare as not novel at all.
+_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class ExperienceStats(BaseModel):
         """Distance of transitions `[n, .]` to those of training tasks, in units of the threshold, `[n]`."""
         mean, factor = self._whitening
         whitened = (transitions - mean) @ factor
-        distance: Array = np.sqrt(np.vecdot(whitened, whitened))
+        distance: Array = np.sqrt(np.fmin(np.vecdot(whitened, whitened), _LARGEST))
         return distance
 
     def shortfall(self, episode_return: float) -> float:
@@ -152,7 +154,7 @@ def novelty(latent_mean: Array, stats: NoveltyStats) -> Array:
     """
     offset = latent_mean - stats.mean_array
     squared = np.vecdot(offset @ stats.scaled_precision, offset)
-    distance: Array = np.sqrt(np.maximum(squared, 0.0))
+    distance: Array = np.sqrt(np.maximum(np.fmin(squared, _LARGEST), 0.0))
     return distance
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ccm_runtime.adapt import MAX_EPISODES, Adapter, close
-from ccm_runtime.belief import NoveltyStats, Transitions
+from ccm_runtime.belief import ExperienceStats, NoveltyStats, Transitions, novelty
 from ccm_runtime.errors import ConfigError, SpecError, TrialOrderError
 from ccm_runtime.manifest import Adaptation, SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Intervention, Transition
@@ -257,6 +257,21 @@ def test_novelty_is_the_distance_to_the_training_tasks():
     agent = Adapter.of(ScriptedPolicy(K2), novelty_stats=stats)
     memory, reactions = play(agent, agent.start(), EPISODE)
     assert float(np.linalg.norm(memory.latent_mean) / 0.5) == pytest.approx(reactions[-1].novelty)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("far", [1e20, 1e30, 3e38])
+def test_what_is_too_far_off_to_be_computed_is_novel(far):
+    largest = np.array([[-far, far]], np.float32)
+    belief = NoveltyStats(mean=(0.0, 0.0), precision=((2.0, 1.0), (1.0, 2.0)), threshold=0.5)
+    eye = tuple(tuple(float(i == j) for j in range(7)) for i in range(7))
+    seen = ExperienceStats(
+        mean=(0.0,) * 7, scale=(1.0,) * 7, precision=eye, threshold=3.0, typical_return=1.0, low_return=0.0
+    )
+    agent = replace(Adapter.of(ScriptedPolicy(K2)), experience=seen)
+    _, reactions = play(agent, agent.start(), [begin(-far), moved(far)])
+    assert 1.0 < float(novelty(largest, belief)[0]) < np.inf
+    assert 1.0 < reactions[-1].novelty < np.inf
 
 
 def test_a_closed_trial_takes_nothing_more():
