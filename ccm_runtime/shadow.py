@@ -80,6 +80,7 @@ class Shadow:
         self.agent = agent.name
         self.counts = Compared()
         self._adapter: Adapter = served.adapter()
+        self._blank = self._adapter.start()
         low, high = manifest.action.low_array, manifest.action.high_array
         self._range = np.where(np.isfinite(high - low), high - low, 1.0).astype(np.float32)
         self._log = log
@@ -118,7 +119,7 @@ class Shadow:
         """Return whether the event is the next one of a session that is followed; a gap ends the following."""
         session_id, sequence = told.session_id, told.answer.sequence
         if sequence == 1 and session_id not in self._followed:
-            self._followed[session_id] = Followed(self._adapter.start())
+            self._followed[session_id] = Followed(self._blank)
             while len(self._followed) > MAX_FOLLOWED:
                 self._followed.popitem(last=False)
         followed = self._followed.get(session_id)

@@ -29,6 +29,20 @@ class Broken(ScriptedPolicy):
         raise RuntimeError("the device is lost")
 
 
+class Lost(ScriptedPolicy):
+    """Fails at everything, once it is lost."""
+
+    lost = threading.Event()
+
+    def explore(self, *inputs):
+        assert not self.lost.is_set(), "the device is lost"
+        return super().explore(*inputs)
+
+    def fold(self, *inputs):
+        assert not self.lost.is_set(), "the device is lost"
+        return super().fold(*inputs)
+
+
 class Hanging(ScriptedPolicy):
     """Answers once it may."""
 
@@ -100,6 +114,15 @@ async def test_a_shadow_that_fails_is_counted_and_logged_once(capfd):
     await play(host)
     host.shadow.catch_up()
     assert 3 == host.shadow.counts.num_failures  # each session once: then it is followed no more
+    assert 1 == capfd.readouterr().err.count("shadow failed")
+
+
+async def test_a_shadow_whose_networks_are_lost_is_counted_too(capfd):
+    host = hosting(Lost(REAL.adaptation))
+    Lost.lost.set()
+    await play(host)
+    host.shadow.catch_up()
+    assert 3 == host.shadow.counts.num_failures
     assert 1 == capfd.readouterr().err.count("shadow failed")
 
 
