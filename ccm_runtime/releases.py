@@ -7,6 +7,7 @@ comes back with the version before or the version after. Reading and warming up 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from ccm_runtime.crash_points import reach
@@ -159,7 +160,9 @@ class Releases:
         """Let a rollout take effect, first on disk and then here."""
         hosting, current = self._hosting, after.current
         agent = current.agent.name
-        with current.in_use():
+        with ExitStack() as stack:
+            for version in after:
+                stack.enter_context(version.in_use())
             blank = await current.stepper.beside(current.adapter.start)
             if switch and self._library is not None:
                 await asyncio.to_thread(self._library.make_current, agent, current.name)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import threading
 import weakref
 from functools import partial
 
@@ -146,6 +147,22 @@ async def test_a_candidate_gets_its_share_of_new_sessions_and_the_same_session_a
         rollout = served.hosting.roster.rollout("walker")
         assert [served.version_of(one) for one in opened] == [rollout.chosen(one.session_id, "").name for one in opened]
     assert "v1" == (folder / "walker" / "current").readlink().name
+
+
+async def test_a_candidate_is_not_tidied_away_before_it_is_one(folder):
+    async with serving_library(folder, action_deadline_ms=1_000.0) as served:
+        roster, busy = served.hosting.roster, threading.Event()
+        held = asyncio.create_task(roster.rollout("walker").current.stepper.beside(lambda: busy.wait(LIMIT_S)))
+        loading = asyncio.create_task(served.load("walker", "v2", share=1.0))
+        while len(roster.versions) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        served.hosting.tidy()
+        busy.set()
+        await asyncio.gather(held, loading)
+        opened = await served.open()
+        assert "v2" == served.version_of(opened)
+        await served.tell(opened, 1, begin=True)
 
 
 async def test_who_insists_on_a_bundle_gets_it_or_is_refused(folder):
