@@ -22,13 +22,19 @@ from numpy.typing import ArrayLike
 from ccm_runtime.async_client import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
-from ccm_runtime.errors import DeadlineError, ServerUnreachableError, SessionError, StoreUnavailableError
+from ccm_runtime.errors import (
+    DeadlineError,
+    ServerBusyError,
+    ServerUnreachableError,
+    SessionError,
+    StoreUnavailableError,
+)
 from ccm_runtime.messages import Agent, Transition
 from ccm_runtime.watchdog import Watchdog
 
 MAX_UNTOLD = 1_024
 _MARGIN = 0.1
-_PASSING = (DeadlineError, ServerUnreachableError, StoreUnavailableError)
+_PASSING = (DeadlineError, ServerBusyError, ServerUnreachableError, StoreUnavailableError)
 
 
 class AsyncPilot:
@@ -57,6 +63,7 @@ class AsyncPilot:
         self._steps = 0
         self._valid_for_ms = 0.0
         self._untold: deque[Transition] = deque()
+        self._moves = False  # in an episode no error that passes ends the telling
         self._telling: asyncio.Task[Array | None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -74,10 +81,12 @@ class AsyncPilot:
     async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`.
 
-        Nothing moves yet, so this waits for the server: for what it was not told of the last episode, too.
+        Nothing moves yet, so this waits for the server: for what it was not told of the last episode, too. It raises
+        what the session raises when no answer comes in time, and may then be called again.
         """
-        if self._telling is not None:
-            await self._telling
+        self._moves = False
+        if self._untold:
+            await self._tells()
         action = await self._session.begin_episode(observation, leave_safe=leave_safe)
         self._steps = 0
         return self._renew(action, given=None)
@@ -96,11 +105,11 @@ class AsyncPilot:
         observed = self._session.agent.observation.validate_array(observation)
         self._untold.append(Transition(observed, float(reward), bool(terminated), bool(truncated), self._given))
         self._steps += 1
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell())
-        await asyncio.wait([self._telling], timeout=self._patience_s)
-        if self._telling.done():
-            action = self._telling.result()
+        self._moves = True
+        telling = self._tells()
+        await asyncio.wait([telling], timeout=self._patience_s)
+        if telling.done():
+            action = telling.result()
             return None if action is None else self._renew(action, given=None)
         if terminated or truncated or self._steps >= self._session.agent.horizon:
             return None
@@ -118,6 +127,12 @@ class AsyncPilot:
         self._given = given
         return self.watchdog.renew(action, self._valid_for_ms)
 
+    def _tells(self) -> "asyncio.Task[Array | None]":
+        """Return what tells the server; the one that is under way goes on with what came since."""
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
+        return self._telling
+
     async def _tell(self) -> Array | None:
         """Tell what is untold, oldest first; the answer to the last one."""
         action = None
@@ -131,7 +146,9 @@ class AsyncPilot:
                     truncated=told.truncated,
                     applied_action=told.applied_action,
                 )
-            except _PASSING:
+            except _PASSING as error:
+                if not self._moves or (isinstance(error, ServerBusyError) and error.retry_after_s is None):
+                    raise
                 continue  # the same event again: the session sends it under its number
             self._untold.popleft()
         return action

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ccm_runtime.errors import DeadlineError, SessionError, SessionUnknownError, SpecError
+from ccm_runtime.errors import DeadlineError, ServerBusyError, SessionError, SessionUnknownError, SpecError
 from ccm_runtime.pilot import MAX_UNTOLD, AsyncPilot
 from ccm_runtime.specs import BoxSpec
 from ccm_runtime.testing import box
@@ -137,6 +137,44 @@ async def test_an_episode_that_ends_in_a_silence_is_told_before_the_next_begins(
     server.awake.set()
     await beginning
     assert ["begin", 1.0, "begin"] == [reward for reward, _ in server.told]
+
+
+async def test_a_beginning_does_not_wait_longer_than_a_call_and_may_be_tried_again():
+    server, pilot = await flying()
+    answers = server.act
+
+    async def no_answer(*_, **__):
+        await asyncio.sleep(0.005)
+        raise DeadlineError("no answer")
+
+    server.act = no_answer
+    assert await pilot.act(OBSERVED, 1.0, terminated=True) is None
+    for _ in range(2):
+        with pytest.raises(DeadlineError):
+            await asyncio.wait_for(pilot.begin_episode(OBSERVED), 10.0)
+    server.act = answers
+    await pilot.begin_episode(OBSERVED)
+    assert ["begin", 1.0, "begin"] == [reward for reward, _ in server.told]
+
+
+async def test_a_beginning_that_was_given_up_may_be_tried_again():
+    server, pilot = await flying()
+    server.awake.clear()
+    assert await pilot.act(OBSERVED, 1.0, terminated=True) is None
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pilot.begin_episode(OBSERVED), 0.01)
+    server.awake.set()
+    await pilot.begin_episode(OBSERVED)
+    assert ["begin", 1.0, "begin"] == [reward for reward, _ in server.told]
+
+
+async def test_a_server_that_is_busy_and_says_when_it_is_not_is_silent_and_another_is_an_error():
+    server, pilot = await flying()
+    server.faults = [ServerBusyError("busy", retry_after_s=1.0)]
+    np.testing.assert_array_equal(vec(2, 2), await pilot.act(OBSERVED, 1.0))
+    server.faults = [ServerBusyError("the networks have not answered")]
+    with pytest.raises(ServerBusyError):
+        await pilot.act(OBSERVED, 1.0)
 
 
 async def test_what_is_untold_is_bounded():
