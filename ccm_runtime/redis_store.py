@@ -6,10 +6,10 @@ late cannot overwrite what another went on with, nor what it wrote later itself.
 keeps it: with `appendfsync always` over its death and a power cut.
 """
 
-import itertools
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -25,6 +25,10 @@ _GONE_LIMIT_S = 3_600
 # A command takes two attempts to connect and to be answered at most, less than the writer waits for a group.
 _ATTEMPT_LIMIT_S = 1.0
 _NUM_RETRIES = 1
+# A script that writes more would be late, and would keep the other servers waiting; an entry costs that much by itself.
+_PIECE_BYTES, _ENTRY_BYTES = 4 << 20, 1 << 10
+
+Change = tuple[str, int, bytes]  # a session's name, its epoch and its record, empty where it is gone
 
 # Write and remove what is held. KEYS: the secret, sessions. ARGV: the secret, who writes, the number of the group, how
 # long records and what is gone are kept; then an epoch and a record for each session, an empty one to remove it.
@@ -97,7 +101,7 @@ class RedisStore:
         self._commit, self._claim = self._client.register_script(_COMMIT), self._client.register_script(_CLAIM)
         self._say = say
         self._owner = secrets.token_hex(8)
-        self._numbers = itertools.count(1)
+        self._numbers = count(1)
         self._secret: bytes | None = None
 
     def secret(self) -> bytes:
@@ -140,23 +144,23 @@ class RedisStore:
             }
 
     def commit_held(self, saved: Iterable[Record], removed: Iterable[Record]) -> frozenset[str]:
-        """Write and remove what is held, in one script."""
+        """Write and remove what is held, in a script for each piece of it."""
         with self._using():
             secret = self.secret() if self._secret is None else self._secret
-            names, words = [], []
-            for session_id, epoch, data in _changes(saved, removed):
-                names.append(session_id)
-                words += [epoch, data]
-            reach("append")
             head = [secret, self._owner, next(self._numbers), int(STORED_LIMIT_S), _GONE_LIMIT_S]
-            lost = self._commit([f"{PREFIX}secret", *map(_key, names)], head + words)
-            reach("commit")
-            if lost is None:
-                raise StoreUnavailableError(
-                    f"the store {self.place} has the secret of other servers, not this one's: it lost what it held, "
-                    "and they came first; start this server again"
-                )
-            return frozenset(names[place - 2] for place in lost)
+            return frozenset(name for piece in _pieces(saved, removed) for name in self._commit_piece(head, piece))
+
+    def _commit_piece(self, head: list[Any], piece: Sequence[Change]) -> list[str]:
+        words = [word for _, epoch, data in piece for word in (epoch, data)]
+        reach("append")
+        lost = self._commit([f"{PREFIX}secret", *(_key(name) for name, _, _ in piece)], head + words)
+        reach("commit")
+        if lost is None:
+            raise StoreUnavailableError(
+                f"the store {self.place} has the secret of other servers, not this one's: it lost what it held, "
+                "and they came first; start this server again"
+            )
+        return [piece[place - 2][0] for place in lost]
 
     def close(self) -> None:
         """Let the connection go."""
@@ -237,8 +241,15 @@ def _key(session_id: str) -> str:
     return f"{PREFIX}session:{session_id}"
 
 
-def _changes(saved: Iterable[Record], removed: Iterable[Record]) -> Iterator[tuple[str, int, bytes]]:
-    for record in saved:
-        yield record.session_id, record.epoch, record.data
-    for record in removed:
-        yield record.session_id, record.epoch, b""
+def _pieces(saved: Iterable[Record], removed: Iterable[Record]) -> Iterator[list[Change]]:
+    """Yield what is to be written and removed, some megabytes at a time; the last piece may be empty."""
+    piece: list[Change] = []
+    num_bytes = 0
+    gone = ((record.session_id, record.epoch, b"") for record in removed)
+    for change in chain(((record.session_id, record.epoch, record.data) for record in saved), gone):
+        piece.append(change)
+        num_bytes += _ENTRY_BYTES + len(change[2])
+        if num_bytes >= _PIECE_BYTES:
+            yield piece
+            piece, num_bytes = [], 0
+    yield piece

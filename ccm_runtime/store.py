@@ -102,7 +102,7 @@ class SharedStore(Protocol):
         """Hold sessions from now on, each under a higher epoch; return them as they are then, but for those gone."""
 
     def commit_held(self, saved: Iterable[Record], removed: Iterable[Record]) -> frozenset[str]:
-        """Write records and remove sessions, all at once, of those that are held; return the names of the others.
+        """Write records and remove sessions, each whole, of those that are held; return the names of the others.
 
         What is not there is written too: the store may have lost it.
         """

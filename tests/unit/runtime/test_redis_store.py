@@ -142,3 +142,18 @@ def test_of_many_sessions_those_are_told_that_are_there(shared):
     assert {"session-0"} == here.commit_held([kept], [])
     here.close()
     there.close()
+
+
+def test_a_large_group_is_written_piece_by_piece_so_that_none_is_late(shared, monkeypatch):
+    monkeypatch.setattr("ccm_runtime.redis_store._PIECE_BYTES", 2_000)
+    here, there = RedisStore(shared.url), RedisStore(shared.url)
+    sessions = [record(model(index).session(1)) for index in range(8)]
+    assert frozenset() == here.commit_held(sessions, [])
+    there.claim(["session-1", "session-6"])
+    before = shared.client().info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert {"session-1", "session-6"} == here.commit_held(sessions[:4], sessions[4:])
+    assert 4 <= shared.client().info("commandstats")["cmdstat_evalsha"]["calls"] - before
+    left = there.look([one.session_id for one in sessions])
+    assert [True] * 4 + [False, False, True, False] == [bool(left[one.session_id].data) for one in sessions]
+    here.close()
+    there.close()
