@@ -25,6 +25,7 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 _STALLED_S = 5.0  # a disk that takes longer than this for one group counts as failing
 _TIDY_EVERY_S = 60.0
 _MAX_GROUP = 1_000  # as many sessions change before the interval is over: write them now
+_MAX_GONE = 100_000  # sessions that are to leave a store that fails for long
 
 
 @dataclass(slots=True)
@@ -81,6 +82,7 @@ class GroupCommit:
         self._clock = clock
         self._live: Callable[[], Iterable[Session]] = tuple
         self._changed: Group = {}
+        self._too_many = 2 * _MAX_GONE
         self._durable: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None  # set while a group is being written
@@ -120,6 +122,7 @@ class GroupCommit:
     def removed(self, session: Session) -> None:
         """Take note that a session is gone."""
         self._changed[session.session_id] = Gone(session.epoch)
+        self._forget()
         self._schedule()
 
     def removes(self, session_id: str) -> bool:
@@ -295,10 +298,20 @@ class GroupCommit:
         """Write every live session again: what an earlier group left to the disk may be lost with this one."""
         live = {session.session_id: session for session in self._live()}
         self._changed = {**group, **live, **self._changed}
+        self._forget()
         self.counts.num_failures += 1
         self._retry_s = min(self._retry_s * 2, _LAST_RETRY_S)
         self._refuse_waiting(why)
         self._turn(well=False, why=why)
+
+    def _forget(self) -> None:
+        """Remember no more sessions that are gone than is allowed; in the store, the oldest end when they are idle."""
+        if len(self._changed) < self._too_many:
+            return
+        gone = [session_id for session_id, change in self._changed.items() if isinstance(change, Gone)]
+        for session_id in gone[:-_MAX_GONE]:
+            del self._changed[session_id]
+        self._too_many = len(self._changed) + _MAX_GONE
 
     def _stall(self) -> None:
         why = f"the store has not taken a group of sessions for {_STALLED_S:g} s"

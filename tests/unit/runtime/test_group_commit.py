@@ -145,6 +145,23 @@ async def test_a_removal_is_not_forgotten_over_a_failure():
     assert {} == sessions_of(disk)
 
 
+async def test_a_store_that_fails_for_long_leaves_a_bounded_number_to_remove(monkeypatch):
+    monkeypatch.setattr("ccm_runtime.group_commit._MAX_GONE", 10)
+    live = [model(index).session(1) for index in range(1_000, 1_015)]
+    async with committing(live) as (writer, disk):
+        disk.broken = True
+        for index in range(200):
+            writer.changed(model(index).session(1))
+            writer.removed(model(index).session(1))
+            assert writer.num_unsaved <= 15 + 20
+            if index % 50 == 0:
+                with pytest.raises(StoreUnavailableError):
+                    await writer.flush()
+                writer._turn(well=True, why="")  # or a flush would not try
+        assert all(writer.removes(f"session-{index}") for index in range(190, 200))
+    assert set(range(1_000, 1_015)) == set(sessions_of(disk))
+
+
 @pytest.mark.parametrize(("policy", "goes_on"), [("degrade", True), ("refuse", False)])
 async def test_the_policy_says_whether_sessions_go_on_without_a_store(policy, goes_on):
     async with committing(on_failure=policy) as (writer, disk):
