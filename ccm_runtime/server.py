@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ccm_runtime.admin import AdminService
@@ -21,6 +21,7 @@ from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.event_loop import run as run_loop
 from ccm_runtime.front_door import FrontDoor
+from ccm_runtime.health import Health
 from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.library import Library
@@ -77,7 +78,7 @@ class Server:
         self.hosting = Hosting(agents, table, config, None if tracing is None else tracing.stages)
         self.releases = Releases(self.hosting, library, lambda path: read_agent(path, config), config.max_batch)
         self.port = 0
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
+        self._health = Health(config.max_calls)
         log = self.hosting.log
         self._tokens = None if config.token_file is None else TokenFile(config.token_file, log)
         admin = None if config.admin_token_file is None else TokenFile(config.admin_token_file, log)
@@ -98,7 +99,6 @@ class Server:
             # Beyond `max_calls` the service itself refuses, and says when to try again; probes are still answered.
             maximum_concurrent_rpcs=config.max_calls + _MAX_REFUSALS,
         )
-        self._telling: asyncio.Task[None] | None = None
         self._chores: list[asyncio.Task[None]] = []
         self._stop_metrics: Callable[[], None] | None = None
         self._page: Web | None = None
@@ -124,8 +124,8 @@ class Server:
         reflection.enable_server_reflection((SERVICE, _ADMIN, _HEALTH, reflection.SERVICE_NAME), self._server)
         self.port = self._bind()
         await self._server.start()
-        await self._say(health_pb2.HealthCheckResponse.SERVING)
-        await self._watch_store()
+        self._say(serving=True)
+        self._watch_store()
         if self._config.metrics_port is not None:
             loop = asyncio.get_running_loop()
             self.hosting.metrics.count_tasks = lambda: len(asyncio.all_tasks(loop))
@@ -140,7 +140,7 @@ class Server:
 
     async def drain(self) -> bool:
         """Take no new sessions and episodes, and wait for those under way; return whether all of them ended in time."""
-        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._say(serving=False)
         self.hosting.roster.draining = True
         deadline = time.monotonic() + self._config.drain_s
         while not self.hosting.settled() and time.monotonic() < deadline:
@@ -175,29 +175,27 @@ class Server:
                 f"cannot listen on {address}: is another server there{key}? choose another --port"
             ) from error
 
-    async def _say(self, status: Any) -> None:
+    def _say(self, *, serving: bool) -> None:
         for name in ("", SERVICE):
-            await self._health.set(name, status)
+            self._health.set(name, serving=serving)
 
-    async def _watch_store(self) -> None:
+    def _watch_store(self) -> None:
         """Tell the health of the store, from now on."""
         group_commit = self.hosting.group_commit
         if group_commit is None:
             return
-        loop = asyncio.get_running_loop()
 
         def changed(well: bool, why: str) -> None:  # noqa: FBT001 (the callback's own form)
             self.hosting.log.warning("store well again") if well else self.hosting.log.error("store fails", why=why)
-            self._telling = loop.create_task(self._tell_store(well=well))
+            self._tell_store(well=well)
 
         group_commit.on_change = changed
-        await self._tell_store(well=group_commit.well)
+        self._tell_store(well=group_commit.well)
 
-    async def _tell_store(self, *, well: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if well else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self._health.set(DURABILITY, status)
+    def _tell_store(self, *, well: bool) -> None:
+        self._health.set(DURABILITY, serving=well)
         if self._config.store_failure == "refuse" and not self.hosting.roster.draining:
-            await self._say(status)
+            self._say(serving=well)
 
     async def _sweep(self) -> None:
         """Remove idle sessions also while nobody calls."""
@@ -206,7 +204,7 @@ class Server:
             self.hosting.tidy()
             if lost := self.hosting.roster.lost_devices():
                 self.hosting.log.error("gpu failed", agents=lost)
-                await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+                self._say(serving=False)
 
 
 def run(config: ServerConfig) -> None:

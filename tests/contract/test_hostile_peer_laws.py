@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ccm_runtime import statuses
 from ccm_runtime.client import Client
@@ -117,6 +118,45 @@ async def test_a_reader_that_never_reads_holds_up_nobody():
             await deaf.write(pb.SessionRequest(event=pb.Event(sequence=99)))
         assert await is_alive(stub)
         deaf.cancel()
+
+
+def header(name, value):
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def frame(kind, flags, stream, payload):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+async def test_who_watches_and_takes_nothing_does_not_keep_a_server_from_shutting_down():
+    server = Server(served(ScriptedPolicy()), config())
+    port = await server.start()
+    no_window = frame(4, 0, 0, struct.pack(">HI", 4, 0))
+    named = {b":method": b"POST", b":scheme": b"http", b":path": b"/grpc.health.v1.Health/Watch"}
+    headers = b"".join(header(*pair) for pair in (named | {b":authority": b"x", b"te": b"trailers"}).items())
+    headers += header(b"content-type", b"application/grpc")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(PREFACE + no_window + frame(1, 4, 1, headers) + frame(0, 1, 1, b"\0\0\0\0\0"))
+    async with asyncio.timeout(LIMIT_S):
+        while b"application/grpc" not in await reader.read(1 << 16):  # the beginning of the answer
+            pass
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(LIMIT_S):
+        assert await server.drain()
+        await server.stop()
+    writer.close()
+
+
+async def test_so_many_may_watch_and_no_more_and_calls_have_places_of_their_own():
+    async with stub_of(max_calls=4) as (_, channel, stub):
+        health = health_pb2_grpc.HealthStub(channel)
+        watching = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(4)]
+        assert [health_pb2.HealthCheckResponse.SERVING] * 4 == [(await one.read()).status for one in watching]
+        refused = health.Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED is await code_of(refused.read())
+        assert await is_alive(stub)
+        for one in watching:
+            one.cancel()
 
 
 async def test_streams_that_open_and_leave_at_once_leave_nothing_behind():
