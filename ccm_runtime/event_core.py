@@ -76,10 +76,9 @@ class EventCore:
     def admit(self, step: Step) -> tuple[Session, Event] | Outcome:
         """Return the session and its validated event, or the outcome that is known already."""
         try:
-            session = self._table.held(step.session_id)
+            session = self._table.keep(self._table.held(step.session_id))  # it is not idle while its event is taken
             repeated = session.recall(step.sequence)
             if repeated is not None:
-                self._table.keep(session)
                 return repeated
             self._check_draining(step.event)
             if self._group_commit is not None:

@@ -65,6 +65,27 @@ async def test_a_batch_has_at_most_max_batch_rows():
     assert 5 == len(answers)
 
 
+async def test_a_session_whose_event_has_come_is_not_idle_before_it_is_answered():
+    bench, now_s = Bench(2), [0.0]
+
+    class Slow(CountingPolicy):
+        def explore(self, observation, belief, noise):
+            now_s[0] += 1.0
+            assert 0 == bench.table.expire()
+            return super().explore(observation, belief, noise)
+
+    bench.policy = Slow()
+    bench.adapter = Adapter.of(bench.policy)
+    bench.table = SessionTable(100, 60.0, clock=lambda: now_s[0])
+    bench.stepper = Stepper(bench.adapter, bench.table)
+    bench.sessions = [bench.table.open(bench.adapter.start(), tenant="one") for _ in range(2)]
+    now_s[0] = 59.5
+    await asyncio.gather(*(bench.call(i, 1, BEGIN) for i in range(2)))
+    now_s[0] += 61.0
+    assert 2 == bench.table.expire()
+    assert 0 == bench.table._num_of.total()
+
+
 async def test_batched_sessions_get_the_answers_that_they_get_alone():
     together, alone = Bench(6), Bench(6)
     events = [BeginEpisode(np.array([0.1 * i, 0.2], np.float32)) for i in range(6)]
