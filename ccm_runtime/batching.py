@@ -91,7 +91,7 @@ class Stepper:
         step = Step(session_id, sequence, event, self._core.clock())
         if self._punctual is not None:
             return await self._punctual.step(step)
-        if self._core.num_sessions <= 1:
+        if self._core.num_sessions <= 1 and not self._pending:
             alone: dict[int, Outcome] = {}
             self._batch([(0, step)], alone)
             outcome = alone[0]

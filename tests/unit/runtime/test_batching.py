@@ -58,6 +58,15 @@ async def test_a_lone_session_is_stepped_at_once():
     assert 1 == bench.stepper.num_batches
 
 
+async def test_the_next_event_waits_for_the_one_before_it_also_when_its_session_has_become_the_only_one():
+    bench = Bench(2)
+    first = asyncio.create_task(bench.call(0, 1, BEGIN))
+    await asyncio.sleep(0)
+    bench.table.close(bench.sessions[1].session_id, bench.table.token(bench.sessions[1].session_id))
+    assert 2 == (await bench.call(0, 2, MOVED)).sequence
+    assert 1 == (await first).sequence
+
+
 async def test_a_batch_has_at_most_max_batch_rows():
     bench = Bench(5, max_batch=2)
     answers = await asyncio.gather(*(bench.call(i, 1, BEGIN) for i in range(5)))
