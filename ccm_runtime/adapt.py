@@ -18,7 +18,7 @@ from ccm_runtime.guard import Guard, Guarded
 from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import BeginEpisode, EncodedTransition, Event, Intervention, Reaction, Transition
 from ccm_runtime.policy import Policy
-from ccm_runtime.specs import finite
+from ccm_runtime.specs import as_reward, finite
 from ccm_runtime.trial import (
     Closed,
     EpisodeBegan,
@@ -35,7 +35,6 @@ MAX_EPISODES = 10_000
 # Transitions that a trial may owe its belief; they are folded so many at a time.
 MAX_OWED = 1_024
 _OWED_CHUNK = 64
-_LARGEST = float(np.finfo(np.float32).max)
 _ACTION_NOISE, _LATENT_NOISE = 0, 1
 _BEGAN, _STEPPED = EpisodeBegan(), Stepped()
 
@@ -192,8 +191,7 @@ class Adapter:
                 raise TrialOrderError(f"a trial takes at most {MAX_EPISODES} episodes; open another session")
         else:
             admit(memory.trial, _STEPPED)
-            if not abs(event.reward) <= _LARGEST:  # not a number compares as false
-                raise SpecError(f"reward is {event.reward}; it must be a finite float32")
+            as_reward(event.reward)
             if event.applied_action is not None:
                 applied = self.policy.action.validate_array(event.applied_action)
                 event = event if applied is event.applied_action else replace(event, applied_action=applied)

@@ -33,7 +33,7 @@ from ccm_runtime.messages import (
     Transition,
 )
 from ccm_runtime.progress import Progress, SessionView
-from ccm_runtime.specs import BoxSpec
+from ccm_runtime.specs import BoxSpec, as_reward
 from ccm_runtime.statuses import error_from_event
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
@@ -229,7 +229,7 @@ class AsyncSession(SessionView):
         reaction = (await self._tell(BeginEpisode(self._observed(observation), leave_safe))).reaction
         if reaction.action is None:
             raise SessionError("the server gave no action for the beginning of an episode")
-        return reaction.action
+        return reaction.action.copy()
 
     async def act(
         self,
@@ -249,9 +249,11 @@ class AsyncSession(SessionView):
             truncated: Something outside the task ended it.
             applied_action: The action that was truly applied, `[act]`, if it was not the one that was given.
         """
-        applied = None if applied_action is None else self.agent.action.validate_array(applied_action)
-        transition = Transition(self._observed(observation), float(reward), bool(terminated), bool(truncated), applied)
-        return (await self._tell(transition)).reaction.action
+        applied = None if applied_action is None else self.agent.action.validate_array(applied_action).copy()
+        observed, reward = self._observed(observation), as_reward(reward)
+        transition = Transition(observed, reward, bool(terminated), bool(truncated), applied)
+        action = (await self._tell(transition)).reaction.action
+        return None if action is None else action.copy()
 
     async def close(self) -> SessionClosed:
         """End the trial: the server's own count of the returns, and the context that it ended with."""
@@ -272,7 +274,8 @@ class AsyncSession(SessionView):
         return wire.closed_from_proto(response.closed)
 
     def _observed(self, observation: ArrayLike) -> Array:
-        return self.agent.observation.validate_array(observation)
+        """A checked copy: the event is kept, and many environments write every observation into one array."""
+        return self.agent.observation.validate_array(observation).copy()
 
     async def _tell(self, event: Event) -> Answer:
         """Send the next event and take its answer in; after an error the event is still the next one."""

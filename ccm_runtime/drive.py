@@ -47,7 +47,7 @@ def drive(
         action: Array | None = session.begin_episode(np.ravel(observation))
         while action is not None:
             observation, reward, terminated, truncated, _ = env.step(action.reshape(shape))
-            action = session.act(np.ravel(observation), float(reward), terminated=terminated, truncated=truncated)
+            action = session.act(np.ravel(observation), reward, terminated=terminated, truncated=truncated)
     return list(session.returns[first:])
 
 
@@ -66,5 +66,5 @@ async def drive_async(
         action: Array | None = await session.begin_episode(np.ravel(observation))
         while action is not None:
             observation, reward, terminated, truncated, _ = env.step(action.reshape(shape))
-            action = await session.act(np.ravel(observation), float(reward), terminated=terminated, truncated=truncated)
+            action = await session.act(np.ravel(observation), reward, terminated=terminated, truncated=truncated)
     return list(session.returns[first:])

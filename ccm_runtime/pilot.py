@@ -28,8 +28,10 @@ from ccm_runtime.errors import (
     ServerUnreachableError,
     SessionError,
     StoreUnavailableError,
+    TrialOrderError,
 )
 from ccm_runtime.messages import Agent, Transition
+from ccm_runtime.specs import as_reward
 from ccm_runtime.watchdog import Watchdog
 
 MAX_UNTOLD = 1_024
@@ -61,6 +63,7 @@ class AsyncPilot:
         self._session = session
         self._given: Array | None = None  # the last action was not the server's, but this one
         self._steps = 0
+        self._over = True
         self._valid_for_ms = 0.0
         self._untold: deque[Transition] = deque()
         self._moves = False  # in an episode no error that passes ends the telling
@@ -88,7 +91,7 @@ class AsyncPilot:
         if self._untold:
             await self._tells()
         action = await self._session.begin_episode(observation, leave_safe=leave_safe)
-        self._steps = 0
+        self._steps, self._over = 0, False
         return self._renew(action, given=None)
 
     async def act(
@@ -97,24 +100,31 @@ class AsyncPilot:
         """Tell what the last action did; the next one `[act]`, or `None` once the episode is over.
 
         Raises:
+            SpecError: An observation or reward that cannot be: it counts as not told.
+            TrialOrderError: No episode is under way.
             SessionError: The server was silent for more transitions than can be kept.
             CcmError: The server refuses the session. Apply `watchdog.action`, and stop.
         """
+        if self._over:
+            raise TrialOrderError("no episode is under way; begin one before stepping")
         if len(self._untold) >= MAX_UNTOLD:
             raise SessionError(f"the server was silent for {MAX_UNTOLD} transitions; stop, and begin a new session")
-        observed = self._session.agent.observation.validate_array(observation)
-        self._untold.append(Transition(observed, float(reward), bool(terminated), bool(truncated), self._given))
+        observed = self._session.agent.observation.validate_array(observation).copy()
+        transition = Transition(observed, as_reward(reward), bool(terminated), bool(truncated), self._given)
+        self._untold.append(transition)
         self._steps += 1
         self._moves = True
         telling = self._tells()
         await asyncio.wait([telling], timeout=self._patience_s)
         if telling.done():
             action = telling.result()
+            self._over = action is None
             return None if action is None else self._renew(action, given=None)
         if terminated or truncated or self._steps >= self._session.agent.horizon:
+            self._over = True
             return None
         self.num_safe += 1
-        return self._renew(self.watchdog.safe_action, given=self.watchdog.safe_action)
+        return self._renew(self.watchdog.safe_action.copy(), given=self.watchdog.safe_action)
 
     @property
     def _patience_s(self) -> float:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ccm_runtime.errors import SpecError
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its hash
     """A flat float32 vector with a name, a unit and bounds for each entry.
@@ -91,8 +93,24 @@ class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its 
             raise SpecError(f"{self.name}: expected {self.size} numbers, got {type(value).__name__}") from error
 
 
+def as_reward(value: float) -> float:
+    """Return a reward as a float.
+
+    Raises:
+        SpecError: It is not one number, or float32 cannot hold it.
+    """
+    try:
+        reward = float(value)
+    except (TypeError, ValueError):
+        got = f"shape {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise SpecError(f"reward: expected one number, got {got}") from None
+    if not abs(reward) <= _LARGEST:  # not a number compares as false
+        raise SpecError(f"reward is {reward}; it must be a finite float32")
+    return reward
+
+
 def finite(array: NDArray[np.float32]) -> bool:
     """Return whether every entry is finite."""
-    flat = array.ravel()
-    # A sum of squares is by far the fastest look at a small array; it can only be wrong by overflowing.
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(array).all())
+    # A sum of squares is by far the fastest look at a small array; it can only be wrong by overflowing, and `vdot` does
+    # not warn of that.
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())

@@ -26,14 +26,14 @@ class Watchdog:
         self, action: BoxSpec, safe_action: ArrayLike | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         rest = np.clip(np.zeros(action.size, np.float32), action.low_array, action.high_array)
-        self.safe_action: Array = rest if safe_action is None else action.validate_array(safe_action)
+        self.safe_action: Array = rest if safe_action is None else action.validate_array(safe_action).copy()
         self._clock = clock
         self._action = self.safe_action
         self._expires_s = clock()
 
     def renew(self, action: Array, valid_for_ms: float) -> Array:
         """Take in an action that has just arrived; it may be applied for so long. Return it."""
-        self._action = action
+        self._action = action.copy()
         self._expires_s = self._clock() + valid_for_ms / 1000
         return action
 
@@ -44,5 +44,5 @@ class Watchdog:
 
     @property
     def action(self) -> Array:
-        """What may be applied now, `[act]`: the last action while it is valid, then the safe one."""
-        return self._action if self.left_s > 0.0 else self.safe_action
+        """What may be applied now, `[act]`: the last action while it is valid, then the safe one; a copy."""
+        return (self._action if self.left_s > 0.0 else self.safe_action).copy()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ccm_runtime.belief import Array
-from ccm_runtime.errors import SpecError
+from ccm_runtime.errors import ConfigError, SpecError
 from ccm_runtime.messages import (
     Acted,
     Agent,
@@ -137,7 +137,14 @@ def context_from_proto(message: pb.Context) -> Context:
 
 
 def options_to_proto(options: SessionOptions) -> pb.OpenSessionRequest:
-    """Write how a session is to run."""
+    """Write how a session is to run.
+
+    Raises:
+        ConfigError: A number is negative, too large or not whole.
+    """
+    for name, value, bits in (("seed", options.seed, 64), ("explore_episodes", options.explore_episodes or 0, 32)):
+        if not isinstance(value, int | np.integer) or not 0 <= value < 2**bits:
+            raise ConfigError(f"{name}: expected a whole number from 0 to 2^{bits} - 1, got {value!r}")
     return pb.OpenSessionRequest(
         seed=options.seed,
         stochastic=options.stochastic,

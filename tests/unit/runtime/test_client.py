@@ -12,6 +12,7 @@ from scripted_server import AGENT, Scripted, listening
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.client import Client
 from ccm_runtime.errors import (
+    ConfigError,
     DeadlineError,
     ServerError,
     ServerUnreachableError,
@@ -161,6 +162,50 @@ async def test_a_refused_event_leaves_the_session_and_its_stream_as_they_were():
             await session.begin_episode(ORIGIN)
         assert stream is session._stream
         assert (await session.act(ORIGIN, 0.0))[0] == 2
+
+
+async def test_arrays_that_the_environment_writes_into_again_do_not_change_what_a_restarted_server_is_told():
+    async with scripted() as (_, client), client.open_session() as session:
+        observed = np.zeros(2, np.float32)
+        action = await session.begin_episode(observed)
+        action *= 10.0
+        observed += 1.0
+        await session.act(observed, 0.0)
+        observed += 1.0
+        (_, began), (_, moved) = session._kept
+    assert (began.observation.tolist(), moved.observation.tolist()) == ([0.0, 0.0], [1.0, 1.0])
+    np.testing.assert_array_equal(moved.applied_action, [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (None, "reward: expected one number, got NoneType"),
+        (np.ones(1), r"reward: expected one number, got shape \[1\]"),
+        (float("inf"), "reward is inf; it must be a finite float32"),
+    ],
+)
+async def test_a_reward_that_is_no_finite_number_is_refused_before_it_is_sent(reward, message):
+    async with scripted() as (server, client), client.open_session() as session:
+        await session.begin_episode(ORIGIN)
+        with pytest.raises(SpecError, match=message):
+            await session.act(ORIGIN, reward)
+        assert server.received == [1]
+
+
+@pytest.mark.parametrize(
+    "options", [{"seed": -1}, {"seed": 2**64}, {"seed": 0.5}, {"seed": None}, {"explore_episodes": -1}]
+)
+async def test_a_number_that_no_session_can_run_with_is_refused_by_its_name(options):
+    async with scripted() as (_, client):
+        with pytest.raises(ConfigError, match=rf"{next(iter(options))}: expected a whole number from 0 to 2\^"):
+            await client.open_session(**options).open()
+
+
+async def test_an_observation_of_any_finite_size_is_taken_without_a_warning():
+    async with scripted() as (server, client), client.open_session() as session:
+        await session.begin_episode((1e30, -1e30))
+        assert server.received == [1]
 
 
 @pytest.mark.parametrize("observation", [(0.0,), (0.0, float("nan")), "north", None])

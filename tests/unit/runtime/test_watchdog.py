@@ -4,7 +4,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ccm_runtime.errors import DeadlineError, ServerBusyError, SessionError, SessionUnknownError, SpecError
+from ccm_runtime.errors import (
+    DeadlineError,
+    ServerBusyError,
+    SessionError,
+    SessionUnknownError,
+    SpecError,
+    TrialOrderError,
+)
 from ccm_runtime.pilot import MAX_UNTOLD, AsyncPilot
 from ccm_runtime.specs import BoxSpec
 from ccm_runtime.testing import box
@@ -57,7 +64,7 @@ class Server:
         self.answer = SimpleNamespace(valid_for_ms=VALID_MS)
         self.awake = asyncio.Event()
         self.awake.set()
-        self.told, self.faults = [], []
+        self.told, self.seen, self.faults = [], [], []
 
     async def begin_episode(self, observation, *, leave_safe=False):
         return await self._answer(("begin", None))
@@ -66,6 +73,7 @@ class Server:
         if self.faults:
             raise self.faults.pop()
         action = await self._answer((reward, applied_action))
+        self.seen.append(observation.tolist())
         return None if terminated or truncated else action
 
     async def _answer(self, told):
@@ -175,6 +183,46 @@ async def test_a_server_that_is_busy_and_says_when_it_is_not_is_silent_and_anoth
     server.faults = [ServerBusyError("the networks have not answered")]
     with pytest.raises(ServerBusyError):
         await pilot.act(OBSERVED, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("observation", "reward", "message"),
+    [((0.0,), 1.0, "observation"), (OBSERVED, float("nan"), "reward is nan"), (OBSERVED, None, "got NoneType")],
+)
+async def test_what_cannot_be_is_refused_and_nothing_has_happened(observation, reward, message):
+    server, pilot = await flying()
+    with pytest.raises(SpecError, match=message):
+        await pilot.act(observation, reward)
+    np.testing.assert_array_equal(vec(2, 2), await pilot.act(OBSERVED, 2.0))
+    assert [("begin", None), (2.0, None)] == server.told
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_step_outside_an_episode_is_refused_and_the_next_one_begins(silent):
+    server, pilot = await flying()
+    server.awake.clear() if silent else None
+    assert await pilot.act(OBSERVED, 1.0, terminated=True) is None
+    with pytest.raises(TrialOrderError, match="begin one before stepping"):
+        await pilot.act(OBSERVED, 2.0)
+    server.awake.set()
+    await pilot.begin_episode(OBSERVED)
+    assert ["begin", 1.0, "begin"] == [reward for reward, _ in server.told]
+
+
+async def test_arrays_that_the_robot_writes_into_again_change_nothing():
+    server, pilot = await flying()
+    server.awake.clear()
+    observed = vec(1.0, 1.0)
+    for _ in range(2):
+        action = await pilot.act(observed, 1.0)
+        np.testing.assert_array_equal(SAFE, action)
+        action *= 10.0
+        observed += 1.0
+    np.testing.assert_array_equal(SAFE, pilot.watchdog.action)
+    server.awake.set()
+    await pilot.act(observed, 1.0)
+    assert [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]] == server.seen
+    np.testing.assert_array_equal(SAFE, server.told[-1][1])
 
 
 async def test_what_is_untold_is_bounded():
