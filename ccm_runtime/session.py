@@ -306,6 +306,6 @@ class SessionTable:
     def unknown(self) -> SessionUnknownError:
         """Return what whoever asks for a session that is not there is told."""
         return SessionUnknownError(
-            "no such session: it was closed, was idle for longer than "
-            f"{self.idle_limit_s:g} s, or the token is another session's; open a new one"
+            f"no such session: it was closed, was idle for longer than {self.idle_limit_s:g} s, the server began anew "
+            "without its --store, or the token is another session's; open a new one"
         )

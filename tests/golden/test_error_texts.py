@@ -48,8 +48,8 @@ TEXTS = [
     (
         lambda: SessionTable(1, 60.0).get("a", "b"),
         (
-            "no such session: it was closed, was idle for longer than 60 s, or the token is another session's; "
-            "open a new one"
+            "no such session: it was closed, was idle for longer than 60 s, the server began anew without its --store, "
+            "or the token is another session's; open a new one"
         ),
     ),
     (
