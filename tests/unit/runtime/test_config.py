@@ -5,6 +5,7 @@ import pytest
 
 from ccm_runtime.config import ServerConfig, is_loopback
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.recovery import store_of
 
 
 def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default():
@@ -62,3 +63,10 @@ def test_a_store_is_a_file_or_a_url_whose_password_is_not_shown():
     config = ServerConfig.resolve({}, {"CCM_STORE": "rediss://robot:hunter2@store:6379/1"})
     assert "rediss://robot:hunter2@store:6379/1" == config.store.get_secret_value()
     assert "hunter2" not in f"{config} {config!r}"
+
+
+@pytest.mark.parametrize("mistyped", ["Redis://:hunter2@store", "redi://:hunter2@store/0"])
+def test_a_url_that_is_mistyped_is_not_repeated(mistyped):
+    with pytest.raises(ConfigError, match="expected a file, redis://") as refused:
+        store_of(ServerConfig(store=mistyped), None)
+    assert "hunter2" not in str(refused.value)
