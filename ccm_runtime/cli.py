@@ -6,6 +6,7 @@ The composition root: every heavy package is imported inside its command, so tha
 # Imports inside commands: see above. Typer reads flags and options from the parameters.
 # ruff: noqa: PLC0415, FBT002, PLR0917
 
+import errno
 import os
 import sys
 import traceback
@@ -66,14 +67,24 @@ class Method(StrEnum):
     RANDOM = "random"
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001  (Typer's own form)
+    if asked:
+        version()
+        raise typer.Exit
+
+
 @app.callback()
 def _ccm(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (same as CCM_DEBUG=1).")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Agents that adapt: meta-train once, then explore an unseen task for a few episodes and execute it.
 
     The loop: train -> export (three ONNX graphs) -> verify -> serve (gRPC) -> adapt.
     """
+    del version
     if debug:
         os.environ["CCM_DEBUG"] = "1"
 
@@ -422,10 +433,12 @@ def _warn(message: Warning | str, category: type[Warning], *where: object, **mor
 
 
 def _of_a_file(error: Exception) -> ConfigError | None:
-    """What is wrong with the file or folder that an error of the operating system names, if it names one."""
-    if not isinstance(error, OSError) or error.filename is None:
+    """What is wrong with the file or folder that an error of the operating system names, or with the whole disk."""
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    if not isinstance(error, OSError) or (error.filename is None and not full):
         return None
-    unusable = ConfigError(f"cannot use {error.filename}: {error.strerror}")
+    where = "write" if error.filename is None else f"use {error.filename}"
+    unusable = ConfigError(f"cannot {where}: {error.strerror}{'; free some, and try again' if full else ''}")
     unusable.__cause__ = error
     return unusable
 

@@ -191,7 +191,12 @@ def test_a_file_that_cannot_be_used_is_no_fault_of_ours(monkeypatch, capsys):
     monkeypatch.delenv("CCM_DEBUG", raising=False)
     assert failing(monkeypatch, PermissionError(13, "Permission denied", "runs/first")) == 2
     assert capsys.readouterr().err == "ccm: error: cannot use runs/first: Permission denied\n"
-    assert failing(monkeypatch, OSError(28, "No space left on device")) == 1
+
+
+@pytest.mark.parametrize(("where", "told"), [((), "write"), (("runs/first",), "use runs/first")])
+def test_a_full_disk_is_no_fault_of_ours(monkeypatch, capsys, where, told):
+    assert failing(monkeypatch, OSError(28, "No space left on device", *where)) == 2
+    assert capsys.readouterr().err == f"ccm: error: cannot {told}: No space left on device; free some, and try again\n"
 
 
 def test_an_interrupt_ends_with_code_130(monkeypatch, capsys):
@@ -216,6 +221,7 @@ def test_a_missing_extra_names_the_command_that_installs_it():
 
 def test_version_and_doctor_answer():
     assert ccm("version").stdout.strip().count(".") == 2
+    assert ccm("version").stdout == ccm("--version").stdout
     diagnosis = json.loads(ccm("doctor", "--json").stdout)
     assert diagnosis["torch_device"] in {"cpu"} or diagnosis["torch_device"].startswith("cuda")
     assert diagnosis["onnx_provider"].endswith("ExecutionProvider")
