@@ -144,6 +144,9 @@ def refusal(family, act=lambda family: family.simulate(family.sample_tasks("trai
 def test_a_space_that_is_no_flat_box_is_refused(kind, space):
     told = refusal(with_env(**{f"{kind}_space": space})())
     assert f"the {kind} space is {space}; expected a Box of one dimension and floating type" in told
+    assert told.endswith(
+        {"observation": "gymnasium.wrappers.FlattenObservation", "action": "gymnasium.ActionWrapper"}[kind]
+    )
 
 
 def test_unbounded_actions_are_refused():
@@ -219,6 +222,12 @@ def test_what_draws_nothing_says_how_it_might():
     env = with_env(render=lambda _: None)().simulate(WINDS)
     env.reset()
     assert 'render_mode="rgb_array"' in refusal(None, lambda _: env.frame(0))
+
+
+def test_an_environment_that_cannot_draw_says_so():
+    env = with_env(render=gymnasium.Env.render)().simulate(WINDS)
+    env.reset()
+    assert "the environment has no render()" in refusal(None, lambda _: env.frame(0))
 
 
 def test_a_picture_is_the_environment_s():

@@ -77,6 +77,8 @@ class GymnasiumEnvs:
             picture = self._envs[index].render()
         except DependencyNotInstalled as error:
             raise RenderingError(f"{self._family.name}: cannot be drawn here: {error}") from error
+        except NotImplementedError as error:
+            raise RenderingError(f"{self._family.name}: the environment has no render()") from error
         if not isinstance(picture, np.ndarray):
             raise RenderingError(
                 f"{self._family.name}: render() gave {type(picture).__name__}; expected a picture: let make_env pass "

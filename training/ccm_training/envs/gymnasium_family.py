@@ -175,7 +175,7 @@ class GymnasiumFamily(ABC):
         if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
             raise FamilyError(
                 f"{self.name}: the {name} space is {space}; expected a Box of one dimension and floating type: wrap "
-                "the environment so that it has one, for instance in gymnasium.wrappers.FlattenObservation"
+                f"the environment so that it has one, for instance in gymnasium.{_FLATTENS[name]}"
             )
         entries = range(space.shape[0])
         return BoxSpec(
@@ -185,6 +185,9 @@ class GymnasiumFamily(ABC):
             low=tuple(_bound(value) for value in space.low),
             high=tuple(_bound(value) for value in space.high),
         )
+
+
+_FLATTENS = {"observation": "wrappers.FlattenObservation", "action": "ActionWrapper"}
 
 
 def _bound(value: Any) -> float | None:
