@@ -5,10 +5,10 @@ from typing import Any
 
 import grpc
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ccm_runtime.commands.access import Access, check_target
+from ccm_runtime.commands.show import table_console
 from ccm_runtime.config import is_loopback
 from ccm_runtime.errors import DeadlineError, ServerUnreachableError
 from ccm_runtime.statuses import error_from_rpc
@@ -81,7 +81,7 @@ def _show(rollouts: list[pb.Rollout], *, as_json: bool) -> None:
             role = version["role"] + (f" {rollout['share']:g}" if version["role"] == "candidate" else "")
             counts = (f"{version[name]:g}" for name in _COUNTS)
             table.add_row(rollout["agent"], version["version"], role, *counts)
-    Console(width=120).print(table)
+    table_console().print(table)
 
 
 def _told(rollout: pb.Rollout) -> dict[str, Any]:

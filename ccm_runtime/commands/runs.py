@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from ccm_runtime.commands.show import table_console
 from ccm_runtime.errors import CheckpointMissingError, ConfigError
 from ccm_training.run_folder import RunSummary, differing, find_runs, summarize
 
+_LEAST = 10  # columns of a run's name, in the narrowest terminal
 SORTS = ("name", "state", "family", "method", "seed", "score", "env_steps", "time_s", "changed")
 
 
@@ -55,8 +56,8 @@ def _list(found: Sequence[RunSummary], folder: Path) -> None:
     for name in ("done", "score", "env steps", "time", "changed"):
         table.add_column(name, justify="right")
     for column in table.columns:
-        column.no_wrap = column.header != "run"
-    table.columns[0].overflow = "fold"
+        column.overflow, column.no_wrap = "fold", column.header not in {"run", "family"}
+    table.columns[0].min_width = _LEAST
     for run in found:
         name = run.run_dir.relative_to(folder).as_posix()
         table.add_row(
@@ -69,7 +70,7 @@ def _list(found: Sequence[RunSummary], folder: Path) -> None:
             _duration(run.time_s),
             f"{_duration(max(time.time() - run.changed_at, 0.0))} ago",
         )
-    console = Console()
+    console = table_console()
     if in_common:
         console.print(" · ".join(f"{name} {value}" for name, value in in_common.items()) + "\n", highlight=False)
     console.print(table)
@@ -109,7 +110,7 @@ def _compare(found: Sequence[RunSummary]) -> None:
     }
     for name, cells in told.items():
         table.add_row(name, *cells)
-    Console().print(table)
+    table_console().print(table)
     typer.echo("\nas curves: ccm report RUN_DIR RUN_DIR", err=True)
 
 

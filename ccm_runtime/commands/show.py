@@ -7,6 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 _BAR = 30
+_WIDE = 10_000
+
+
+def table_console() -> Console:
+    """Standard output for tables whose cells are needed whole: only a terminal makes them narrower."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
 
 
 def show_evaluation(evaluation: Mapping[str, Any], console: Console | None = None) -> None:

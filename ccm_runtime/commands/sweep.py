@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from ccm_runtime.commands.seeds import parse_seeds
+from ccm_runtime.commands.show import table_console
 from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CheckpointMissingError, RunError
 from ccm_training.ray_sweep import Cluster, check_installed, run_sweep
@@ -114,7 +115,7 @@ def _write(planned: Sequence[Planned], outcomes: Mapping[str, Outcome], out: Pat
 
 
 def _show(table: Mapping[str, Any], out: Path) -> None:
-    console = Console()
+    console = table_console()
     for head, rows in (rows_of_runs(table), rows_over_seeds(table)):
         shown = Table(*head, box=None, pad_edge=False)
         for row in rows:

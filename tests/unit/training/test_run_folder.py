@@ -4,8 +4,11 @@ import sys
 
 import pytest
 import yaml
+from rich.console import Console
 from tiny_run import tiny_config
 
+from ccm_runtime.commands import runs as runs_command
+from ccm_runtime.commands.runs import runs
 from ccm_runtime.errors import CheckpointMissingError
 from ccm_training.lock import trained_by_us_alone
 from ccm_training.run_folder import differing, find_runs, flat_settings, read_metrics, summarize
@@ -95,6 +98,23 @@ def test_settings_that_differ_are_named_with_their_value_in_each():
     del trees[1]["policy"]
     assert differing(trees)["policy.discount"] == [0.9, None]
     assert flat_settings(trees[0])["collect.capacity"] == 2
+
+
+def test_a_list_of_runs_that_no_terminal_shows_holds_every_name_whole(tmp_path, capsys):
+    name = "sweep/point_robot_debug,policy.discount=0.95,seed=0"
+    for run_dir, family in ((tmp_path / name, "hard-point-robot-aligned"), (tmp_path / "b", "hard-point-robot")):
+        write_run(run_dir, lines=[LINE], family=family, seed=len(family))
+    runs([tmp_path], sort="name", as_json=False)
+    assert name in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_folds_the_names_of_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runs_command, "table_console", lambda: Console(width=80))
+    for run_dir, family in ((tmp_path / ("a" * 30), "hard-point-robot-aligned"), (tmp_path / "b", "hard-point-robot")):
+        write_run(run_dir, lines=[LINE], family=family, seed=len(family))
+    runs([tmp_path], sort="name", as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert 30 == sum(line.split()[0].count("a") for line in lines if line.startswith("a"))
 
 
 def test_looking_at_runs_needs_no_torch():
