@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,9 @@ class Recorder:
         except OSError:
             self._end(path)
             self._num_failed += len(texts)
+            if begins != os.O_APPEND:  # or a full disk would gather files without a byte, which no bound counts
+                with suppress(OSError):
+                    path.unlink()
         else:
             self.num_recorded += len(texts)
 

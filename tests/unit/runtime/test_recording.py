@@ -286,6 +286,20 @@ def test_a_disk_that_fails_drops_and_what_comes_later_can_be_replayed(tmp_path):
     assert (7, 6, 0) == (read_recording(file).first_sequence, again.num_recorded, again.num_dropped)
 
 
+def test_a_full_disk_gathers_no_empty_files_and_keeps_what_was_written(tmp_path, monkeypatch):
+    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    server = served(recorder)
+    session, _ = run(server, 1)
+    recorder.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda *_: 0)
+        for _ in range(3):
+            run(server, 1, session=session)
+            recorder._turn()
+    (file,) = tmp_path.glob(f"*{SUFFIX}")
+    assert (1, 6, 18) == (read_recording(file).first_sequence, recorder.num_recorded, recorder.num_dropped)
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(ConfigError, match=r"cannot record into .*file: .*; name another --record"):
