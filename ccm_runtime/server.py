@@ -100,6 +100,7 @@ class Server:
             maximum_concurrent_rpcs=config.max_calls + _MAX_REFUSALS,
         )
         self._chores: list[asyncio.Task[None]] = []
+        self._closing: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] | None = None
         self._page: Web | None = None
 
@@ -142,7 +143,11 @@ class Server:
         """Take no new sessions and episodes, and wait for those under way; return whether all of them ended in time."""
         self._say(serving=False)
         self.hosting.roster.draining = True
+        if self.hosting.sharing is not None:  # who comes now goes to another server at once; streams go on
+            self._closing = asyncio.create_task(self._server.stop(grace=self._config.drain_s))
         deadline = time.monotonic() + self._config.drain_s
+        if not self.hosting.settled():
+            self.hosting.log.info("waiting for episodes to end", at_most_s=self._config.drain_s)
         while not self.hosting.settled() and time.monotonic() < deadline:
             await asyncio.sleep(_DRAIN_POLL_S)
         return self.hosting.settled()
@@ -158,6 +163,8 @@ class Server:
         if self._page is not None:
             self._page.stop()
         await self._server.stop(grace=0.2)
+        if self._closing is not None:
+            await self._closing
         await self.hosting.leave()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.stop)

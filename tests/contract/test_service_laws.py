@@ -476,11 +476,12 @@ class TestLife:
         assert await drained
         assert grpc.StatusCode.UNAVAILABLE is (await refused(session.send(begin(4))))[0]
 
-    async def test_draining_gives_up_after_its_time(self):
-        async with bench(drain_s=0.0) as hasty:
+    async def test_draining_gives_up_after_its_time(self, capfd):
+        async with bench(drain_s=0.0, log_level="info") as hasty:
             session = await hasty.open()
             await session.send(begin(1))
             assert not await hasty.server.drain()
+        assert "event='waiting for episodes to end' at_most_s=0.0" in capfd.readouterr().err
 
     async def test_a_token_is_wanted_of_every_call_but_probes(self, tmp_path):
         (tmp_path / "token").write_text("a-long-enough-secret\n")
