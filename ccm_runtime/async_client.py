@@ -262,7 +262,7 @@ class AsyncSession(SessionView):
             return SessionClosed()
         try:
             # Over the stream, so that a server that came back is first told what it lost.
-            return await self._connection.persist(self._close_once)
+            return await self._connection.persist(self._close_once, self._stands)
         except SessionError:  # it is gone, perhaps as its first answer was lost; or another client drove it on
             request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
             return wire.closed_from_proto(await self._connection.call("CloseSession", request))
@@ -280,7 +280,7 @@ class AsyncSession(SessionView):
     async def _tell(self, event: Event) -> Answer:
         """Send the next event and take its answer in; after an error the event is still the next one."""
         told = self._as_applied(event)
-        response = await self._connection.persist(lambda: self._tell_once(event, told))
+        response = await self._connection.persist(lambda: self._tell_once(event, told), self._stands)
         answer = wire.answer_from_proto(response.answer)
         self._keep(told, answer)
         self._progress.record(event, answer)
@@ -311,7 +311,11 @@ class AsyncSession(SessionView):
         except BaseException:
             self._drop()
             raise
-        return _accepted(response)
+        try:
+            return _accepted(response)
+        except ServerUnreachableError:  # it is shutting down: attach anew, to another one if there is one
+            self._drop()
+            raise
 
     async def _attached(self) -> SessionStream:
         """The stream of this session: the one that stands, or a new one that is told what the server lacks."""
@@ -353,6 +357,9 @@ class AsyncSession(SessionView):
         self._kept.append((self._sequence, event))
         while self._kept and self._kept[0][0] <= answer.durable_sequence:
             self._kept.popleft()
+
+    def _stands(self) -> bool:
+        return self._stream is not None
 
     def _drop(self) -> None:
         if self._stream is not None:

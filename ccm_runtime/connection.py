@@ -103,8 +103,12 @@ class Connection:
         await self.open()
         return SessionStream(self._stub.Session(metadata=self._metadata))
 
-    async def persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def persist(self, attempt: Callable[[], Awaitable[T]], stands: Callable[[], bool] = lambda: False) -> T:
         """Return what `attempt` returns, trying again in time where a connection is lost or a server is busy or unwell.
+
+        Args:
+            attempt: Makes the call.
+            stands: Whether it has a stream, which may outlive the channel's connection to a server that shuts down.
 
         Raises:
             ServerUnreachableError: The connection was lost and did not come back in time.
@@ -116,21 +120,23 @@ class Connection:
         await self.open()
         channel = self._channel
         try:
-            return await self._persist(attempt, channel)
+            return await self._persist(attempt, stands, channel)
         except (asyncio.CancelledError, grpc.aio.UsageError):
             task = asyncio.current_task()
             if self._channel is channel or (task is not None and task.cancelling()):
                 raise
             raise _closed() from None  # a call whose channel is closed is cancelled by gRPC, not by whoever made it
 
-    async def _persist(self, attempt: Callable[[], Awaitable[T]], channel: grpc.aio.Channel | None) -> T:
+    async def _persist(
+        self, attempt: Callable[[], Awaitable[T]], stands: Callable[[], bool], channel: grpc.aio.Channel | None
+    ) -> T:
         lost: ServerUnreachableError | StoreUnavailableError | ServerBusyError | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 for planned_s in backoff(self._rng):
                     if channel is None or self._channel is not channel:
                         raise _closed()
-                    if not _connected(channel):
+                    if not stands() and not _connected(channel):
                         # Calls on a channel that is not connected fail one by one, and hold up those that connect.
                         lost = lost or ServerUnreachableError("the connection was lost")
                         await channel.channel_ready()

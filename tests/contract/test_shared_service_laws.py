@@ -136,6 +136,26 @@ async def test_a_client_that_has_both_addresses_goes_on_at_the_other_server_and_
             assert second.hosting.table.find(session.session_id) is not None
 
 
+async def test_while_a_server_drains_episodes_end_there_and_the_next_ones_begin_at_another_at_once(shared):
+    async with replicas(shared.url, store_commit_ms=1.0, drain_s=60.0) as (first, second):
+        here, both = f"127.0.0.1:{first.server.port}", f"127.0.0.1:{second.server.port}"
+        at_rest, under_way = (0.0, 0.0), []
+        async with AsyncClient(here) as one, AsyncClient(f"ipv4:{here},{both}", timeout_s=20.0) as other:
+            for client in (one, other):
+                under_way.append(await client.open_session().open())
+                await under_way[-1].begin_episode(at_rest)
+            staying, going = under_way
+            draining = asyncio.create_task(first.server.drain())
+            await asyncio.sleep(0)
+            assert await going.act(at_rest, 0.0, terminated=True) is None
+            assert await staying.act(at_rest, 0.0) is not None
+            await going.begin_episode(at_rest)
+            assert second.hosting.table.find(going.session_id) is not None
+            assert not draining.done()
+            assert await staying.act(at_rest, 0.0, terminated=True) is None
+            assert await draining
+
+
 async def test_a_key_may_be_used_anew_at_any_server_as_soon_as_its_session_is_closed(shared):
     async with replicas(shared.url) as (first, second):
         for closing, opening in ((first, first), (first, second), (second, first), (second, second)):
