@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,8 @@ LAYOUT = {
 class CohortLog:
     """What the runs of a cohort say: each in its own folder, and all in one progress display on standard error.
 
+    Where that is no terminal, a line is written there at each evaluation instead.
+
     Args:
         runs: How far each had come; later lines of an earlier attempt are dropped.
         folders: Where they live.
@@ -65,6 +68,7 @@ class CohortLog:
         self._wandb = [WandbLog(wandb or "", folder, run.config) for run, folder in heard_by]
         self._logs = [RunLog(folder, run.counters) for run, folder in zip(runs, folders, strict=True)]
         self._many = f"{len(runs)} seeds: " if len(runs) > 1 else ""
+        console = Console(stderr=True)
         self._display = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -73,9 +77,11 @@ class CohortLog:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-            disable=not progress,
+            console=console,
+            disable=not progress or not console.is_terminal,
         )
+        self._in_lines = progress and not console.is_terminal
+        self._total = total
         done = runs[0].counters.iteration
         self._bar = self._display.add_task(f"{self._many}warm up", total=total, completed=done, note="")
         self._scored = ""
@@ -110,12 +116,11 @@ class CohortLog:
             mirror.report(line)
         if scores is not None:
             self._scored = _scored(lines)
-        self._display.update(
-            self._bar,
-            description=f"{self._many}train",
-            completed=lines[0]["iteration"],
-            note=f"{self._scored}{_learned(lines)}{_rates(lines)}",
-        )
+        iteration, note = lines[0]["iteration"], f"{self._scored}{_learned(lines)}{_rates(lines)}"
+        self._display.update(self._bar, description=f"{self._many}train", completed=iteration, note=note)
+        if self._in_lines and scores is not None:
+            sys.stderr.write(f"{self._many}train {iteration}/{self._total}  {note}\n")
+            sys.stderr.flush()
 
     def sync(self) -> None:
         """Wait until all lines are on disk: a checkpoint that follows counts on them."""

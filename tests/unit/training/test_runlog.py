@@ -69,6 +69,14 @@ def test_a_run_is_known_by_the_same_name_when_it_goes_on(heard, monkeypatch):
     assert before.begun[0]["id"] == after.begun[0]["id"]
 
 
+def test_what_is_no_terminal_is_told_of_each_evaluation_in_a_line(tmp_path, capsys):
+    train(config(), tmp_path / "run", device="cpu", progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    total = config().collect.iterations
+    assert [f"train {number}/{total}" for number in range(1, total + 1)] == [line.partition("  ")[0] for line in lines]
+    assert all("  score " in line and "env steps/s" in line for line in lines)
+
+
 def test_without_wandb_one_is_told_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(DependencyMissingError, match=r"pip install 'ccm\[wandb\]'"):
