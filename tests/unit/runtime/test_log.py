@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,25 @@ def test_a_log_that_cannot_be_written_stops_nobody(monkeypatch, stderr):
         log.info("session opened", session_id="0123")
     with pytest.raises(OSError, match=r"No space left|Broken pipe"):
         broken.close()
+
+
+def test_a_log_that_nobody_reads_for_a_while_keeps_nobody_waiting_and_goes_on_later(monkeypatch):
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        log = logger("info")
+
+        def write():
+            for number in range(2_000):
+                log.info("session opened", number=number, more="x" * 3_000)
+
+        writing = threading.Thread(target=write, daemon=True)
+        writing.start()
+        writing.join(20)
+        assert not writing.is_alive()
+        said = os.read(reader, 1 << 20)
+        assert b"number=0 " in said
+        assert b"number=1999 " not in said
+        log.info("session closed")
+        assert b"session closed" in os.read(reader, 1 << 20)
+    os.close(reader)
