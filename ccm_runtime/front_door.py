@@ -70,7 +70,10 @@ def _tolerant(handler: Any) -> Handler:
 
 def _refusing(handler: Any) -> Handler:
     """Return a handler of the same shape that refuses the call."""
-    error = UnauthenticatedError("this server wants a token: send the metadata `authorization: Bearer TOKEN`")
+    error = UnauthenticatedError(
+        "this server wants a token, and was given none or another: Client(token=...), --token-file, or the metadata "
+        "`authorization: Bearer TOKEN`"
+    )
     _, code, message = statuses.classify(error)
 
     async def refuse(_: object, context: Any) -> None:

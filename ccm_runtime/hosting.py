@@ -363,6 +363,8 @@ class Hosting:
         """Count a mended action or the end of an episode, once; return the answer, of a session that moves another."""
         if answer is before.last_answer:
             return answer
+        if answer.safe is not None and before.vigil.safe is None:
+            self.log.warning("session is SAFE", session_id=before.session_id, why=answer.safe.value)
         if answer.reaction.interventions:
             version.tally.mended(answer)
             self._judge(version)

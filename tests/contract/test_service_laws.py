@@ -496,6 +496,19 @@ class TestLife:
             metadata = (("authorization", "Bearer a-long-enough-secret"),)
             await guarded.stub.DescribeAgent(pb.DescribeAgentRequest(), metadata=metadata, timeout=LIMIT_S)
 
+    async def test_a_session_that_goes_safe_is_in_the_log_once(self, capfd):
+        policy = ScriptedPolicy(K2)
+        manifest = manifest_of(policy, safety=SafetyLimits(max_rate=(0.01, 0.01)))
+        agent = served(policy)
+        watched = {"max_interventions": 1, "log_level": "warning"}
+        async with bench(type(agent)(policy, manifest, agent.digest), **watched) as limited:
+            session = await limited.open()
+            for event in (begin(1), moved(2, observation=(-3.0, 3.0)), moved(3, observation=(3.0, -3.0))):
+                answer = await session.send(event)
+        assert pb.SAFE_REASON_INTERVENTIONS == answer.safe_reason
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.endswith(f"event='session is SAFE' session_id='{session.opened.session_id}' why='interventions'")
+
     async def test_limits_of_the_manifest_hold_on_the_wire(self):
         policy = ScriptedPolicy(K2)
         manifest = manifest_of(policy, safety=SafetyLimits(max_rate=(0.01, 0.01)))
