@@ -1,5 +1,7 @@
 """Every family of ours obeys the laws of families; and each law can be broken."""
 
+import re
+
 import pytest
 from drifts import FLAWED, Drifts
 
@@ -29,7 +31,8 @@ def test_what_a_family_raises_speaks_against_it():
     verdicts = judge(Broken())
     assert [verdict.law for verdict in verdicts] == [law.words for law in LAWS]
     assert not any(verdict.holds for verdict in verdicts)
-    assert {verdict.found for verdict in verdicts} == {"KeyError: 'winds'"}
+    (found,) = {verdict.found for verdict in verdicts}
+    assert re.fullmatch(r"test_family_laws\.py:\d+: KeyError: 'winds'", found)
 
 
 @pytest.mark.parametrize("law", FLAWED)

@@ -5,13 +5,15 @@ def test_my_family_obeys(law):
     law.check(MyFamily())
 """
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ccm_runtime.errors import FamilyError
+from ccm_runtime.errors import CcmError, FamilyError
 from ccm_training.envs.family import SPLITS, Family
 from ccm_training.envs.finite import check_finite
 from ccm_training.envs.scripted import Episodes, InNumpy, run_episode, script_of
@@ -60,10 +62,12 @@ def judge(family: Family) -> list[Verdict]:
 def _judge(law: Law, family: Family) -> Verdict:
     try:
         law.check(family)
-    except FamilyError as error:
+    except CcmError as error:
         return Verdict(law.words, holds=False, found=str(error))
     except Exception as error:
-        return Verdict(law.words, holds=False, found=f"{type(error).__name__}: {error}")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        return Verdict(law.words, holds=False, found=f"{where}: {type(error).__name__}: {error}")
     return Verdict(law.words, holds=True, found="")
 
 
