@@ -55,6 +55,7 @@ class Stepper:
         )
         self._max_batch = max_batch
         self._punctual = None if action_deadline_ms is None else Punctual(self._core, max_batch)
+        self._turn = asyncio.Lock()  # one job beside the sessions at a time: their runs wait for no more
         self._pending: list[tuple[Step, asyncio.Future[Answer]]] = []
 
     @property
@@ -134,7 +135,17 @@ class Stepper:
 
     async def beside(self, job: Callable[[], T]) -> T:
         """Return what a job with the networks returns; where actions have a deadline it must not keep the loop."""
-        return job() if self._punctual is None else await self._punctual.worker.run(job)
+        if self._punctual is None:
+            return job()
+        await self._turn.acquire()
+        running = asyncio.ensure_future(self._punctual.worker.run(job))
+        running.add_done_callback(self._next)
+        return await asyncio.shield(running)  # who gives up leaves no second job in the way of the sessions
+
+    def _next(self, job: "asyncio.Future[T]") -> None:
+        self._turn.release()
+        if not job.cancelled():
+            job.exception()  # whoever waits is told
 
     def stop(self) -> None:
         """Let the thread of the networks go, if there is one."""

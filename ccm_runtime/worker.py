@@ -7,17 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from ccm_runtime.errors import ServerBusyError
-
 T = TypeVar("T")
-MAX_WAITING = 4_096
-_RETRY_AFTER_S = 1.0
 
 
 class Worker:
     """Runs jobs in the order in which they came; the thread starts with the first one.
 
-    Whoever submits jobs bounds how many; of those that are waited for, who gives up leaves one behind.
+    Whoever hands jobs over bounds how many: the queue itself does not.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,13 +27,7 @@ class Worker:
         return self._thread is not None
 
     async def run(self, job: Callable[[], T]) -> T:
-        """Return what a job returns, or raise what it raises.
-
-        Raises:
-            ServerBusyError: `MAX_WAITING` jobs wait already: the thread hangs, or is far too slow.
-        """
-        if self._jobs.qsize() >= MAX_WAITING:
-            raise ServerBusyError(f"{MAX_WAITING} calls wait for their turn already; try again later", _RETRY_AFTER_S)
+        """Return what a job returns, or raise what it raises."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self.submit(job, lambda result, error: _hand_over(done, result, error))

@@ -274,6 +274,44 @@ async def test_a_session_owes_its_belief_so_much_and_no_more(bench):
     assert sequence == (await made.tell(sequence, event(sequence))).sequence
 
 
+async def test_a_run_for_sessions_waits_for_one_of_the_jobs_beside_them_and_not_for_all(bench):
+    order, busy = [], threading.Event()
+
+    class Noting(Gated):
+        def explore(self, *inputs):
+            order.append("event")
+            return super().explore(*inputs)
+
+    def job(number):
+        assert busy.wait(LIMIT_S)
+        order.append(number)
+
+    made = bench(deadline_ms=60_000.0, policy=Noting())
+    jobs = [asyncio.create_task(made.stepper.beside(lambda number=number: job(number))) for number in range(4)]
+    await asyncio.sleep(0)
+    told = asyncio.create_task(made.tell(1, event(1)))
+    await asyncio.sleep(0)
+    busy.set()
+    await asyncio.gather(told, *jobs)
+    assert [0, "event", 1, 2, 3] == order
+
+
+async def test_those_who_gave_up_while_the_networks_hang_leave_one_job_behind(bench):
+    busy, done = threading.Event(), []
+    made = bench()
+    for number in range(20):
+        call = asyncio.create_task(
+            made.stepper.beside(lambda number=number: busy.wait(LIMIT_S) and done.append(number))
+        )
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    busy.set()
+    assert 3 == await made.stepper.beside(lambda: 3)
+    assert [0] == done
+
+
 async def test_an_event_that_is_refused_for_what_is_owed_is_not_in_the_belief(bench, monkeypatch):
     class FoldsLater(Gated):
         def __init__(self):

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-from ccm_runtime.errors import ServerBusyError
 from ccm_runtime.worker import Worker
 
 LIMIT_S = 20.0
@@ -54,21 +53,3 @@ async def test_the_loop_goes_on_without_what_takes_longer_and_is_told_once(worke
     gate.set()
     await until(told)
     assert [(True, None)] == told
-
-
-async def test_those_who_gave_up_on_a_thread_that_hangs_leave_a_bounded_number_of_jobs_behind(worker, monkeypatch):
-    monkeypatch.setattr("ccm_runtime.worker.MAX_WAITING", 8)
-    gate = threading.Event()
-    worker.submit(lambda: gate.wait(LIMIT_S), lambda *_: None)
-    calls = [asyncio.create_task(worker.run(lambda: 3)) for _ in range(20)]
-    await asyncio.wait(calls, timeout=0.1)
-    refused = [call for call in calls if call.done()]
-    assert {ServerBusyError} == {type(call.exception()) for call in refused}
-    assert 20 - len(refused) in {7, 8}  # the thread may have had no time yet to take its own job
-    for call in set(calls) - set(refused):
-        call.cancel()
-    gate.set()
-    async with asyncio.timeout(LIMIT_S):
-        while worker._jobs.qsize():
-            await asyncio.sleep(0)
-    assert 3 == await worker.run(lambda: 3)
