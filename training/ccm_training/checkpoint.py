@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import yaml
 from safetensors import SafetensorError
@@ -181,8 +182,7 @@ def _put_back(experiment: Run, run_dir: Path, state: dict[str, Any], tensors: di
     for name, target in experiment.tensors().items():
         if name in tensors or not name.startswith("optimizer."):  # earlier versions left out what had not stepped yet
             target.copy_(tensors[name])
-    for name, stream in experiment.streams.named().items():
-        stream.set_state(tensors[f"stream.{name}"])
+    _put_streams_back(experiment, run_dir, {name: tensors[f"stream.{name}"] for name in experiment.streams.named()})
     experiment.tally.take(
         {
             name.removeprefix("tally."): values.to(experiment.device)
@@ -190,6 +190,23 @@ def _put_back(experiment: Run, run_dir: Path, state: dict[str, Any], tensors: di
             if name.startswith("tally.")
         }
     )
+
+
+def _put_streams_back(experiment: Run, run_dir: Path, states: dict[str, Tensor]) -> None:
+    """Go on with the random streams, or, where another kind of device has left them, begin them anew with a warning."""
+    streams, counters = experiment.streams.named(), experiment.counters
+    if all(len(state) == len(streams[name].get_state()) for name, state in states.items()):
+        for name, state in states.items():
+            streams[name].set_state(state)
+        return
+    warnings.warn(
+        f"{run_dir}: its last checkpoint was made on another kind of device, whose random numbers differ from those of "
+        f"{experiment.device.type}: the run goes on, but will not equal one that was never stopped",
+        stacklevel=2,
+    )
+    sequence = np.random.SeedSequence((experiment.config.seed, counters.env_steps, counters.updates))
+    for stream, seed in zip(streams.values(), sequence.generate_state(len(streams)).tolist(), strict=True):
+        stream.manual_seed(seed)
 
 
 def read_config(run_dir: Path) -> Config:
