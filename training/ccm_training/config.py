@@ -116,7 +116,7 @@ def load_config(
     _lay_method_over(tree, overrides or [])
     for override in overrides or []:
         _lay_over(tree, override)
-    return parse_config(tree, where=str(path))
+    return parse_config(tree, where=" --set ".join([name_or_file, *(overrides or [])]))
 
 
 def parse_config(tree: dict[str, Any], where: str) -> Config:
