@@ -35,7 +35,7 @@ quickstart: $(INSTALLED)
 	'$(BIN)/ccm' quickstart --out '$(OUT)' --seed '$(SEED)'
 
 test: lint types imports
-	'$(BIN)/python' -m pytest -q
+	'$(BIN)/python' -m pytest -q -n 2 --dist worksteal
 
 lint: $(INSTALLED)
 	'$(BIN)/ruff' format --check .
