@@ -26,6 +26,7 @@ _PARTS = 16  # a file is at most this share of the folder
 _EVERY_S, _REST_S, _PIECE = 0.2, 0.0002, 8
 _GROUP = 2_048  # events whose files are opened once
 _TIDY_EVERY_S = 5.0
+_STOP_S = 5.0
 
 Entry = tuple[Event, Session, Answer]
 
@@ -93,9 +94,11 @@ class Recorder:
         self._waiting.append((event, before, answer))
 
     def stop(self) -> None:
-        """Write what is left; wait for it."""
+        """Write what is left; wait for it, but not for a disk that hangs."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(_STOP_S)
+        if self._thread.is_alive():
+            self._log.warning("recordings not written", num_waiting=len(self._waiting))
 
     def _work(self) -> None:
         while not self._stopping.wait(_EVERY_S):

@@ -300,6 +300,20 @@ def test_a_full_disk_gathers_no_empty_files_and_keeps_what_was_written(tmp_path,
     assert (1, 6, 18) == (read_recording(file).first_sequence, recorder.num_recorded, recorder.num_dropped)
 
 
+def test_a_disk_that_hangs_does_not_keep_a_server_from_ending(tmp_path, monkeypatch):
+    monkeypatch.setattr("ccm_runtime.recorder._STOP_S", 0.1)
+    goes_on, log = threading.Event(), Log()
+    monkeypatch.setattr(Recorder, "_write", lambda *_: goes_on.wait(20))
+    recorder = Recorder(tmp_path, 1 << 20, name_of, log)
+    run(served(recorder), 1)
+    stopping = threading.Thread(target=recorder.stop, daemon=True)
+    stopping.start()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    assert ["recordings not written"] == [event for event, _ in log]
+    goes_on.set()
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(ConfigError, match=r"cannot record into .*file: .*; name another --record"):
