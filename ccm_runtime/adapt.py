@@ -165,11 +165,16 @@ class Adapter:
         Raises:
             SpecError: It has another size, is not finite, or cannot be read.
         """
+        self.check_belief_size(belief)
+        if not all(np.isfinite(part).all() for part in self.read(belief)):
+            raise SpecError("belief: no latent can be read from it; it is not one that this encoder makes")
+        return belief
+
+    def check_belief_size(self, belief: Array) -> Array:
+        """Return `belief`, `[belief]`; no network runs. Raises SpecError: it has another size, or is not finite."""
         size = self.policy.belief.size
         if belief.shape != (size,) or not np.isfinite(belief).all():
             raise SpecError(f"belief: expected {size} finite numbers, got shape {list(belief.shape)}")
-        if not all(np.isfinite(part).all() for part in self.read(belief)):
-            raise SpecError("belief: no latent can be read from it; it is not one that this encoder makes")
         return belief
 
     def read(self, belief: Array) -> tuple[Array, Array]:

@@ -155,6 +155,7 @@ class AsyncClient:
         *,
         phase: Phase = Phase.EXECUTE,
         noise: ArrayLike = (),
+        previous_action: ArrayLike = (),
     ) -> Acted:
         """An action given a context, without a session.
 
@@ -163,8 +164,16 @@ class AsyncClient:
             observation: `[obs]`.
             phase: Whose action, the explorer's or the executor's.
             noise: Standard-normal, `[act]`; empty: the deterministic action.
+            previous_action: The command before in this episode, `[act]`: what `hold` holds, and what rates are limited
+                against; empty: none.
         """
-        request = wire.act_request(context, _numbers("observation", observation), phase, _numbers("noise", noise))
+        request = wire.act_request(
+            context,
+            _numbers("observation", observation),
+            phase,
+            _numbers("noise", noise),
+            previous_action=_numbers("previous_action", previous_action),
+        )
         return wire.acted_from_proto(await self._connection.call("Act", request))
 
 

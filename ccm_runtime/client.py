@@ -169,9 +169,12 @@ class Client:
         *,
         phase: Phase = Phase.EXECUTE,
         noise: ArrayLike = (),
+        previous_action: ArrayLike = (),
     ) -> Acted:
         """An action given a context, without a session; see `AsyncClient.act`."""
-        return self._thread.run(self._client.act(context, observation, phase=phase, noise=noise))
+        return self._thread.run(
+            self._client.act(context, observation, phase=phase, noise=noise, previous_action=previous_action)
+        )
 
 
 class Session(SessionView):

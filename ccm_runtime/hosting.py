@@ -48,6 +48,7 @@ class Hosting:
         log: Their log.
         ended: The sessions that were closed last, the last one at the end.
         idle_limit_s: How long a session may be idle, and a stream silent.
+        action_deadline_s: How long an action may take; `None`: as long as the networks do.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Hosting:
         self.table = table
         self._stages = stages
         self.idle_limit_s = config.idle_limit_s
+        deadline_ms = config.action_deadline_ms
+        self.action_deadline_s = None if deadline_ms is None else deadline_ms / 1000
         self.log = logger(config.log_level)
         self._config = config
         self.ended: deque[Session] = deque(maxlen=MAX_ENDED)

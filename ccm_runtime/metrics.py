@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -87,7 +87,11 @@ class Metrics:
         """Count an answer."""
         self.step_ms.add(answer.total_ms)
         self.infer_ms.add(answer.infer_ms)
-        for intervention in answer.reaction.interventions:
+        self.mended(answer.reaction.interventions)
+
+    def mended(self, interventions: Iterable[Intervention]) -> None:
+        """Count what the guard had to mend in an action."""
+        for intervention in interventions:
             self.interventions[intervention] += 1
 
     def collect(self) -> Iterator["Metric"]:

@@ -14,7 +14,7 @@ from ccm_runtime.errors import ServerBusyError, SessionUnknownError, SpecError, 
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.messages import Context, Opened
 from ccm_runtime.sharing import moved
-from ccm_runtime.stateless import act, encode
+from ccm_runtime.stateless import act, asked, encode
 from ccm_runtime.tenants import TENANT
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationServicer
@@ -121,11 +121,13 @@ class Service(Answering, AdaptationServicer):
 
     @answering
     async def Act(self, request: pb.ActRequest, call: Call) -> pb.ActResponse:
-        """Answer an action, given a context."""
+        """Answer an action in time, given a context."""
         context = _context(request)
         version = self.hosting.asked(request.agent, context)
+        what = asked(version.adapter, version.claimed(context), request)
         with version.in_use():
-            acted = await version.stepper.beside(lambda: act(version.adapter, version.own(context), request))
+            acted = await act(version.adapter, what, version.stepper.beside, self.hosting.action_deadline_s)
+        self.hosting.metrics.mended(acted.interventions)
         return wire.acted_to_proto(acted)
 
     async def Session(self, requests: object, context: Call) -> None:

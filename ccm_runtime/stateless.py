@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import Array, Folded, Transitions, certainty
 from ccm_runtime.errors import SpecError
-from ccm_runtime.messages import Acted, Context, Encoded
+from ccm_runtime.guard import Guarded
+from ccm_runtime.messages import Acted, Context, Encoded, Intervention
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.wire import phase_from_proto
 
+T = TypeVar("T")
 MAX_TRANSITIONS = 10_000
 _CHUNK = 256
 
@@ -22,7 +24,7 @@ _CHUNK = 256
 class Run(Protocol):
     """Runs a job with the networks where it does not keep sessions waiting."""
 
-    async def __call__(self, job: Callable[[], Folded], /) -> Folded:
+    async def __call__(self, job: Callable[[], T], /) -> T:
         """Return what the job returns."""
 
 
@@ -67,31 +69,81 @@ def _read(adapter: Adapter, belief: Array) -> Folded:
     return Folded(belief[None], mean[None], std[None])
 
 
-def act(adapter: Adapter, belief: Array | None, request: pb.ActRequest) -> Acted:
-    """Return the action for an observation, given a belief `[belief]` (checked; `None`: nothing is known).
+class Asked(NamedTuple):
+    """What an action is asked for with.
+
+    Attributes:
+        belief: What is known, `[belief]`; `None`: nothing.
+        observation: As the policies see it, `[input]`.
+        noise: `[act]`.
+        explores: Whether it is the explorer's action; else the executor's.
+        previous: The command before, `[act]`; `None`: there was none, or it is unknown.
+    """
+
+    belief: Array | None
+    observation: Array
+    noise: Array
+    explores: bool
+    previous: Array | None
+
+
+def asked(adapter: Adapter, belief: Array | None, request: pb.ActRequest) -> Asked:
+    """Return what a request asks, without the networks; `belief` is of the right size.
 
     Raises:
-        SpecError: The observation, noise or phase does not fit.
+        SpecError: The observation, noise, phase or previous action does not fit.
     """
-    policy = adapter.policy
-    observation = _input(adapter, "observation", request.observation)[None]
-    noise = _noise(request.noise, policy.action.size)[None]
-    known = adapter.initial_belief() if belief is None else belief
-    mean, std = adapter.read(known)
+    does = adapter.policy.action
     phase = phase_from_proto(request.phase) if request.phase else Phase.EXECUTE
-    if phase is Phase.EXPLORE and policy.adaptation.explore_with == "belief":
-        action = policy.explore(observation, known[None], noise)
-    elif phase in {Phase.EXPLORE, Phase.EXECUTE}:
-        action = policy.execute(observation, mean[None], noise)
-    else:
+    if phase not in {Phase.EXPLORE, Phase.EXECUTE}:
         raise SpecError("phase: expected PHASE_EXPLORE or PHASE_EXECUTE")
-    guarded = adapter.guard.check(action[0], None, None)
-    return Acted(
-        action=guarded.action,
-        certainty=float(certainty(std[None])[0]),
-        novelty=adapter.distance(mean),
-        interventions=guarded.interventions,
+    before = request.previous_action
+    return Asked(
+        belief=belief,
+        observation=_input(adapter, "observation", request.observation),
+        noise=_noise(request.noise, does.size),
+        explores=phase is Phase.EXPLORE,
+        previous=finite_vector("previous_action", before, does.size) if before else None,
     )
+
+
+async def act(adapter: Adapter, asked: Asked, run: Run, deadline_s: float | None) -> Acted:
+    """Return the action that is asked for or, once the deadline has passed, the fallback.
+
+    Args:
+        adapter: The agent.
+        asked: What is asked for.
+        run: Runs the networks, without keeping the event loop if there is a deadline.
+        deadline_s: From now; `None`: the action takes as long as the networks do.
+
+    Raises:
+        SpecError: The belief cannot be read.
+    """
+    limit = asyncio.timeout(deadline_s)
+    try:
+        async with limit:
+            return await run(lambda: _act(adapter, asked))
+    except TimeoutError:
+        if not limit.expired():  # it is the networks' own
+            raise
+    low = adapter.guard.low
+    return _acted(adapter.guard.check(low, asked.previous, None, unusable=Intervention.LATE), 0.0, 0.0)
+
+
+def _act(adapter: Adapter, asked: Asked) -> Acted:
+    policy, observation, noise = adapter.policy, asked.observation[None], asked.noise[None]
+    known = adapter.initial_belief() if asked.belief is None else adapter.check_belief(asked.belief)
+    mean, std = adapter.read(known)
+    if asked.explores and policy.adaptation.explore_with == "belief":
+        action = policy.explore(observation, known[None], noise)
+    else:
+        action = policy.execute(observation, mean[None], noise)
+    guarded = adapter.guard.check(action[0], asked.previous, None)
+    return _acted(guarded, float(certainty(std[None])[0]), adapter.distance(mean))
+
+
+def _acted(guarded: Guarded, certain: float, novel: float) -> Acted:
+    return Acted(guarded.action, certain, novel, guarded.interventions)
 
 
 def _noise(noise: Sequence[float], size: int) -> Array:

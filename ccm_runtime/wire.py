@@ -367,7 +367,13 @@ def acted_from_proto(message: pb.ActResponse) -> Acted:
 
 
 def act_request(
-    context: Context | None, observation: object, phase: Phase = Phase.EXECUTE, noise: object = (), agent: str = ""
+    context: Context | None,
+    observation: object,
+    phase: Phase = Phase.EXECUTE,
+    noise: object = (),
+    *,
+    agent: str = "",
+    previous_action: object = (),
 ) -> pb.ActRequest:
     """Write the request for a stateless action."""
     return pb.ActRequest(
@@ -376,6 +382,7 @@ def act_request(
         phase=_PHASES[phase],
         noise=vector(noise).tolist(),
         agent=agent,
+        previous_action=vector(previous_action).tolist(),
     )
 
 

@@ -339,18 +339,20 @@ class EncodeResponse(_message.Message):
     def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., latent_mean: _Optional[_Iterable[float]] = ..., latent_std: _Optional[_Iterable[float]] = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ...) -> None: ...
 
 class ActRequest(_message.Message):
-    __slots__ = ("context", "observation", "phase", "noise", "agent")
+    __slots__ = ("context", "observation", "phase", "noise", "agent", "previous_action")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_ACTION_FIELD_NUMBER: _ClassVar[int]
     context: Context
     observation: _containers.RepeatedScalarFieldContainer[float]
     phase: Phase
     noise: _containers.RepeatedScalarFieldContainer[float]
     agent: str
-    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., observation: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., noise: _Optional[_Iterable[float]] = ..., agent: _Optional[str] = ...) -> None: ...
+    previous_action: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., observation: _Optional[_Iterable[float]] = ..., phase: _Optional[_Union[Phase, str]] = ..., noise: _Optional[_Iterable[float]] = ..., agent: _Optional[str] = ..., previous_action: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ActResponse(_message.Message):
     __slots__ = ("action", "certainty", "novelty", "interventions")

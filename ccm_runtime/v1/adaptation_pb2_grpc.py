@@ -120,7 +120,8 @@ class AdaptationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Act(self, request, context):
-        """No session: an action, given a context.
+        """No session: an action, given a context.  As every action it is within its bounds and, where the server has an action
+        deadline, in time: when the deadline passes the answer is the fallback, and LATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from gated import Gated
 
 from ccm_runtime.adapt import MAX_OWED, Adapter
 from ccm_runtime.batching import Stepper
 from ccm_runtime.errors import ServerBusyError, SessionUnknownError, StepGapError
-from ccm_runtime.manifest import Adaptation
 from ccm_runtime.messages import BeginEpisode, Intervention, SafeReason, Transition
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy
@@ -21,27 +21,6 @@ from ccm_runtime.vigil import VigilLimits
 LIMIT_S = 20.0
 DEADLINE_MS = 10.0
 SOON = 1000.0
-
-
-class Gated(ScriptedPolicy):
-    """Folds and acts while its gate is open, and otherwise stalls until it is."""
-
-    def __init__(self, **adaptation):
-        super().__init__(Adaptation(explore_episodes=1, episodes=4, horizon=5, **adaptation))
-        object.__setattr__(self, "gate", threading.Event())
-        self.gate.set()
-
-    def fold(self, belief, transitions):
-        assert self.gate.wait(LIMIT_S)
-        return super().fold(belief, transitions)
-
-    def explore(self, observation, belief, noise):
-        assert self.gate.wait(LIMIT_S)
-        return super().explore(observation, belief, noise)
-
-    def execute(self, observation, latent, noise):
-        assert self.gate.wait(LIMIT_S)
-        return super().execute(observation, latent, noise)
 
 
 class Bench:
