@@ -257,6 +257,8 @@ async def _serve(
     for version in server.hosting.roster.versions:
         told = {"agent": version.agent.name, "agent_id": version.agent.agent_id, "version": version.name}
         log.info("serving", **told, bundle=version.digest[:12], device=version.device)
+    if config.action_deadline_ms is None:
+        log.info("no action deadline", an_action_takes="as long as the networks do", to_set_one="--action-deadline-ms")
     sys.stderr.write(f"listening on {config.address(server.port)}\n")
     sys.stderr.flush()
     await stop.wait()

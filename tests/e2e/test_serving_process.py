@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from itertools import takewhile
 
 import grpc
 import pytest
@@ -62,6 +63,15 @@ def ending(sequence, opened):
     transition = pb.Transition(observation=[0, 0], terminated=True)
     event = pb.Event(sequence=sequence, transition=transition)
     return pb.StepRequest(session_id=opened.session_id, token=opened.token, event=event)
+
+
+@pytest.mark.parametrize(("settings", "says"), [({}, True), ({"action_deadline_ms": 20}, False)])
+def test_a_server_without_an_action_deadline_says_so(tiny_bundle, settings, says):
+    with start(bundle=tiny_bundle, **settings) as process:
+        began = "".join(takewhile(lambda line: not line.startswith("listening on "), process.stderr))
+        process.send_signal(signal.SIGTERM)
+        ended(process)
+    assert says == ("no action deadline" in began and "--action-deadline-ms" in began)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
