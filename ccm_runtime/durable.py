@@ -1,15 +1,25 @@
 """Files that are there whole or not at all, and that are still there after a power cut."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def synced(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is on disk once the block has come to its end; a crash may leave a part of it."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_synced(path: Path, content: bytes) -> None:
     """Write a file and wait until it is on disk; a crash may leave a part of it."""
-    with path.open("wb") as file:
+    with synced(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

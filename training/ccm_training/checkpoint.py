@@ -6,7 +6,8 @@ RUN_DIR/checkpoints/000120/state.json             counters, settings, SHA-256 of
 RUN_DIR/checkpoints/000120-000007                 the same, stopped in the middle of an iteration
 RUN_DIR/checkpoints/damaged-000120                what could not be read when the run was resumed
 
-Simulations are not in it: every collection begins new ones, seeded by how far the run has come.
+Simulations are not in it: every collection begins new ones, seeded by how far the run has come. Of the replay, `[tasks,
+trials, ...]`, there are as many trials as the task with most of them has; up to format 2 all for which there was room.
 """
 
 import hashlib
@@ -24,7 +25,6 @@ import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ccm_runtime.crash_points import reach
@@ -41,13 +41,15 @@ from ccm_training.onpolicy.seam import first_agent
 from ccm_training.policy import AgentPolicy
 from ccm_training.rollout import BatchPolicy
 from ccm_training.run_folder import CONFIG
+from ccm_training.tensor_file import write_tensors
 
 FOLDER = "checkpoints"
 _TENSORS, _STATE = "tensors.safetensors", "state.json"
 _DAMAGED, _PARTIAL = "damaged-", ".partial"
 _DAMAGE = (OSError, ValueError, KeyError, SafetensorError)
 _NAME = re.compile(r"\d+(-\d+)?")
-_FORMAT = 2
+_FORMAT = 3
+_REPLAY, _WRITTEN = "replay.", "replay.written"
 _FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "checkpoints_kept", "threads")
 
 
@@ -86,14 +88,14 @@ def write_checkpoint(experiment: Run, run_dir: Path) -> Path:
     _remove_partial(root)
     partial.mkdir(parents=True)
     reach("checkpoint.begun")
-    content = save_tensors(_gather(experiment))
-    state = {
+    state: dict[str, Any] = {
         "format": _FORMAT,
         "counters": asdict(experiment.counters),
         "config": experiment.config.model_dump(mode="json"),
     }
-    state["digest"] = _digest(state, content)
-    write_synced(partial / _TENSORS, content)
+    digest = _digest(state)
+    write_tensors(partial / _TENSORS, _gather(experiment), digest)
+    state["digest"] = digest.hexdigest()
     reach("checkpoint.tensors-written")
     write_synced(partial / _STATE, json.dumps(state, indent=2).encode())
     sync_folder(partial)
@@ -181,7 +183,7 @@ def _put_back(experiment: Run, run_dir: Path, state: dict[str, Any], tensors: di
     experiment.counters = _counters(state)
     for name, target in experiment.tensors().items():
         if name in tensors or not name.startswith("optimizer."):  # earlier versions left out what had not stepped yet
-            target.copy_(tensors[name])
+            _part_saved(name, target, tensors[name]).copy_(tensors[name])
     _put_streams_back(experiment, run_dir, {name: tensors[f"stream.{name}"] for name in experiment.streams.named()})
     experiment.tally.take(
         {
@@ -190,6 +192,16 @@ def _put_back(experiment: Run, run_dir: Path, state: dict[str, Any], tensors: di
             if name.startswith("tally.")
         }
     )
+
+
+def _part_saved(name: str, target: Tensor, saved: Tensor) -> Tensor:
+    """The part of a tensor that a checkpoint holds: of the replay, those trials that `_gather` took."""
+    return target[:, : saved.shape[1]] if _is_trials(name) else target
+
+
+def _is_trials(name: str) -> bool:
+    """Whether a tensor is of the replay's trials, `[tasks, trials, ...]`."""
+    return name.startswith(_REPLAY) and name != _WRITTEN
 
 
 def _put_streams_back(experiment: Run, run_dir: Path, states: dict[str, Tensor]) -> None:
@@ -279,11 +291,14 @@ def write_config(config: Config, run_dir: Path) -> None:
 
 
 def _gather(experiment: Run) -> dict[str, Tensor]:
-    tensors = {name: value.detach().cpu().contiguous() for name, value in experiment.tensors().items()}
+    """Everything that a checkpoint holds; of the replay, what was written."""
+    tensors = experiment.tensors()
+    trials = int(tensors[_WRITTEN].max()) if _WRITTEN in tensors else 0
+    tensors = {name: value[:, :trials] if _is_trials(name) else value for name, value in tensors.items()}
     for name, stream in experiment.streams.named().items():
         tensors[f"stream.{name}"] = stream.get_state()
     for name, values in experiment.tally.series().items():
-        tensors[f"tally.{name}"] = values.cpu()
+        tensors[f"tally.{name}"] = values
     return tensors
 
 
@@ -340,19 +355,19 @@ def _remove_partial(root: Path) -> None:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     state = json.loads((path / _STATE).read_text(encoding="utf-8"))
     content = (path / _TENSORS).read_bytes()
-    if state["format"] not in {1, _FORMAT}:
+    if state["format"] not in range(1, _FORMAT + 1):
         raise ValueError(f"it is of format {state['format']}; this version of ccm knows {_FORMAT} and before")
     if state["format"] == 1:
         expected, found = state["sha256"], hashlib.sha256(content).hexdigest()
     else:
-        expected, found = state.pop("digest"), _digest(state, content)
+        expected, digest = state.pop("digest"), _digest(state)
+        digest.update(content)
+        found = digest.hexdigest()
     if found != expected:
         raise ValueError(f"SHA-256 is {found[:12]}..., expected {expected[:12]}...")
     return state, load_tensors(content)
 
 
-def _digest(state: dict[str, Any], tensors: bytes) -> str:
-    """SHA-256 of everything that a checkpoint says."""
-    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
-    digest.update(tensors)
-    return digest.hexdigest()
+def _digest(state: dict[str, Any]) -> "hashlib._Hash":
+    """SHA-256 of what a checkpoint says but for its tensors, which are to follow."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode())
