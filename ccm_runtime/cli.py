@@ -23,6 +23,7 @@ from ccm_runtime.cli_options import (
     HELP,
     AsJson,
     Device,
+    Fallback,
     FamilyName,
     PublicKey,
     Seed,
@@ -199,12 +200,29 @@ def evaluate(
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A training run.")],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder of the bundle.")],
+    max_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="How much each entry of an action may change in one step, in its unit (no limit)."
+        ),
+    ] = None,
+    fallback: Annotated[
+        Fallback,
+        typer.Option(
+            metavar="hold|zero|last-safe",
+            help="Given for an action that is late or not finite: the one before, zeros, or the last that needed no "
+            "mending.",
+        ),
+    ] = Fallback.ZERO,
 ) -> None:
-    """Write a run's agent as a bundle; refuses unless onnxruntime agrees with torch."""
+    """Write a run's agent as a bundle; refuses unless onnxruntime agrees with torch.
+
+    Its limits are sealed in: `ccm serve` can lower the rates and name another fallback, not raise them.
+    """
     with needs("export"):
         from ccm_runtime.commands.export import export as run
 
-        run(run_dir, out)
+        run(run_dir, out, max_rate=max_rate, fallback=fallback)
 
 
 @app.command(short_help="Check a bundle's digests, schema and graphs.")

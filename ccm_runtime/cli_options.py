@@ -17,6 +17,14 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Fallback(StrEnum):
+    """What stands in for an action that cannot be used."""
+
+    HOLD = "hold"
+    ZERO = "zero"
+    LAST_SAFE = "last-safe"
+
+
 class Tasks(StrEnum):
     """Which of a family's tasks."""
 

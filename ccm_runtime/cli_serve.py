@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ccm_runtime.cli_options import Device, PublicKey
+from ccm_runtime.cli_options import Device, Fallback, PublicKey
 from ccm_runtime.commands.extras import needs
 
 
@@ -43,7 +43,20 @@ def serve(
         int | None, typer.Option(metavar="MS", help="How long after its arrival an action may be applied (1000).")
     ] = None,
     action_deadline_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="Replace a later action by the bundle's fallback (never).")
+        float | None, typer.Option(metavar="MS", help="Replace a later action by the fallback (never).")
+    ] = None,
+    max_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="How much each entry of an action may change in one step; the bundle's limit holds too (none).",
+        ),
+    ] = None,
+    fallback: Annotated[
+        Fallback | None,
+        typer.Option(
+            metavar="hold|zero|last-safe", help="Given for an action that is late or not finite (as the bundle says)."
+        ),
     ] = None,
     max_misses: Annotated[
         int | None,

@@ -4,11 +4,22 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.limits import parse_rates
+from ccm_runtime.manifest import Fallback
 from ccm_runtime.store import is_url
 
 PREFIX = "CCM_"
@@ -35,7 +46,10 @@ class ServerConfig(BaseModel):
         max_versions: Most versions of one agent that are loaded at a time.
         max_candidate_faults: A candidate that fails or misses so many actions is rolled back.
         action_valid_ms: How long after its arrival an action may be applied.
-        action_deadline_ms: An action that takes longer is replaced by the bundle's fallback; `None`: never.
+        action_deadline_ms: An action that takes longer is replaced by the fallback; `None`: never.
+        max_rate: Largest change of each action entry from one step to the next, `[act]`, where the bundle allows more;
+            `None`: as the bundle says.
+        fallback: What is given for an action that is late or not finite; `None`: as the bundle says.
         max_misses: A session goes SAFE (the fallback alone) after so many late or not finite actions in a row.
         max_interventions: And after so many in a row that the guard had to mend in any way; `None`: any number.
         re_explore: Every session explores anew when an episode shows that its task has changed; else those that ask.
@@ -81,6 +95,8 @@ class ServerConfig(BaseModel):
     max_candidate_faults: int = Field(default=10, ge=1)
     action_valid_ms: int = Field(default=1000, ge=1)
     action_deadline_ms: float | None = Field(default=None, gt=0)
+    max_rate: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
+    fallback: Fallback | None = None
     max_misses: int = Field(default=10, ge=1)
     max_interventions: int | None = Field(default=None, ge=1)
     re_explore: bool = False
@@ -110,6 +126,11 @@ class ServerConfig(BaseModel):
         if isinstance(value, (str, Path)):
             return tuple(part for part in str(value).split(os.pathsep) if part)
         return value
+
+    @field_validator("max_rate", mode="before")
+    @classmethod
+    def _rates(cls, value: object) -> object:
+        return parse_rates(value) if isinstance(value, str) else value
 
     @field_validator("store", mode="before")
     @classmethod

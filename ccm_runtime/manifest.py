@@ -19,6 +19,7 @@ CONTEXT_ENCODER = "context_encoder.onnx"
 EXECUTION_POLICY = "execution_policy.onnx"
 GRAPHS = (EXPLORATION_POLICY, CONTEXT_ENCODER, EXECUTION_POLICY)
 MODEL_CARD = "MODEL_CARD.md"
+Fallback = Literal["hold", "zero", "last-safe"]
 
 
 class _Strict(BaseModel):
@@ -81,12 +82,19 @@ class SafetyLimits(_Strict):
     """The guard's limits, beyond the bounds of the action spec.
 
     Attributes:
-        max_rate: Largest change of each action entry from one step to the next; `None`: unlimited.
+        max_rate: Largest change of each action entry from one step to the next, in its unit; `None`: unlimited.
         fallback: The action when none can be had in time: the last one, zeros, or the last one that passed the guard.
     """
 
     max_rate: tuple[FiniteFloat, ...] | None = None
-    fallback: Literal["hold", "zero", "last-safe"] = "zero"
+    fallback: Fallback = "zero"
+
+    def __str__(self) -> str:
+        """One line, for people."""
+        if self.max_rate is None:
+            return f"no limit of an action's change from step to step; fallback {self.fallback}"
+        rates = ", ".join(map(str, self.max_rate))
+        return f"from step to step an action changes by at most {rates}; fallback {self.fallback}"
 
 
 class ParityReport(_Strict):

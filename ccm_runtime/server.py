@@ -25,6 +25,7 @@ from ccm_runtime.health import Health
 from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.library import Library
+from ccm_runtime.limits import laid_over
 from ccm_runtime.metrics import expose
 from ccm_runtime.page import serve_page
 from ccm_runtime.page.view import viewer
@@ -237,9 +238,11 @@ def run(config: ServerConfig) -> None:
 
 
 def read_agent(path: Path, config: ServerConfig) -> ServedAgent:
-    """Check a bundle and open its networks; raises as `run` does."""
+    """Check a bundle and open its networks, under the server's limits; raises as `run` does."""
     bundle = load_bundle(path, config.public_key)
-    return ServedAgent(OnnxPolicy(bundle, config.device), bundle.manifest, bundle.digest)
+    manifest = bundle.manifest
+    safety = laid_over(manifest.safety, manifest.action, config.max_rate, config.fallback)
+    return ServedAgent(OnnxPolicy(bundle, config.device), manifest.model_copy(update={"safety": safety}), bundle.digest)
 
 
 async def _serve(
@@ -256,7 +259,8 @@ async def _serve(
     log = server.hosting.log
     for version in server.hosting.roster.versions:
         told = {"agent": version.agent.name, "agent_id": version.agent.agent_id, "version": version.name}
-        log.info("serving", **told, bundle=version.digest[:12], device=version.device)
+        limits = str(version.manifest.safety)
+        log.info("serving", **told, bundle=version.digest[:12], device=version.device, limits=limits)
     if config.action_deadline_ms is None:
         log.info("no action deadline", an_action_takes="as long as the networks do", to_set_one="--action-deadline-ms")
     sys.stderr.write(f"listening on {config.address(server.port)}\n")

@@ -22,6 +22,7 @@ from ccm_runtime.belief import NoveltyStats
 from ccm_runtime.bundle import MANIFEST, Bundle
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.limits import check_rates
 from ccm_runtime.manifest import (
     GRAPHS,
     MODEL_CARD,
@@ -30,8 +31,10 @@ from ccm_runtime.manifest import (
     Manifest,
     ParityReport,
     Provenance,
+    SafetyLimits,
     to_bytes,
 )
+from ccm_runtime.signing import SIGNATURE
 from ccm_training.checkpoint import LoadedRun, load_agent
 from ccm_training.methods import ADAPTIVE
 from ccm_training.onpolicy.memory import MemoryPolicy
@@ -40,26 +43,33 @@ from ccm_training.policy import AgentPolicy
 _VERSIONS = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
 
 
-def export_run(run_dir: Path, out: Path, *, created_at: datetime | None = None) -> Manifest:
+def export_run(
+    run_dir: Path, out: Path, *, safety: SafetyLimits | None = None, created_at: datetime | None = None
+) -> Manifest:
     """Write the agent of a run's last checkpoint to folder `out` and return its manifest.
 
-    The folder appears only once everything in it has been checked; an older bundle there is replaced.
+    The folder appears only once everything in it has been checked; an older bundle there is replaced, and its
+    signature goes with it.
 
     Args:
         run_dir: What `ccm train` wrote.
         out: The bundle's folder.
+        safety: Limits of its actions beyond their bounds; `None`: no limit of their rate, and `zero` as the fallback.
         created_at: Noted in the manifest; now, if not given.
 
     Raises:
         CheckpointMissingError: The run has no checkpoint.
         CheckpointCorruptError: None of its checkpoints is whole.
-        ConfigError: The agent does not adapt, or adapts by a gradient step; `out` holds what is not a bundle.
+        ConfigError: The agent does not adapt, or adapts by a gradient step; `safety` is not of its actions; `out`
+            holds what is not a bundle.
         ParityError: onnxruntime and torch disagree.
     """
-    return export_agent(load_agent(run_dir), out, created_at=created_at)
+    return export_agent(load_agent(run_dir), out, safety=safety, created_at=created_at)
 
 
-def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = None) -> Manifest:
+def export_agent(
+    run: LoadedRun, out: Path, *, safety: SafetyLimits | None = None, created_at: datetime | None = None
+) -> Manifest:
     """Write an agent that is in memory; see `export_run`."""
     if run.config.what.gradient:
         raise ConfigError(
@@ -71,9 +81,11 @@ def export_agent(run: LoadedRun, out: Path, *, created_at: datetime | None = Non
             f"an agent of method {run.config.method!r} does not adapt, so there is nothing to export; "
             f"train one of: {', '.join(ADAPTIVE)}"
         )
+    safety = safety or SafetyLimits()
+    check_rates(safety.max_rate, run.family.action)
     _check_replaceable(out)
     recording = record(run)
-    draft = _draft(run, recording.novelty, created_at or datetime.now(UTC))
+    draft = _draft(run, safety, recording.novelty, created_at or datetime.now(UTC))
     graphs = build_graphs(run.agent, draft)
     exported = OnnxPolicy(Bundle(out, draft, "", graphs))
     reference = _reference(run)
@@ -132,12 +144,12 @@ def _check_replaceable(out: Path) -> None:
         return
     if out.is_dir() and not out.is_symlink():
         present = {entry.name for entry in out.iterdir()}
-        if not present or (MANIFEST in present and present <= {MANIFEST, MODEL_CARD, *GRAPHS}):
+        if not present or (MANIFEST in present and present <= {MANIFEST, MODEL_CARD, SIGNATURE, *GRAPHS}):
             return
     raise ConfigError(f"{out} exists and is not a bundle; name another --out, or remove it")
 
 
-def _draft(run: LoadedRun, novelty: NoveltyStats, created_at: datetime) -> Manifest:
+def _draft(run: LoadedRun, safety: SafetyLimits, novelty: NoveltyStats, created_at: datetime) -> Manifest:
     """The manifest before anything was compared or written."""
     config, policy = run.config, _reference(run)
     initial = policy.initial_belief(1)
@@ -155,6 +167,7 @@ def _draft(run: LoadedRun, novelty: NoveltyStats, created_at: datetime) -> Manif
             initial=tuple(initial[0].tolist()),
         ),
         adaptation=run.adaptation,
+        safety=safety,
         novelty=novelty,
         provenance=Provenance(
             created_at=created_at.isoformat(timespec="seconds"),

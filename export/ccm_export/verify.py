@@ -55,6 +55,7 @@ def verify_bundle(path: Path | str) -> VerifyReport:
     }
     for check in _CHECKS:
         checks[check.__name__.removeprefix("_").replace("_", " ")] = check(policy)
+    checks["limits"] = str(bundle.manifest.safety)
     checks["golden answers"] = _golden(policy, bundle)
     return VerifyReport(checks)
 

@@ -9,6 +9,7 @@ from ccm_export.bundle_writer import export_agent, export_run, write_bundle
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.errors import BundleSchemaError, CheckpointMissingError, ConfigError
 from ccm_runtime.manifest import GRAPHS
+from ccm_runtime.signing import SIGNATURE
 
 
 def test_what_is_returned_is_what_was_written(ccm):
@@ -40,11 +41,13 @@ def test_the_card_tells_a_person(ccm):
         assert part in card
 
 
-def test_an_older_bundle_is_replaced(ccm, tmp_path):
+def test_an_older_bundle_is_replaced_with_its_signature(ccm, tmp_path):
     out = shutil.copytree(ccm.path, tmp_path / "bundle")
     (out / GRAPHS[0]).write_bytes(b"damaged")
+    (out / SIGNATURE).write_bytes(b"of the older manifest")
     write_bundle(out, ccm.manifest, ccm.bundle.graphs)
     assert load_bundle(out).graphs == ccm.bundle.graphs
+    assert not (out / SIGNATURE).exists()
     assert [out] == list(tmp_path.iterdir())
 
 

@@ -14,6 +14,11 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default():
     assert (99, 7, "127.0.0.1") == (config.port, config.max_sessions, config.host)
 
 
+def test_limits_are_read_from_a_variable_too():
+    config = ServerConfig.resolve({"fallback": None}, {"CCM_MAX_RATE": "0.5,1", "CCM_FALLBACK": "hold"})
+    assert ((0.5, 1.0), "hold") == (config.max_rate, config.fallback)
+
+
 def test_every_setting_is_documented():
     documented = set(re.findall(r"(\w+): ", ServerConfig.__doc__ or ""))
     assert set(ServerConfig.model_fields) <= documented
@@ -26,6 +31,9 @@ def test_every_setting_is_documented():
         ({"max_sessions": 0}, "max_sessions: "),
         ({"device": "tpu"}, "device: "),
         ({"unheard_of": 1}, "unheard_of: "),
+        ({"max_rate": "0.5,-1"}, r"max_rate: expected a positive number for each entry .* got '0\.5,-1'"),
+        ({"max_rate": (0.5, float("inf"))}, "max_rate: "),
+        ({"fallback": "stop"}, "fallback: "),
         ({"tls_cert": "a.pem"}, "tls_cert and tls_key go together"),
         ({"store": "s.db", "store_password_file": "p"}, "store_password_file is for a store with a URL"),
         ({"store": "redis://h/0", "store_sync": "full"}, "set appendfsync in its own settings"),
