@@ -17,7 +17,16 @@ from numpy.typing import ArrayLike
 from ccm_runtime import wire
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
-from ccm_runtime.errors import CcmError, ContextMismatchError, ServerUnreachableError, SessionError, SpecError
+from ccm_runtime.errors import (
+    CcmError,
+    ContextMismatchError,
+    DeadlineError,
+    ServerBusyError,
+    ServerUnreachableError,
+    SessionError,
+    SpecError,
+    StoreUnavailableError,
+)
 from ccm_runtime.messages import (
     Acted,
     Agent,
@@ -41,6 +50,8 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 # Answered events that are kept until the server calls them durable, to be told again after a crash.
 _MAX_KEPT_EVENTS = 1_024
 _FAREWELL_S = 1.0
+# After these nobody knows whether the server has taken an event.
+_UNANSWERED = (DeadlineError, ServerBusyError, ServerUnreachableError, StoreUnavailableError)
 
 
 class AsyncClient:
@@ -197,6 +208,7 @@ class AsyncSession(SessionView):
         self._stream: SessionStream | None = None
         self._sequence = 1
         self._resumed = False  # since then, no event was answered
+        self._unanswered: pb.Event | None = None  # what the server may have taken
         self._kept: deque[tuple[int, Event]] = deque(maxlen=_MAX_KEPT_EVENTS)
 
     async def __aenter__(self) -> Self:
@@ -289,7 +301,19 @@ class AsyncSession(SessionView):
     async def _tell(self, event: Event) -> Answer:
         """Send the next event and take its answer in; after an error the event is still the next one."""
         told = self._as_applied(event)
-        response = await self._connection.persist(lambda: self._tell_once(event, told), self._stands)
+        message = None if self._unanswered is None else wire.event_to_proto(self._sequence, told)
+        if message != self._unanswered:  # another event under its number would get its answer
+            raise SessionError(
+                f"event {self._sequence} was told and is not answered yet; tell the very same event again, or open a "
+                "new session"
+            )
+        try:
+            response = await self._connection.persist(lambda: self._tell_once(event, told), self._stands)
+        except BaseException as error:
+            refused = isinstance(error, CcmError) and not isinstance(error, _UNANSWERED)
+            self._unanswered = None if refused else wire.event_to_proto(self._sequence, told)
+            raise
+        self._unanswered = None
         answer = wire.answer_from_proto(response.answer)
         self._keep(told, answer)
         self._progress.record(event, answer)

@@ -154,6 +154,19 @@ async def test_no_answer_in_time_is_a_deadline_error_and_the_call_may_be_repeate
         assert server.received == [1, 1]
 
 
+async def test_another_event_is_not_told_under_the_number_of_one_that_may_have_been_taken():
+    async with scripted(timeout_s=0.2) as (server, client), client.open_session() as session:
+        await session.begin_episode(ORIGIN)
+        server.breaks = {2: "silence"}
+        with pytest.raises(DeadlineError):
+            await session.act(ORIGIN, 1.0)
+        for other in (session.begin_episode(ORIGIN), session.act(ORIGIN, 2.0), session.act((1.0, 0.0), 1.0)):
+            with pytest.raises(SessionError, match="event 2 was told and is not answered yet; tell the very same"):
+                await other
+        assert (await session.act(ORIGIN, 1.0))[0] == 2
+        assert (await session.act(ORIGIN, 2.0))[0] == 3
+
+
 async def test_a_refused_event_leaves_the_session_and_its_stream_as_they_were():
     async with scripted() as (_, client), client.open_session() as session:
         await session.begin_episode(ORIGIN)
