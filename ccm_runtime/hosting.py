@@ -12,6 +12,7 @@ from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import CcmError, ContextMismatchError, ServerUnreachableError, SpecError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.log import logger
+from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions
 from ccm_runtime.metrics import Metrics
 from ccm_runtime.recorder import Recorder
@@ -76,7 +77,7 @@ class Hosting:
         self.recorder = (
             None
             if config.record is None
-            else Recorder(config.record, config.record_max_mb << 20, self._agent_id, self.log)
+            else Recorder(config.record, config.record_max_mb << 20, self._agent_of, self.log)
         )
         self.roster = Roster(served, self._version, config.max_versions)
         self.metrics = Metrics(table, self.roster, self.group_commit, self.recorder)
@@ -357,10 +358,10 @@ class Hosting:
             self.log.error("version refused", agent=served.name, version=served.version, why=str(error))  # noqa: TRY400
             return None
 
-    def _agent_id(self, digest: str) -> str:
-        """Return the name of the agent in a bundle; empty if it is not loaded any more."""
+    def _agent_of(self, digest: str) -> tuple[str, SafetyLimits | None]:
+        """Return the name and the limits of the agent in a bundle; empty if it is not loaded any more."""
         version = self.roster.find(digest)
-        return "" if version is None else version.agent.agent_id
+        return ("", None) if version is None else (version.agent.agent_id, version.manifest.safety)
 
     def _noted(self, before: Session, version: Version, answer: Answer) -> Answer:
         """Count a mended action or the end of an episode, once; return the answer, of a session that moves another."""

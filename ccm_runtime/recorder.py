@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import Answer, Event
 from ccm_runtime.recording import MAGIC, SUFFIX, head, line
 from ccm_runtime.session import Session
@@ -54,11 +55,13 @@ class Recorder:
     Args:
         folder: Where to; it is made.
         max_bytes: Most that all files together hold, give or take what comes within a few seconds.
-        agent_of: Returns the name of the agent in a bundle, by its digest; called from the thread.
+        agent_of: Returns the name and the limits of the agent in a bundle, by its digest; called from the thread.
         log: Is told when events are dropped, once in a while.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, agent_of: Callable[[str], str], log: Any) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, agent_of: Callable[[str], tuple[str, SafetyLimits | None]], log: Any
+    ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = folder / f".probe{SUFFIX}"
@@ -134,7 +137,7 @@ class Recorder:
         if part is None or not part.continues(before, answer) or part.num_bytes > self._max_bytes // _PARTS:
             path = self._folder / f"{before.session_id}-{answer.sequence:09d}{SUFFIX}"
             part = self._parts[before.session_id] = _Part(path, before.bundle_digest, answer.sequence)
-            text = head(before, self._agent_of(before.bundle_digest), time.time()) + text
+            text = head(before, *self._agent_of(before.bundle_digest), time.time()) + text
         part.next_sequence += 1
         part.num_bytes += len(text)
         self._parts.move_to_end(before.session_id)

@@ -11,6 +11,7 @@ from ccm_runtime import __version__
 from ccm_runtime.adapt import Memory
 from ccm_runtime.config import read_file
 from ccm_runtime.errors import RecordCorruptError
+from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Reaction, Transition
 from ccm_runtime.records import memory_from_proto, memory_to_proto, pack, unpack
 from ccm_runtime.session import Session
@@ -30,6 +31,7 @@ class Recording:
         session_id: Whose it is.
         bundle_digest: Of the bundle that answered.
         agent_id: The agent in it.
+        safety: Limits that its actions were kept in; `None`: they are not known.
         memory: The trial before the first event.
         first_sequence: Number of the first event.
         steps: Events and their answers.
@@ -39,13 +41,14 @@ class Recording:
     session_id: str
     bundle_digest: str
     agent_id: str
+    safety: SafetyLimits | None
     memory: Memory
     first_sequence: int
     steps: tuple[tuple[Event, Answer], ...]
     damage: str = ""
 
 
-def head(session: Session, agent_id: str, wall_s: float) -> bytes:
+def head(session: Session, agent_id: str, safety: SafetyLimits | None, wall_s: float) -> bytes:
     """Return how a recording begins: with the session before its first event."""
     header = pb.RecordingHeader(
         session_id=session.session_id,
@@ -56,6 +59,9 @@ def head(session: Session, agent_id: str, wall_s: float) -> bytes:
         memory=memory_to_proto(session.memory),
         first_sequence=session.next_sequence,
     )
+    if safety is not None:
+        header.max_rate.extend(safety.max_rate or ())
+        header.fallback = safety.fallback
     return MAGIC + _framed(header.SerializeToString())
 
 
@@ -102,7 +108,7 @@ def read_recording(path: Path) -> Recording:
     frames, damage = _frames(data)
     try:
         header = pb.RecordingHeader.FromString(frames[0])
-        memory = memory_from_proto(header.memory)
+        memory, safety = memory_from_proto(header.memory), _safety(header)
     except (IndexError, DecodeError, ValueError):
         raise RecordCorruptError(f"{path} is damaged at its beginning: nothing of the session can be read") from None
     steps: list[tuple[Event, Answer]] = []
@@ -120,11 +126,18 @@ def read_recording(path: Path) -> Recording:
         header.session_id,
         header.bundle_digest,
         header.agent_id,
+        safety,
         memory,
         header.first_sequence,
         tuple(steps),
         damage,
     )
+
+
+def _safety(header: pb.RecordingHeader) -> SafetyLimits | None:
+    if not header.fallback:
+        return None
+    return SafetyLimits.model_validate({"max_rate": tuple(header.max_rate) or None, "fallback": header.fallback})
 
 
 def _step(recorded: pb.RecordedEvent) -> tuple[Event, Answer]:

@@ -23,7 +23,7 @@ def main() -> None:
     bundle = load_bundle(folder)
     manifest = bundle.manifest
     seed = int(manifest.provenance.config["tasks"]["seed"])  # type: ignore[index]  # a resolved config has it
-    stats, plane = experience(OnnxPolicy(bundle), get_family(manifest.family), seed=seed)
+    stats, plane = experience(OnnxPolicy(bundle), get_family(manifest.family), manifest.safety, seed=seed)
     draft = folder / f"{MANIFEST}.new"
     draft.write_bytes(to_bytes(manifest.model_copy(update={"experience": stats, "belief_map": plane})))
     draft.replace(folder / MANIFEST)

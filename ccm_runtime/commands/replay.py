@@ -8,11 +8,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ccm_runtime.bundle import load_bundle
+from ccm_runtime.bundle import Bundle, load_bundle
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ParityError
 from ccm_runtime.hosting import ServedAgent
 from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.manifest import Manifest
 from ccm_runtime.recording import Recording, read_recording
 from ccm_runtime.replay import Comparison, compare
 
@@ -27,7 +28,7 @@ def replay(path: Path, folder: Path | None, *, as_json: bool) -> None:
     """
     recording = read_recording(path)
     bundle = load_bundle(folder or embedded_bundle())
-    agent = ServedAgent(OnnxPolicy(bundle), bundle.manifest, bundle.digest)
+    agent = ServedAgent(OnnxPolicy(bundle), _under_limits(bundle, recording), bundle.digest)
     found = compare(recording, agent.adapter(), bundle.digest)
     if as_json:
         told = asdict(found) | {"equal": found.equal, "bundle": bundle.digest, "agent_id": bundle.manifest.agent_id}
@@ -37,6 +38,13 @@ def replay(path: Path, folder: Path | None, *, as_json: bool) -> None:
         _show(recording, found, f"{bundle.manifest.agent_id} ({bundle.digest[:_SHOWN]})")
     if found.same_bundle and not found.equal:
         raise ParityError(f"{path} does not come out again: {found.stopped or _where(found)}")
+
+
+def _under_limits(bundle: Bundle, recording: Recording) -> Manifest:
+    """Return the bundle's contract; if it is the one that answered, under the limits that the server held it to."""
+    if recording.safety is None or recording.bundle_digest != bundle.digest:
+        return bundle.manifest
+    return bundle.manifest.model_copy(update={"safety": recording.safety})
 
 
 def _show(recording: Recording, found: Comparison, agent: str) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RecordingHeader(_message.Message):
-    __slots__ = ("session_id", "bundle_digest", "agent_id", "server_version", "began_at_s", "memory", "first_sequence")
+    __slots__ = ("session_id", "bundle_digest", "agent_id", "server_version", "began_at_s", "memory", "first_sequence", "max_rate", "fallback")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class RecordingHeader(_message.Message):
     BEGAN_AT_S_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_RATE_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     bundle_digest: str
     agent_id: str
@@ -23,7 +25,9 @@ class RecordingHeader(_message.Message):
     began_at_s: float
     memory: _session_record_pb2.TrialMemory
     first_sequence: int
-    def __init__(self, session_id: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., agent_id: _Optional[str] = ..., server_version: _Optional[str] = ..., began_at_s: _Optional[float] = ..., memory: _Optional[_Union[_session_record_pb2.TrialMemory, _Mapping]] = ..., first_sequence: _Optional[int] = ...) -> None: ...
+    max_rate: _containers.RepeatedScalarFieldContainer[float]
+    fallback: str
+    def __init__(self, session_id: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., agent_id: _Optional[str] = ..., server_version: _Optional[str] = ..., began_at_s: _Optional[float] = ..., memory: _Optional[_Union[_session_record_pb2.TrialMemory, _Mapping]] = ..., first_sequence: _Optional[int] = ..., max_rate: _Optional[_Iterable[float]] = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class RecordedEvent(_message.Message):
     __slots__ = ("sequence", "observation", "reward", "terminated", "truncated", "applied_action", "leave_safe", "action", "phase", "episode", "step", "certainty", "novelty", "interventions", "task_changed", "total_ms", "infer_ms")

@@ -90,7 +90,7 @@ def export_agent(
     exported = OnnxPolicy(Bundle(out, draft, "", graphs))
     reference = _reference(run)
     probes = [recording.probe, *synthetic_probes(exported, np.random.default_rng(run.config.seed))]
-    stats, plane = experience(exported, run.family, seed=run.config.tasks.seed)
+    stats, plane = experience(exported, run.family, safety, seed=run.config.tasks.seed)
     checked = draft.model_copy(
         update={
             "parity": measure_parity(reference, exported, probes),

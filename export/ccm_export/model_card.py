@@ -27,7 +27,7 @@ transition updates a belief about the task; no weight changes.{reward}
 
 Trained in simulation, on tasks of `{manifest.family}` alone. Where the server reports a novelty above 1, it sees
 what 99 % of trials on training tasks never show, and the figures above say nothing about it. Every action is within
-the bounds above; {manifest.safety}. Whether that is safe is for the operator to judge.
+the bounds above; {manifest.safety}.{unlimited} Whether that is safe is for the operator to judge.
 
 ## Origin
 
@@ -46,6 +46,7 @@ def model_card(manifest: Manifest) -> str:
         plan=manifest.adaptation,
         source=manifest.provenance,
         reward=" The policies see the previous reward too." if manifest.adaptation.observe_reward else "",
+        unlimited=" The figures above are without that limit." if manifest.safety.max_rate else "",
         observation=_table(manifest.observation),
         action=_table(manifest.action),
         scores=_scores(manifest),

@@ -58,6 +58,20 @@ def test_a_lone_session_comes_out_again_bit_for_bit(folder):
     assert f"equal: {32 * EPISODES} actions, bit for bit" in finished.stdout
 
 
+def test_what_the_server_was_stricter_in_than_the_bundle_comes_out_again_too(tmp_path):
+    flags = ("--port", "0", "--record", str(tmp_path), "--max-rate", "0.01,0.01", "--log-level", "warning")
+    with (
+        listening_process("ccm_runtime", "serve", *flags) as server,
+        Client(server.address) as client,
+        client.open_session(seed=7) as session,
+    ):
+        drive(task(0), session, episodes=1)
+    (file,) = tmp_path.glob(f"*{SUFFIX}")
+    assert "rate" in {kind.value for _, answer in read_recording(file).steps for kind in answer.reaction.interventions}
+    finished = ccm("replay", file)
+    assert (0, "equal: 32 actions, bit for bit") == (finished.returncode, finished.stdout.splitlines()[-1])
+
+
 def test_every_session_of_a_crowd_comes_out_again(folder):
     files = sorted(folder.glob(f"*{SUFFIX}"))
     assert 9 == len(files)

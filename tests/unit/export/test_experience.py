@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from ccm_export.experience import NUM_POINTS, belief_map
+from ccm_export.experience import NUM_POINTS, belief_map, experience
+from ccm_runtime.bundle import load_bundle
+from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.manifest import SafetyLimits
+from ccm_training.envs.registry import get_family
 
 
 def test_tasks_that_differ_lie_apart_on_the_map():
@@ -21,3 +26,11 @@ def test_tasks_that_differ_lie_apart_on_the_map():
 def test_a_latent_of_one_entry_has_a_map_too():
     plane = belief_map(np.array([[0.0], [1.0], [2.0]]), np.zeros((3, 1)), ["goal"])
     np.testing.assert_allclose(plane.points, [(-1.0, 0.0), (0.0, 0.0), (1.0, 0.0)])
+
+
+def test_experience_is_that_of_the_agent_under_its_limits():
+    """Who may hardly change its action within an episode walks straight on, and does not meet the second goal."""
+    policy, family = OnnxPolicy(load_bundle(embedded_bundle())), get_family("hard-point-robot-aligned")
+    straight, _ = experience(policy, family, SafetyLimits(max_rate=(1e-6, 1e-6)), num_tasks=4)
+    free, _ = experience(policy, family, SafetyLimits(), num_tasks=4)
+    assert straight.typical_return < 0.9 * free.typical_return

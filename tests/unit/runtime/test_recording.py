@@ -11,20 +11,21 @@ import pytest
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.errors import ConfigError, ContextMismatchError, RecordCorruptError
 from ccm_runtime.event_core import EventCore, Step
-from ccm_runtime.manifest import Adaptation
+from ccm_runtime.manifest import Adaptation, SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Transition
 from ccm_runtime.recorder import MAX_WAITING, Recorder
-from ccm_runtime.recording import SUFFIX, line, read_recording
+from ccm_runtime.recording import SUFFIX, head, line, read_recording
 from ccm_runtime.replay import compare
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy
 
 BUNDLE, OTHER = "5c" * 32, "ab" * 32
 ADAPTATION = Adaptation(explore_episodes=2, episodes=4, horizon=5)
+LIMITS = SafetyLimits(max_rate=(0.5, 0.25), fallback="hold")
 
 
-def name_of(digest):
-    return {BUNDLE: "scripted-0", OTHER: "scripted-1"}[digest]
+def agent_of(digest):
+    return {BUNDLE: ("scripted-0", LIMITS), OTHER: ("scripted-1", None)}[digest]
 
 
 class Log(list):
@@ -62,7 +63,7 @@ def run(server, episodes, *, seed=0, stochastic=False, session=None):
 
 
 def recorded(folder, episodes=4, max_mb=64, **options):
-    recorder = Recorder(folder, max_mb << 20, name_of, Log())
+    recorder = Recorder(folder, max_mb << 20, agent_of, Log())
     session, actions = run(served(recorder), episodes, **options)
     recorder.stop()
     return session, actions, sorted(folder.glob(f"*{SUFFIX}"))
@@ -73,8 +74,8 @@ def test_a_recorded_session_comes_out_again_bit_for_bit(tmp_path, stochastic):
     session, actions, files = recorded(tmp_path, stochastic=stochastic)
     assert [f"{session.session_id}-000000001{SUFFIX}"] == [file.name for file in files]
     recording = read_recording(files[0])
-    assert (session.session_id, BUNDLE, "scripted-0", 1, 24, "") == (
-        recording.session_id, recording.bundle_digest, recording.agent_id, recording.first_sequence,
+    assert (session.session_id, BUNDLE, "scripted-0", LIMITS, 1, 24, "") == (
+        recording.session_id, recording.bundle_digest, recording.agent_id, recording.safety, recording.first_sequence,
         len(recording.steps), recording.damage,
     )  # fmt: skip
     told = [answer.reaction.action for _, answer in recording.steps if answer.reaction.action is not None]
@@ -83,6 +84,13 @@ def test_a_recorded_session_comes_out_again_bit_for_bit(tmp_path, stochastic):
     assert (True, True, 24, 20, 0.0) == (
         found.bit_for_bit, found.equal, found.num_events, found.num_actions, found.largest_difference,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("safety", [None, SafetyLimits(), SafetyLimits(fallback="last-safe"), LIMITS])
+def test_a_recording_holds_the_limits_that_were_known(tmp_path, safety):
+    file = tmp_path / f"session{SUFFIX}"
+    file.write_bytes(head(served().table.open(served().adapter.start(), bundle_digest=BUNDLE), "", safety, 0.0))
+    assert safety == read_recording(file).safety
 
 
 def test_another_agent_is_told_from_the_one_that_answered(tmp_path):
@@ -162,7 +170,7 @@ def test_what_is_no_recording_is_named(tmp_path, text):
 def test_a_session_that_is_found_under_way_is_recorded_from_there(tmp_path):
     quiet = served()
     session, _ = run(quiet, 2)
-    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, Log())
     quiet.core._recorder = recorder
     run(quiet, 2, session=session, seed=1)
     recorder.stop()
@@ -180,7 +188,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_counted_and_said_and_the_re
     turn, log = Recorder._turn, Log()
     monkeypatch.setattr(Recorder, "_turn", lambda self: gate.wait(30.0) and turn(self))
     monkeypatch.setattr("ccm_runtime.recorder.MAX_WAITING", 10)
-    recorder = Recorder(tmp_path, 1 << 20, name_of, log)
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, log)
     server = served(recorder)
     session, _ = run(server, 2)  # 12 events, of which 2 do not fit; nothing waits for the thread
     gate.set()
@@ -188,7 +196,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_counted_and_said_and_the_re
     assert (10, 2) == (recorder.num_recorded, recorder.num_dropped)
     assert [("recording dropped events", {"num_dropped": 2})] == log
 
-    again = server.core._recorder = Recorder(tmp_path, 1 << 20, name_of, log)
+    again = server.core._recorder = Recorder(tmp_path, 1 << 20, agent_of, log)
     run(server, 1, session=session)
     again.stop()
     recordings = [read_recording(file) for file in sorted(tmp_path.glob(f"*{SUFFIX}"))]
@@ -198,7 +206,7 @@ def test_what_does_not_fit_into_the_queue_is_dropped_counted_and_said_and_the_re
 
 
 def test_a_gap_in_what_is_written_begins_a_new_file(tmp_path):
-    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, Log())
     server = served(recorder)
     session, _ = run(server, 1)
     server.core._recorder = None
@@ -211,7 +219,7 @@ def test_a_gap_in_what_is_written_begins_a_new_file(tmp_path):
 
 
 def test_a_session_that_moves_to_another_bundle_goes_on_in_a_file_of_its_own(tmp_path):
-    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, Log())
     server = served(recorder)
     session, _ = run(server, 1)
     server.table.keep(replace(server.table.find(session.session_id), bundle_digest=OTHER))
@@ -225,7 +233,7 @@ def test_a_session_that_moves_to_another_bundle_goes_on_in_a_file_of_its_own(tmp
 
 def test_the_folder_stays_within_its_bound_and_the_oldest_go_first(tmp_path, monkeypatch):
     monkeypatch.setattr("ccm_runtime.recorder._TIDY_EVERY_S", -1.0)
-    recorder = Recorder(tmp_path, 40_000, name_of, Log())
+    recorder = Recorder(tmp_path, 40_000, agent_of, Log())
     server = served(recorder)
     for seed in range(30):
         session, _ = run(server, 4, seed=seed)
@@ -238,7 +246,7 @@ def test_the_folder_stays_within_its_bound_and_the_oldest_go_first(tmp_path, mon
 
 
 def test_files_of_one_moment_go_in_the_order_they_were_written_in(tmp_path):
-    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, Log())
     server = served(recorder)
     sessions = [run(server, 1, seed=seed)[0].session_id for seed in range(8)]
     recorder.stop()
@@ -253,7 +261,7 @@ def test_files_of_one_moment_go_in_the_order_they_were_written_in(tmp_path):
 
 @pytest.mark.parametrize(("by_hand", "dropped"), [(False, 0), (True, 6)])
 def test_a_session_whose_file_was_removed_goes_on_in_a_new_one_that_can_be_replayed(tmp_path, by_hand, dropped):
-    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, Log())
     server = served(recorder)
     session, _ = run(server, 1)
     recorder.stop()
@@ -273,13 +281,13 @@ def test_a_session_whose_file_was_removed_goes_on_in_a_new_one_that_can_be_repla
 
 def test_a_disk_that_fails_drops_and_what_comes_later_can_be_replayed(tmp_path):
     folder = tmp_path / "disk"
-    recorder = Recorder(folder, 1 << 20, name_of, Log())
+    recorder = Recorder(folder, 1 << 20, agent_of, Log())
     server = served(recorder)
     folder.rename(tmp_path / "gone")
     session, _ = run(server, 1)
     recorder.stop()
     assert (0, 6) == (recorder.num_recorded, recorder.num_dropped)
-    server.core._recorder = again = Recorder(folder, 1 << 20, name_of, Log())
+    server.core._recorder = again = Recorder(folder, 1 << 20, agent_of, Log())
     run(server, 1, session=session)
     again.stop()
     (file,) = folder.glob(f"*{SUFFIX}")
@@ -287,7 +295,7 @@ def test_a_disk_that_fails_drops_and_what_comes_later_can_be_replayed(tmp_path):
 
 
 def test_a_full_disk_gathers_no_empty_files_and_keeps_what_was_written(tmp_path, monkeypatch):
-    recorder = Recorder(tmp_path, 1 << 20, name_of, Log())
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, Log())
     server = served(recorder)
     session, _ = run(server, 1)
     recorder.stop()
@@ -304,7 +312,7 @@ def test_a_disk_that_hangs_does_not_keep_a_server_from_ending(tmp_path, monkeypa
     monkeypatch.setattr("ccm_runtime.recorder._STOP_S", 0.1)
     goes_on, log = threading.Event(), Log()
     monkeypatch.setattr(Recorder, "_write", lambda *_: goes_on.wait(20))
-    recorder = Recorder(tmp_path, 1 << 20, name_of, log)
+    recorder = Recorder(tmp_path, 1 << 20, agent_of, log)
     run(served(recorder), 1)
     stopping = threading.Thread(target=recorder.stop, daemon=True)
     stopping.start()
@@ -317,4 +325,4 @@ def test_a_disk_that_hangs_does_not_keep_a_server_from_ending(tmp_path, monkeypa
 def test_a_folder_that_cannot_be_written_to_is_refused_at_the_start(tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(ConfigError, match=r"cannot record into .*file: .*; name another --record"):
-        Recorder(tmp_path / "file", 1 << 20, name_of, Log())
+        Recorder(tmp_path / "file", 1 << 20, agent_of, Log())
