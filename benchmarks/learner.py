@@ -24,8 +24,7 @@ from provenance import how, keep
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
-from ccm_training import dense
-from ccm_training import train as training
+from ccm_training import collecting, dense
 from ccm_training.agent import Agent
 from ccm_training.batch import draw, sample_batch
 from ccm_training.cohort import build_cohort
@@ -134,7 +133,7 @@ def our_collection() -> Work:
 
     def collect() -> int:
         before = counters.env_steps
-        training.collect(cohort)
+        collecting.Collector(cohort)()
         return counters.env_steps - before
 
     return collect

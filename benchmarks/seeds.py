@@ -25,6 +25,7 @@ from provenance import how, keep
 from ccm_training import train as training
 from ccm_training.capture import Step
 from ccm_training.cohort import Cohort, build_cohort
+from ccm_training.collecting import Collector
 from ccm_training.config import load_config
 
 Work = Callable[[], Any]
@@ -43,7 +44,7 @@ def works(cohort: Cohort) -> dict[str, Work]:
     """What is timed: an update with drawing its batch, and a collection."""
     device = cohort.first.device
     update = Step(lambda: cohort.learner.update(*cohort.lesson()), streams=cohort.learning, device=device)
-    return {"update": update, "collection": lambda: training.collect(cohort)}
+    return {"update": update, "collection": Collector(cohort)}
 
 
 def seconds(work: Work, device: torch.device, slice_s: float) -> float:

@@ -7,6 +7,7 @@ from tiny_run import tiny_config
 from ccm_training import train as training
 from ccm_training.capture import Step
 from ccm_training.cohort import build_cohort
+from ccm_training.collecting import Collector
 
 pytestmark = pytest.mark.gpu
 NUM_UPDATES = 30
@@ -34,7 +35,7 @@ def losses(cohort, step):
     for number in range(NUM_UPDATES):
         cohort.learner.anneal(number / NUM_UPDATES)
         if number % 10 == 5:
-            training.collect(cohort)
+            Collector(cohort)()
         found.append(torch.stack([value.view(-1) for value in step().values()]))
     return torch.stack(found).cpu()
 
@@ -75,6 +76,19 @@ def test_five_seeds_cost_at_most_twice_as_much_as_one():
         torch.cuda.synchronize()
         seconds[len(seeds)] = begin.elapsed_time(end)
     assert 2.0 * seconds[1] >= seconds[5]
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2, 3, 4)], ids=["one seed", "five seeds"])
+def test_trials_that_are_captured_go_as_they_go_uncaptured(seeds, monkeypatch):
+    captured, plain = warmed_up("ccm", *seeds), warmed_up("ccm", *seeds)
+    collect = Collector(captured)
+    with monkeypatch.context() as one_by_one:
+        one_by_one.setattr(type(plain.first.family), "capturable", False)
+        collect_plainly = Collector(plain)
+    for _ in range(6):
+        collect()
+        collect_plainly()
+        torch.testing.assert_close(captured.replay.rows, plain.replay.rows, rtol=1e-3, atol=1e-3)
 
 
 def test_what_a_step_returned_is_not_overwritten_by_the_next():

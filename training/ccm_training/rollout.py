@@ -216,10 +216,10 @@ def run_trials(
     plan = policy.adaptation
     trial = Trial(explore_episodes=plan.explore_episodes, horizon=plan.horizon)
     belief = policy.initial_belief(env.num_envs)
-    certain = torch.zeros(env.num_envs, dtype=torch.bool, device=belief.device)
+    certain: Tensor | None = None
     collected, certainties, beliefs = [], [], []
     for _ in range(episodes):
-        exploring = (trial.phase is Phase.EXPLORE) & ~certain
+        exploring = trial.phase is Phase.EXPLORE
         trial = advance(trial, EpisodeBegan())
         stepper, steps = Stepper(env, observe_reward=plan.observe_reward), []
         latent = _latent(policy, belief, generator)
@@ -228,7 +228,8 @@ def run_trials(
         while trial.in_episode:
             if plan.while_executing and plan.latent == "mean":
                 latent = policy.read(belief).mean
-            action = _act(policy, _Situation(stepper.observation, belief, latent, exploring), noise)
+            at = _Situation(stepper.observation, belief, latent, certain)
+            action = _act(policy, at, noise, exploring=exploring)
             steps.append(stepper.step(action))
             belief = policy.fold(belief, steps[-1])
             trial = advance(trial, Stepped())
@@ -236,17 +237,18 @@ def run_trials(
         certainties.append(1.0 - policy.read(belief).std.square().clamp(max=1.0).mean(-1))
         beliefs.append(belief)
         if plan.certain_at is not None:
-            certain = certain | (certainties[-1] >= plan.certain_at)
+            enough = certainties[-1] >= plan.certain_at
+            certain = enough if certain is None else certain | enough
     return Trials(stack(collected), torch.stack(certainties, 1), torch.stack(beliefs, 1))
 
 
 class _Situation(NamedTuple):
-    """What decides on an action; all `[n, ...]`, `exploring` as booleans `[n]`."""
+    """What decides on an action; all `[n, ...]`. `certain`, booleans `[n]`: who has explored enough; `None`: nobody."""
 
     seen: Tensor
     belief: Tensor
     latent: Tensor
-    exploring: Tensor
+    certain: Tensor | None
 
 
 def _latent(policy: BatchPolicy, belief: Tensor, generator: Source) -> Tensor:
@@ -256,15 +258,15 @@ def _latent(policy: BatchPolicy, belief: Tensor, generator: Source) -> Tensor:
     return posterior.mean + posterior.std * normal(generator, *posterior.mean.shape)
 
 
-def _act(policy: BatchPolicy, at: _Situation, noise: ActionNoise | None) -> Tensor:
+def _act(policy: BatchPolicy, at: _Situation, noise: ActionNoise | None, *, exploring: bool) -> Tensor:
+    """Actions of everyone; nothing is asked of the device, so that a GPU may capture it."""
     drawn = at.seen.new_zeros(len(at.seen), policy.action_size) if noise is None else noise.draw()
-    if policy.adaptation.explore_with == "latent" or not bool(at.exploring.any()):
+    if policy.adaptation.explore_with == "latent" or not exploring:
         action = policy.execute(at.seen, at.latent, drawn)
-    elif bool(at.exploring.all()):
-        action = policy.explore(at.seen, at.belief, drawn)
     else:
-        explored = policy.explore(at.seen, at.belief, drawn)
-        action = torch.where(at.exploring[:, None], explored, policy.execute(at.seen, at.latent, drawn))
+        action = policy.explore(at.seen, at.belief, drawn)
+        if at.certain is not None:
+            action = torch.where(at.certain[:, None], policy.execute(at.seen, at.latent, drawn), action)
     return action if noise is None else noise.disturb(action)
 
 

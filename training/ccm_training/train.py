@@ -16,10 +16,12 @@ from torch import Tensor
 from ccm_runtime.errors import ConfigError
 from ccm_training import wandb_log
 from ccm_training.batch import Batch, Draws
+from ccm_training.call_watch import CallWatch
 from ccm_training.capture import Step
 from ccm_training.checkpoint import checkpoint_name
 from ccm_training.cohort import Cohort, Kept, build_cohort
 from ccm_training.cohort_folder import CohortFolder
+from ccm_training.collecting import Collector
 from ccm_training.config import Config
 from ccm_training.divergence import check_finite
 from ccm_training.envs.registry import get_family
@@ -30,7 +32,7 @@ from ccm_training.onpolicy import course
 from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import build_on_policy
 from ccm_training.replay import Rows
-from ccm_training.rollout import Noise, run_trials, wander
+from ccm_training.rollout import wander
 from ccm_training.runlog import CohortLog
 from ccm_training.scores import Evaluation
 from ccm_training.stopping import Stop, StopAskedError, drawn_again_if_stopped, stop_on_signals
@@ -77,7 +79,8 @@ def train(
         RunError: `run_dir` holds a run already and `resume` was not asked for, or another process trains it.
         DependencyMissingError: `wandb` is asked for and not installed.
         DivergenceError: A loss or a parameter stopped being finite.
-        SimulationError: A simulation failed.
+        SimulationError: A simulation failed, or hangs: only in the main thread is there an end to that, and do signals
+            save a checkpoint.
     """
     folder = CohortFolder((run_dir,))
     return _train([config], folder, device=device, resume=resume, progress=progress, wandb=wandb)[0]
@@ -157,16 +160,17 @@ def _go_on(
     with (
         CohortLog(runs, folder.runs, total=iterations, progress=progress, wandb=wandb) as log,
         stop_on_signals() as stop,
+        CallWatch(stop, config.collect.simulation_limit_s, folder.runs[0]) as watch,
     ):
         for run in runs:
-            run.family = watched(run.family, stop)
-        update = _captured(cohort, learner.update)
+            run.family = watched(run.family, stop, watch)
+        update, collect = _captured(cohort, learner.update), Collector(cohort)
         try:
             warm_up(cohort)
             pretrain(cohort, folder, log, stop)
             while cohort.iteration < iterations and config.what.learns:
                 if cohort.updates_done == 0:
-                    collect(cohort)
+                    collect()
                 learner.anneal(cohort.iteration / iterations)
                 while cohort.updates_done < config.updates_per_iteration:
                     _learn(runs, update)
@@ -235,32 +239,6 @@ def pretrain(cohort: Cohort, folder: CohortFolder, log: CohortLog, stop: Stop) -
     finally:
         for kept in waiting:
             kept.put_back()
-
-
-def collect(cohort: Cohort) -> None:
-    """One trial on each of some training tasks: K episodes of the explorer, then the executor."""
-    first, streams = cohort.first, cohort.collecting
-    config, num, every = first.config, min(first.config.collect.tasks, len(first.tasks)), len(first.tasks)
-    with drawn_again_if_stopped(*streams):
-        chosen = [torch.randperm(every, generator=stream, device=first.device)[:num] for stream in streams]
-        tasks = [run.tasks[own] for run, own in zip(cohort.runs, chosen, strict=True)]
-        noise = Noise(
-            len(streams) * num,
-            cohort.wanderer,
-            size=first.family.action.size,
-            correlation=config.collect.noise_correlation,
-            stroll_probability=config.collect.stroll_probability,
-            generator=streams,
-        )
-        trials = run_trials(
-            cohort.simulations(tasks),
-            cohort.policy_for(tasks),
-            episodes=first.adaptation.episodes,
-            noise=noise,
-            generator=streams,
-        )
-    cohort.replay.add(torch.cat([place * every + own for place, own in enumerate(chosen)]), trials.rows)
-    cohort.count(trials.rows)
 
 
 def _fit_normalizers(run: Experiment) -> None:

@@ -7,6 +7,7 @@ from tiny_run import tiny_config
 from ccm_training import cohort as cohorts
 from ccm_training import train as training
 from ccm_training.cohort import Kept, build_cohort
+from ccm_training.collecting import Collector
 from ccm_training.envs.joined import JoinedEnvs
 from ccm_training.envs.registry import get_family
 
@@ -60,9 +61,9 @@ def test_a_seed_in_a_cohort_learns_what_it_learns_alone(method, at_once):
         same_metrics(learn(cohort), [learn(own) for own in alone], **tolerance)
         same_agents(cohort, alone, **tolerance)
         if number == 4:
-            training.collect(cohort)
+            Collector(cohort)()
             for run, own in zip(cohort.runs, alone, strict=True):
-                training.collect(own)
+                Collector(own)()
                 assert torch.equal(own.first.streams.collect.get_state(), run.streams.collect.get_state())
                 assert torch.equal(own.first.replay.written, run.replay.written)
                 torch.testing.assert_close(own.first.replay.rows, run.replay.rows, **LATER)

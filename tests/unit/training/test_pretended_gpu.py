@@ -64,6 +64,22 @@ def test_seeds_that_are_captured_together_learn_what_they_learn_alone(tmp_path):
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
 
 
+def test_simulations_that_live_on_the_cpu_teach_an_agent_on_a_gpu(tmp_path):
+    config = short_config("ccm", **LITTLE, family="cheetah-sparse")
+    on_cpu, on_gpu = (trained(tmp_path / device / "run", device, config) for device in ("cpu", "cuda"))
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"trial": LITTLE["trial"] | {"certain_at": 0.05}}], ids=["whole", "stops early"]
+)
+def test_trials_that_are_captured_go_as_they_go_on_a_cpu(changes, tmp_path):
+    collections = {"updates_per_iteration": 1, "collect": {"iterations": 6, "capacity": 8, "tasks": 3}}  # 3 warm up
+    config = short_config("ccm", **(LITTLE | collections | changes), family="sparse-point-robot")
+    on_cpu, on_gpu = (trained(tmp_path / device, device, config, seeds=[0, 3]) for device in ("cpu", "cuda"))
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["ccm", "rl2"])
 @pytest.mark.parametrize(("first", "second"), [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_may_go_on_on_another_kind_of_device_and_says_what_that_means(first, second, method, tmp_path):

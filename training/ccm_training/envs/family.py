@@ -65,6 +65,16 @@ class BatchedEnv(Protocol):
         """
 
 
+class CapturableEnv(BatchedEnv, Protocol):
+    """Simulations that a GPU can record and repeat: torch alone, on one device, of one shape, with nothing random.
+
+    Families that make such say so: `capturable = True`.
+    """
+
+    def retask(self, tasks: "Tensor") -> None:
+        """Go to other tasks, as many, `[n, params]`, in place."""
+
+
 class Family(Protocol):
     """A family of tasks. A task is a row of a parameter table `[n, params]`."""
 

@@ -22,6 +22,7 @@ class PointRobot(Protocol):
 
     radius: float
     takes_seeds: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
 
     def goals(self, tasks: Table) -> Table:
         """Goals in the order in which they are due, `[n, goals, 2]` in m."""
@@ -55,6 +56,10 @@ class PointRobotEnv:
         self.num_envs = len(goals)
         self._family, self._goals, self._xp = family, goals, xp
         self.reset()
+
+    def retask(self, tasks: "Tensor") -> None:
+        """Go to other tasks, as many, in place; in torch."""
+        self._goals.copy_(tasks.new_tensor(self._family.goals(tasks.cpu().numpy())))
 
     def reset(self, mask: Any = None) -> Any:
         """Back to the origin, with every goal still to do, everywhere or where `mask`, `[n]`, says; `[n, 2]` in m."""
