@@ -64,6 +64,10 @@ class Releases:
                 return await self._appoint(after, switch=True, move=move)
             if rollout is None:
                 raise RolloutError(f"{agent} is not served yet, so nothing can be a candidate; load it whole")
+            if loaded is rollout.current and loaded.name != version:
+                raise RolloutError(
+                    f"{agent} {version} is the same bundle as {loaded.name}, which is current; it cannot be a candidate"
+                )
             return await self._appoint(rollout.trying(loaded, share))
 
         return await self._whole(change)
@@ -136,13 +140,15 @@ class Releases:
         return await asyncio.shield(task)
 
     async def _loaded(self, agent: str, version: str) -> Version:
-        """Return a version, loaded and warm."""
+        """Return a version, loaded and warm; its bundle is checked whole even where it is served already."""
         if self._library is None:
             raise ConfigError("this server's versions do not change; start it with `ccm serve --agents FOLDER`")
         roster = self._hosting.roster
         digest = await asyncio.to_thread(self._library.digest, agent, version)
         known = None if digest is None else roster.find(digest)
         if known is not None and known.agent.name == agent:
+            with known.in_use():  # it is not dropped meanwhile
+                await asyncio.to_thread(self._read, self._library.path(agent, version))  # the manifest alone is known
             return known
         self._hosting.tidy()
         roster.check_room(agent)

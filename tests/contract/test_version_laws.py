@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import shutil
 import threading
 import weakref
 from functools import partial
@@ -216,6 +217,24 @@ async def test_a_damaged_version_is_refused_and_all_stays(folder, damage):
         assert "BundleError" == kind
         assert {"v1": "current"} == await served.versions("walker")
         assert "v1" == served.version_of(await served.open())
+
+
+@pytest.mark.parametrize("options", [{}, {"share": 0.5}])
+async def test_a_damaged_copy_of_the_current_version_is_refused_too(folder, options):
+    copy = shutil.copytree(folder / "walker" / "v1", folder / "walker" / "v3")
+    (copy / "execution_policy.onnx").write_bytes(b"damaged")
+    async with serving_library(folder) as served:
+        assert "BundleError" == (await refused(served.load("walker", "v3", **options)))[0]
+        assert {"v1": "current"} == await served.versions("walker")
+
+
+async def test_a_candidate_that_is_the_current_bundle_by_another_name_is_refused_and_told_so(folder):
+    shutil.copytree(folder / "walker" / "v1", folder / "walker" / "v3")
+    async with serving_library(folder) as served:
+        kind, why = await refused(served.load("walker", "v3", share=0.5))
+        assert ("RolloutError", True) == (kind, "v3 is the same bundle as v1" in why)
+        await served.load("walker", "v3")
+        assert {"v1": "current"} == await served.versions("walker")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../walker", "walker/v1", "/etc", "v1/../../x", ".v9", "current"])
