@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ccm_runtime.adapt import Adapter
-from ccm_runtime.event_core import EventCore, Outcome, Step
+from ccm_runtime.event_core import EventCore, MoveOn, Outcome, Step
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, Event
 from ccm_runtime.punctual import Punctual
@@ -33,6 +33,7 @@ class Stepper:
         adapter: Adapter,
         table: SessionTable,
         *,
+        digest: str = "",
         max_batch: int = 64,
         action_valid_ms: int = 1000,
         action_deadline_ms: float | None = None,
@@ -45,6 +46,7 @@ class Stepper:
         self._core = EventCore(
             adapter,
             table,
+            digest=digest,
             action_valid_ms=action_valid_ms,
             action_deadline_ms=action_deadline_ms,
             limits=limits,
@@ -68,6 +70,15 @@ class Stepper:
         self._core.draining = draining
 
     @property
+    def move_on(self) -> MoveOn | None:
+        """Where sessions go when their episode ends; `None`: they stay."""
+        return self._core.move_on
+
+    @move_on.setter
+    def move_on(self, move_on: MoveOn | None) -> None:
+        self._core.move_on = move_on
+
+    @property
     def num_batches(self) -> int:
         """Runs of the networks so far."""
         return self._core.num_batches
@@ -88,6 +99,7 @@ class Stepper:
             ServerUnreachableError: The server is shutting down and begins no more episodes.
             ServerBusyError: The networks have not answered for longer than a session can go on without them.
             StoreUnavailableError: The store fails, and the policy is to refuse.
+            MovedOnError: The session goes on with another version.
         """
         step = Step(session_id, sequence, event, self._core.clock())
         if self._punctual is not None:

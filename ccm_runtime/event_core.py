@@ -15,6 +15,12 @@ from ccm_runtime.traces import Stages
 from ccm_runtime.vigil import WATCHFUL, Vigil, VigilLimits
 
 Outcome = Answer | Exception
+# Returns a session whose episode has just ended, and its answer, as they go on with another version.
+MoveOn = Callable[[Session, Answer], tuple[Session, Answer]]
+
+
+class MovedOnError(Exception):
+    """The session goes on with another version; that one takes its events."""
 
 
 class Step(NamedTuple):
@@ -36,6 +42,7 @@ class EventCore:
         num_steps: Events answered so far, repeats left out.
         deadline_s: An action that takes longer is the fallback; infinity: none is.
         clock: Seconds that never jump.
+        move_on: Where sessions go when their episode ends; `None`: they stay.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class EventCore:
         adapter: Adapter,
         table: SessionTable,
         *,
+        digest: str = "",
         action_valid_ms: int = 1000,
         action_deadline_ms: float | None = None,
         limits: VigilLimits | None = None,
@@ -57,6 +65,8 @@ class EventCore:
         self.num_steps = 0
         self.deadline_s = float("inf") if action_deadline_ms is None else action_deadline_ms / 1000
         self.clock = clock
+        self.move_on: MoveOn | None = None
+        self._digest = digest
         self._table = table
         self._action_valid_ms = action_valid_ms
         self._limits = limits or VigilLimits()
@@ -77,6 +87,8 @@ class EventCore:
         """Return the session and its validated event, or the outcome that is known already."""
         try:
             session = self._table.keep(self._table.held(step.session_id))  # it is not idle while its event is taken
+            if self._digest and session.bundle_digest != self._digest:
+                return MovedOnError()
             repeated = session.recall(step.sequence)
             if repeated is not None:
                 return repeated
@@ -135,10 +147,13 @@ class EventCore:
             draining=self.draining,
             safe=vigil.safe,
         )
-        self._table.keep(session.answered(memory, answer, vigil))
         self.num_steps += 1
         if self._recorder is not None:
             self._recorder.took(step.event, session, answer)
+        after = session.answered(memory, answer, vigil)
+        if self.move_on is not None and reaction.episode_over and not memory.owed:
+            after, answer = self.move_on(after, answer)
+        self._table.keep(after)
         return answer
 
     def _durable_sequence(self, session_id: str) -> int:

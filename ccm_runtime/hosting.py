@@ -10,6 +10,7 @@ from ccm_runtime.adapt import Adapter, Memory, close
 from ccm_runtime.batching import Stepper
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import CcmError, ContextMismatchError, ServerUnreachableError, SpecError, StoreUnavailableError
+from ccm_runtime.event_core import MovedOnError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.log import logger
 from ccm_runtime.manifest import SafetyLimits
@@ -199,6 +200,8 @@ class Hosting:
             answer = await version.stepper.step(session_id, sequence, event)
         except CcmError:
             raise
+        except MovedOnError:  # while this event was on its way, the one before it ended an episode
+            return await self.step(session_id, sequence, event)
         except Exception:
             version.tally.num_failures += 1
             self._judge(version)
@@ -208,7 +211,7 @@ class Hosting:
             self.shadow.tell(session_id, event, answer)
         reaction = answer.reaction
         if (reaction.interventions or reaction.episode_over) and session is not None:
-            return self._noted(session, version, answer)
+            self._note(session, version, answer)
         return answer
 
     def close(self, session_id: str, token: str) -> SessionClosed:
@@ -330,6 +333,7 @@ class Hosting:
         stepper = Stepper(
             adapter,
             self.table,
+            digest=served.digest,
             max_batch=config.max_batch,
             action_valid_ms=config.action_valid_ms,
             action_deadline_ms=config.action_deadline_ms,
@@ -363,24 +367,18 @@ class Hosting:
         version = self.roster.find(digest)
         return ("", None) if version is None else (version.agent.agent_id, version.manifest.safety)
 
-    def _noted(self, before: Session, version: Version, answer: Answer) -> Answer:
-        """Count a mended action or the end of an episode, once; return the answer, of a session that moves another."""
+    def _note(self, before: Session, version: Version, answer: Answer) -> None:
+        """Count a mended action or the end of an episode, once."""
         if answer is before.last_answer:
-            return answer
+            return
         if answer.safe is not None and before.vigil.safe is None:
             self.log.warning("session is SAFE", session_id=before.session_id, why=answer.safe.value)
         if answer.reaction.interventions:
             version.tally.mended(answer)
             self._judge(version)
         session = self.table.find(before.session_id)
-        if not answer.reaction.episode_over or session is None or session.last_answer is not answer:
-            return answer
-        version.tally.ended(session.memory.returns[-1])
-        if version.moves is None or session.memory.owed:
-            return answer
-        moved, told = version.moves.moved(session, answer)
-        self.table.replace(moved)
-        return told
+        if answer.reaction.episode_over and session is not None and session.last_answer is answer:
+            version.tally.ended(session.memory.returns[-1])
 
     def _judge(self, version: Version) -> None:
         """Open no more sessions with a candidate that does not do its work."""

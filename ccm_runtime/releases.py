@@ -174,8 +174,8 @@ class Releases:
                 await asyncio.to_thread(self._library.make_current, agent, current.name)
             hosting.roster.appoint(agent, after)
         for version in hosting.roster.of_agent(agent):
-            leaves = version not in {current, after.candidate} and (move or version.moves is not None)
-            version.moves = Move(current, blank) if leaves else None
+            leaves = version not in {current, after.candidate} and (move or version.stepper.move_on is not None)
+            version.stepper.move_on = Move(current, blank).moved if leaves else None
         reach("swap.done")
         told = {"current": current.name, "candidate": after.candidate and after.candidate.name, "share": after.share}
         hosting.log.info("rollout", agent=agent, **told)

@@ -157,7 +157,7 @@ class Roster:
     @staticmethod
     def _stop(versions: Iterable[Version]) -> None:
         for version in versions:
-            version.moves = None
+            version.stepper.move_on = None
             version.stepper.stop()
 
 

@@ -143,7 +143,6 @@ class Version:
         adapter: What steps its sessions.
         stepper: What batches their events; no batch holds sessions of two versions.
         tally: What became of its sessions.
-        moves: Where its sessions go when their episode ends; `None`: they stay.
         num_users: Calls under way that need it though it may have no session.
     """
 
@@ -155,7 +154,6 @@ class Version:
         self.stepper = stepper
         self._policy = served.policy
         self.tally = Tally()
-        self.moves: Move | None = None
         self.num_users = 0
 
     @property

@@ -9,6 +9,7 @@ import weakref
 from functools import partial
 
 import grpc
+import numpy as np
 import pytest
 from rollouts import LIMIT_S, publish, serving_library
 
@@ -17,12 +18,16 @@ from ccm_runtime.commands import agents as commands
 from ccm_runtime.commands.access import Access
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import AgentUnknownError, ConfigError, ServerUnreachableError
+from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.manifest import Adaptation
+from ccm_runtime.messages import BeginEpisode, SessionOptions, Transition
 from ccm_runtime.server import Server, read_agent
-from ccm_runtime.testing import ScriptedPolicy
+from ccm_runtime.session import SessionTable
+from ccm_runtime.testing import ScriptedPolicy, manifest_of
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1 import admin_pb2
+from ccm_runtime.versions import Move
 
 SIZED = {size: ScriptedPolicy(size=size) for size in (2, 3)}
 SHORT = ScriptedPolicy(Adaptation(explore_episodes=1, episodes=3, horizon=4))
@@ -134,6 +139,37 @@ async def test_sessions_that_are_moved_explore_anew_from_the_end_of_their_episod
         closed = await served.close(opened)
         assert 5 == len(closed.returns)
         assert closed.context.bundle_digest == (await served.open()).agent.bundle_digest
+
+
+class Contrary(ScriptedPolicy):
+    """Explores the other way."""
+
+    def explore(self, *inputs):
+        return -super().explore(*inputs)
+
+
+@pytest.mark.parametrize("deadline_ms", [None, 10_000.0])
+@pytest.mark.parametrize("turns", range(1, 5))
+async def test_an_event_that_comes_while_its_session_moves_is_answered_by_the_version_that_it_moves_to(
+    deadline_ms, turns
+):
+    adaptation = Adaptation(explore_episodes=1, episodes=4, horizon=6)
+    old, new = (
+        ServedAgent(policy, manifest_of(policy), digest, "walker", digest[:2])
+        for policy, digest in ((ScriptedPolicy(adaptation), "01" * 32), (Contrary(adaptation), "02" * 32))
+    )
+    hosting = Hosting(old, SessionTable(9, 60.0), ServerConfig(log_level="error", action_deadline_ms=deadline_ms))
+    opened, _ = [await hosting.open(SessionOptions()) for _ in range(2)]
+    to, seen = hosting.roster.add(new), np.full(2, 0.5, np.float32)
+    hosting.roster.rollout().current.stepper.move_on = Move(to, to.adapter.start()).moved
+    await hosting.step(opened.session_id, 1, BeginEpisode(seen))
+    ending = asyncio.create_task(hosting.step(opened.session_id, 2, Transition(seen, 0.0, terminated=True)))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    begun = await hosting.step(opened.session_id, 3, BeginEpisode(seen))
+    assert (await ending).version_changed
+    np.testing.assert_allclose(-np.tanh(seen), begun.reaction.action, rtol=1e-6)
+    hosting.roster.stop()
 
 
 async def test_a_candidate_gets_its_share_of_new_sessions_and_the_same_session_always_the_same(folder):
