@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ccm_runtime.errors import DeadlineError, ServerUnreachableError
+from ccm_runtime.errors import DeadlineError, DependencyMissingError, ServerUnreachableError
 
 _ANNOUNCEMENT = "listening on "
 _STOP_S = 10.0
@@ -41,6 +41,7 @@ def server_process(bundle: Path | None, start_limit_s: float = 60.0) -> Iterator
         start_limit_s: Longest time until it accepts calls.
 
     Raises:
+        DependencyMissingError: It lacks an extra.
         ServerUnreachableError: It ended before it accepted calls; the message holds its last words.
         DeadlineError: It did not accept calls in time.
     """
@@ -74,10 +75,10 @@ def _address(process: "subprocess.Popen[str]", limit_s: float) -> str:
         except queue.Empty:
             raise DeadlineError(f"`ccm serve` did not accept calls within {limit_s:g} s; it said: {last!r}") from None
         if line is None:
-            said = last.removeprefix("ccm: error: ") or "nothing"
-            raise ServerUnreachableError(
-                f"`ccm serve` ended with code {process.wait()} before it accepted calls: {said}"
-            )
+            said, code = last.removeprefix("ccm: error: ") or "nothing", process.wait()
+            if code == DependencyMissingError.exit_code:
+                raise DependencyMissingError(said)
+            raise ServerUnreachableError(f"`ccm serve` ended with code {code} before it accepted calls: {said}")
         if _ANNOUNCEMENT in line:
             return line.rpartition(_ANNOUNCEMENT)[2].split()[0]
         last = line.strip() or last

@@ -170,6 +170,12 @@ def test_a_server_of_our_own_says_why_it_did_not_start(tmp_path):
         pass
 
 
+def test_a_server_of_our_own_that_lacks_an_extra_ends_with_code_3(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError('no such module', name='onnxruntime')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert fails(ccm("adapt", "--env", FAMILY, "--trials", 1), 3, "pip install 'ccm[serve]'")
+
+
 def test_the_embedded_agent_adapts_with_no_server_named():
     try:
         embedded_bundle()
