@@ -4,14 +4,16 @@
     python benchmarks/reliability_hostile.py --out figures bundles messages
 
 Each campaign writes one file: what was done, how often, and what must be 0 or empty; ends with 1 if anything is not.
-The server is a process of its own, `ccm serve` on loopback.
+The server is a process of its own, `ccm serve` on loopback. A good client goes on meanwhile: beside peers that take
+little of the machine it must not be twice as slow as when it is alone; beside peers that take all that they can get,
+its actions must still be valid when they arrive.
 """
 
 import asyncio
+import math
 import random
 import resource
 import socket
-import statistics
 import struct
 import sys
 import tempfile
@@ -24,12 +26,12 @@ from typing import Any
 
 import grpc
 from campaigns import Result, run_campaigns
+from good_client import GoodClient
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from damage import damaged_bundles
 
-from ccm_runtime.commands.bench_load import Trial, load
 from ccm_runtime.commands.bench_wire import Wire
 from ccm_runtime.commands.server_process import listening_process
 from ccm_runtime.embedded import embedded_bundle
@@ -39,6 +41,7 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 METHODS = ("DescribeAgent", "OpenSession", "Step", "CloseSession", "Encode", "Act")
 REFUSALS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"}
 LIMIT_S = 60.0
+VALID_MS = 1000.0  # for so long a server's actions may be applied, by default
 
 
 def bundles(seed: int, num: int = 5_000) -> Result:
@@ -48,25 +51,41 @@ def bundles(seed: int, num: int = 5_000) -> Result:
     return {"damaged": dict(tried), "must_be_none": {"loaded": loaded}}
 
 
-def messages(seed: int, num: int = 100_000) -> Result:
-    """C14: malformed messages to every call, and a good session before and after them."""
-    with server("--max-message-bytes", "4096") as ours:
-        before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
-        codes: Counter[str] = asyncio.run(_bombard(ours.address, num, random.Random(seed + 14)))  # noqa: S311 (no secret)
-        after, busy_ms = resident_mb(ours.pid), p99_ms(ours.address)
+def messages(seed: int, num: int = 100_000, a_second: float = 200.0) -> Result:
+    """C14: malformed messages to every call, a tenth of them at a pace, the others as fast as they go."""
+    with server("--max-message-bytes", "4096", "--max-sessions", "10000", "--idle-limit-s", "10") as ours:
+        before = resident_mb(ours.pid)
+        paced, flat_out = GoodClient(ours.address, ours.pid), GoodClient(ours.address, ours.pid)
+        seeds = range(seed, seed + 10)
+        codes = sum(
+            paced.meanwhile(bombard, [(num // 100, one, 1, a_second) for one in seeds])
+            + flat_out.meanwhile(bombard, [(num * 9 // 100, one + 10, 100, math.inf) for one in seeds]),
+            Counter[str](),
+        )
+        after = resident_mb(ours.pid)
     others = sorted(set(codes) - REFUSALS)
-    grown = after - before
+    grown = max(paced.most_mb, flat_out.most_mb, after) - before
     return {
-        "messages": num,
+        "messages": codes.total(),
         "codes": dict(codes),
         "resident_mb": [before, after],
-        "good_session_p99_ms_before_and_after": [calm_ms, busy_ms],
-        "must_be_none": {"other codes": others, "grown by 50 MB or more": max(0.0, grown - 50.0)},
+        "good_client": {f"at {a_second:g} a second": paced.told, "100 at a time": flat_out.told},
+        "must_be_none": {
+            "other codes": others,
+            "grown by 50 MB or more": max(0.0, grown - 50.0),
+            f"good client more than twice as slow, at {a_second:g} a second": max(0.0, paced.told["times"] - 2.0),
+            "good client's actions no longer valid": max(0.0, flat_out.told["p99_ms_meanwhile"] - VALID_MS),
+        },
     }
 
 
-async def _bombard(address: str, num: int, rng: random.Random) -> Counter[str]:
-    codes = Counter[str]()
+def bombard(address: str, num: int, seed: int, at_once: int, a_second: float) -> Counter[str]:
+    """Send `num` malformed messages, `at_once` before the answers are waited for; how often each code came."""
+    return asyncio.run(_bombard(address, num, random.Random(seed), at_once, a_second))  # noqa: S311 (no secret)
+
+
+async def _bombard(address: str, num: int, rng: random.Random, at_once: int, a_second: float) -> Counter[str]:
+    codes, began_s = Counter[str](), time.monotonic()
     async with grpc.aio.insecure_channel(address) as channel:
         calls = [channel.unary_unary(f"/ccm_runtime.v1.Adaptation/{method}") for method in METHODS]
 
@@ -77,8 +96,9 @@ async def _bombard(address: str, num: int, rng: random.Random) -> Counter[str]:
             except grpc.aio.AioRpcError as error:
                 codes[error.code().name] += 1
 
-        for _ in range(num // 100):
-            await asyncio.gather(*(send() for _ in range(100)))
+        for sent in range(0, num, at_once):
+            await asyncio.sleep(began_s + sent / a_second - time.monotonic())
+            await asyncio.gather(*(send() for _ in range(at_once)))
     return codes
 
 
@@ -98,33 +118,44 @@ def nonsense(rng: random.Random) -> bytes:
     )
 
 
-def connections(seed: int, num: int = 1_000, seconds: float = 30.0) -> Result:  # noqa: ARG001 (nothing in it is drawn)
-    """C16: connections that send a byte a second and never read, while a good client goes on."""
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(1000)
+def connections(seed: int, num: int = 1_000, seconds: int = 30) -> Result:  # noqa: ARG001 (nothing in it is drawn)
+    """C16: connections that send a byte a second and never read, twice, while a good client goes on."""
     with server() as ours:
-        before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
-        host, _, port = ours.address.rpartition(":")
-        peers = [socket.create_connection((host, int(port))) for _ in range(num)]
-        busy_ms, closed = [], 0
-        for second in range(int(seconds)):
-            for peer in peers:
-                try:
-                    peer.sendall(preface[second : second + 1])
-                except OSError:
-                    closed += 1
-            busy_ms.append(p99_ms(ours.address))
-        held = resident_mb(ours.pid)
-        reaped = sum(_is_closed(peer) for peer in peers)
-        for peer in peers:
-            peer.close()
+        before, client = resident_mb(ours.pid), GoodClient(ours.address, ours.pid)
+        found = client.meanwhile(trickle, [(num, seconds)] * 2, num_calm=8)
+    refused, reaped = (sum(counts) for counts in zip(*found, strict=True))
     return {
         "connections": num,
         "seconds_of_a_byte_each": seconds,
-        "resident_mb": [before, held],
-        "good_client_p99_ms_before_and_median_meanwhile": [calm_ms, statistics.median(busy_ms)],
-        "refused_bytes": closed,
-        "must_be_none": {"not reaped": num - reaped, "grown by 100 MB or more": max(0.0, held - before - 100.0)},
+        "resident_mb": [before, client.most_mb],
+        "good_client": client.told,
+        "refused_bytes": refused,
+        "must_be_none": {
+            "not reaped": 2 * num - reaped,
+            "grown by 100 MB or more": max(0.0, client.most_mb - before - 100.0),
+            "good client more than twice as slow": max(0.0, client.told["times"] - 2.0),
+        },
     }
+
+
+def trickle(address: str, num: int, seconds: int) -> tuple[int, int]:
+    """Send a byte a second on each of `num` connections; how many bytes were refused, how many connections reaped."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(1000)
+    host, _, port = address.rpartition(":")
+    peers = [socket.create_connection((host, int(port))) for _ in range(num)]
+    refused, began_s = 0, time.monotonic()
+    for second in range(seconds):
+        for number, peer in enumerate(peers):
+            if number % 20 == 0:  # spread over the second
+                time.sleep(max(0.0, began_s + second + number / num - time.monotonic()))
+            try:
+                peer.sendall(preface[second : second + 1])
+            except OSError:
+                refused += 1
+    reaped = sum(_is_closed(peer) for peer in peers)
+    for peer in peers:
+        peer.close()
+    return refused, reaped
 
 
 def _is_closed(peer: socket.socket) -> bool:
@@ -148,29 +179,38 @@ def deaf_readers(seed: int, num: int = 1_000, rounds: int = 20, limit_s: float =
     body = struct.pack(">BI", 0, len(tiny)) + tiny
     frames = (len(body).to_bytes(3, "big") + bytes([0, 0]) + struct.pack(">I", 1) + body) * 100
     with server("--idle-limit-s", "5") as ours:
-        files, before, calm_ms = num_descriptors(ours.pid), resident_mb(ours.pid), p99_ms(ours.address)
+        files, before = num_descriptors(ours.pid), resident_mb(ours.pid)
+        sending, stuck = GoodClient(ours.address, ours.pid), GoodClient(ours.address, ours.pid)
+        stuck.calm(8)
         wires = [Wire(ours.address, stream=True) for _ in range(num)]
-        busy_ms, sent = [], 0
+        sent = 0
         for wire in wires:
             wire.exchange(path, pb.SessionRequest(open=pb.OpenSessionRequest()).SerializeToString())
             wire.socket.settimeout(0.0)
         for _ in range(rounds):
             sent += sum(_sent(wire.socket, frames) for wire in wires)
-            busy_ms.append(p99_ms(ours.address))
+            sending.busy()
         held, began_s = resident_mb(ours.pid), time.monotonic()
         while num_descriptors(ours.pid) > files + 2 and time.monotonic() - began_s < limit_s:
-            time.sleep(1.0)
+            stuck.busy()
         left = num_descriptors(ours.pid) - files
         after_s = round(time.monotonic() - began_s, 1)
         for wire in wires:
             wire.close()
+        stuck.calm(8)
+        sending.calm_ms = stuck.calm_ms
     return {
         "streams": num,
         "mb_sent": round(sent / 2**20, 1),
         "resident_mb": [before, held],
         "reaped_after_s": after_s,
-        "good_client_p99_ms_before_and_median_meanwhile": [calm_ms, statistics.median(busy_ms)],
-        "must_be_none": {"not reaped": max(0, left - 2), "grown by 200 MB or more": max(0.0, held - before - 200.0)},
+        "good_client": {"while they send": sending.told, "until they are reaped": stuck.told},
+        "must_be_none": {
+            "not reaped": max(0, left - 2),
+            "grown by 200 MB or more": max(0.0, held - before - 200.0),
+            "good client more than twice as slow until they are reaped": max(0.0, stuck.told["times"] - 2.0),
+            "good client's actions no longer valid": max(0.0, sending.told["p99_ms_meanwhile"] - VALID_MS),
+        },
     }
 
 
@@ -185,23 +225,31 @@ def _sent(peer: socket.socket, data: bytes) -> int:
 def floods(seed: int, num: int = 1_000_000, resets: int = 100_000) -> Result:  # noqa: ARG001 (nothing in it is drawn)
     """C19: a million tiny messages on 8 streams, and calls that are reset as soon as they are made."""
     with server() as ours:
-        before, calm_ms = resident_mb(ours.pid), p99_ms(ours.address)
-        with ThreadPoolExecutor(8) as pool:
-            answered = sum(pool.map(lambda _: _pour(ours.address, num // 8), range(8)))
-        poured = resident_mb(ours.pid)
-        closed = _reset(ours.address, resets)
-        after, busy_ms = resident_mb(ours.pid), p99_ms(ours.address)
+        before = resident_mb(ours.pid)
+        beside_tiny, beside_resets = GoodClient(ours.address, ours.pid), GoodClient(ours.address, ours.pid)
+        answered = sum(beside_tiny.meanwhile(pour, [(num // 4, 8)] * 4))
+        closed = sum(beside_resets.meanwhile(reset, [(resets // 4,)] * 4))
+        after = resident_mb(ours.pid)
+    most_mb = max(beside_tiny.most_mb, beside_resets.most_mb, after)
+    slowest_ms = max(beside_tiny.told["p99_ms_meanwhile"], beside_resets.told["p99_ms_meanwhile"])
     return {
         "tiny_messages": num,
         "resets": resets,
         "connections_closed_for_resets": closed,
-        "resident_mb": [before, poured, after],
-        "good_session_p99_ms_before_and_after": [calm_ms, busy_ms],
+        "resident_mb": [before, most_mb, after],
+        "good_client": {"beside tiny messages": beside_tiny.told, "beside resets": beside_resets.told},
         "must_be_none": {
             "unanswered": num - answered,
-            "grown by 50 MB or more": max(0.0, max(poured, after) - before - 50),
+            "grown by 50 MB or more": max(0.0, most_mb - before - 50),
+            "good client's actions no longer valid": max(0.0, slowest_ms - VALID_MS),
         },
     }
+
+
+def pour(address: str, num: int, num_streams: int) -> int:
+    """Send events with a wrong number on several streams; how many were answered."""
+    with ThreadPoolExecutor(num_streams) as pool:
+        return sum(pool.map(lambda _: _pour(address, num // num_streams), range(num_streams)))
 
 
 def _pour(address: str, num: int, at_once: int = 50) -> int:
@@ -229,7 +277,7 @@ def _pour(address: str, num: int, at_once: int = 50) -> int:
     return answered
 
 
-def _reset(address: str, num: int) -> int:
+def reset(address: str, num: int) -> int:
     """Make calls and reset them in the same breath; how often the server closed the connection for it."""
     closed, left = 0, num
     while left:
@@ -250,16 +298,6 @@ def _reset(address: str, num: int) -> int:
 def server(*flags: str) -> Any:
     """`ccm serve` as a process."""
     return listening_process("ccm_runtime", "serve", "--port", "0", "--drain-s", "0", "--log-level", "error", *flags)
-
-
-def p99_ms(address: str) -> float:
-    """99th percentile of a lone client's step."""
-
-    def connect() -> Wire:
-        return Wire(address, stream=True)
-
-    measured = load(connect, [Trial([0.0, 0.0], stream=True, timings=[])], warm_s=0.05, seconds=0.3)
-    return 1000 * sorted(measured.latencies_s)[int(0.99 * len(measured.latencies_s))]
 
 
 CAMPAIGNS: dict[str, Callable[[int], Result]] = {

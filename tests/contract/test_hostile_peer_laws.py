@@ -76,7 +76,7 @@ async def test_malformed_messages_are_the_callers_fault_and_harm_nobody():
     async with stub_of() as (_, channel, stub):
         opened = await stub.OpenSession(pb.OpenSessionRequest(), timeout=LIMIT_S)
         calls = [channel.unary_unary(f"/{SERVICE}/{method}") for method in METHODS]
-        for _ in range(20):
+        for _ in range(40):
             messages = [damaged(rng, opened) for _ in range(50)]
             codes = await asyncio.gather(*(code_of(rng.choice(calls)(m, timeout=LIMIT_S)) for m in messages))
             assert set(codes) <= THE_CALLERS_FAULT
