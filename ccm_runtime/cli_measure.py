@@ -73,7 +73,7 @@ def soak(
 
     Ends with 1 if a step fails, memory grows by 1 MB or more in 100,000 steps, descriptors, threads, tasks, sessions
     or the store grow, or the 99th percentile of a step's time or its processor time rise by more than 10 % (at the
-    machine's pace, which the robots' own processor time tells).
+    machine's pace, which the robots' own processor time tells); with 11 if the store fails.
     """
     with needs("serve"):
         from ccm_runtime.commands.soak import SoakPlan

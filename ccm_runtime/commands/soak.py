@@ -69,7 +69,7 @@ def run(folder: Path, plan: SoakPlan, say: Callable[[Window], None] = lambda _: 
     manifest, metrics_port = load_bundle(folder).manifest, free_port()
     flags = ["--port", "0", "--drain-s", "0", "--log-level", "error", "--metrics-port", str(metrics_port)]
     flags += ["--max-sessions", str(2 * plan.sessions)]
-    flags += [] if plan.store is None else ["--store", str(plan.store)]
+    flags += [] if plan.store is None else ["--store", str(plan.store), "--store-failure", "refuse"]
     windows: list[Window] = []
     with listening_process("ccm_runtime", "serve", str(folder), *flags) as server:
         seen = _Seen(server.pid, f"http://127.0.0.1:{metrics_port}/metrics", plan.store)

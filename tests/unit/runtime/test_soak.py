@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command import ccm
+from command import ccm, fails
 
 from ccm_runtime.commands.soak_robots import Robots
 from ccm_runtime.commands.soak_verdicts import Window, verdicts
@@ -110,3 +110,9 @@ def test_the_command_soaks_a_server_and_its_store(tiny_bundle, tmp_path):
     assert 0.0 < min(windows["store_mb"])
     assert 8 <= min(windows["tasks"]) <= max(windows["tasks"]) <= 64
     assert max(windows["descriptors"]) <= 64
+
+
+def test_a_store_that_cannot_be_used_ends_a_soak(tiny_bundle, tmp_path):
+    store = tmp_path / "s.db"
+    store.symlink_to(tmp_path / "nowhere" / "s.db")
+    assert fails(ccm("soak", tiny_bundle, "--steps", 200, "--sessions", 2, "--store", store, "--json"), 11, "store")
