@@ -12,7 +12,7 @@ from tiny_run import short_config
 
 from ccm_runtime.commands import train as command
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
-from ccm_training import cohort_folder
+from ccm_training import cohort_folder, collecting
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
 from ccm_training.config import parse_config
@@ -118,7 +118,7 @@ class Interruption(NamedTuple):
 INTERRUPTIONS = [
     Interruption(training, "wander", 1, 0, {"warmup_trials": 0, "env_steps": 0}),
     Interruption(Learner, "pretrain", 7, 0, {"warmup_trials": 1, "pretrain_updates": 7, "pretrained": False}),
-    Interruption(training, "run_trials", 2, 1, {"iteration": 1, "updates": 2}),
+    Interruption(collecting, "run_trials", 2, 1, {"iteration": 1, "updates": 2}),
     Interruption(Learner, "update", 3, 1, {"iteration": 1, "updates": 3}),
     Interruption(training, "scores_of", 1, 1, {"iteration": 1, "updates": 4}),
     Interruption(cohort_folder, "save_checkpoint", 3, 3, {"iteration": 3, "updates": 6}),
@@ -147,7 +147,7 @@ def test_a_signal_stops_whatever_is_under_way_and_the_resumed_run_is_the_unbroke
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_command_ends_with_the_documented_code(tmp_path, monkeypatch, capsys, number, exit_code):
-    stop_in(monkeypatch, training, "run_trials", number=number)
+    stop_in(monkeypatch, collecting, "run_trials", number=number)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config().model_dump(mode="json")))
     with pytest.raises(typer.Exit) as ended:
         command.train(
@@ -192,7 +192,7 @@ def test_a_finished_run_may_go_on_for_longer(copied):
 
 def test_signals_are_handled_as_before_after_a_run(tmp_path, monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    stop_in(monkeypatch, training, "run_trials")
+    stop_in(monkeypatch, collecting, "run_trials")
     assert run(tmp_path / "run").stopped_by is signal.SIGTERM
     assert before == {number: signal.getsignal(number) for number in before}
 

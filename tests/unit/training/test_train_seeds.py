@@ -14,7 +14,7 @@ from tiny_run import short_config
 from ccm_runtime import cli
 from ccm_runtime.commands import train as command
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, DivergenceError, RunError
-from ccm_training import cohort_folder
+from ccm_training import cohort_folder, collecting
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
 from ccm_training.evaluation import evaluate_path
@@ -102,7 +102,7 @@ def stop_at(monkeypatch, owner, name, call):
     "at",
     [
         (Learner, "pretrain", 117),
-        (training, "run_trials", 2),
+        (collecting, "run_trials", 2),
         (Learner, "update", 3),
     ],
     ids=lambda at: f"{at[1]} {at[2]}",
