@@ -36,7 +36,7 @@ MAX_EPISODES = 10_000
 MAX_OWED = 1_024
 _OWED_CHUNK = 64
 _ACTION_NOISE, _LATENT_NOISE = 0, 1
-_BEGAN, _STEPPED = EpisodeBegan(), Stepped()
+_STEPPED = Stepped()
 
 
 class Memory(NamedTuple):
@@ -191,7 +191,7 @@ class Adapter:
             TrialOrderError: The trial cannot take the event now.
         """
         if isinstance(event, BeginEpisode):
-            admit(memory.trial, _BEGAN)
+            admit(memory.trial, EpisodeBegan(event.abandon))
             if memory.trial.episodes_finished >= MAX_EPISODES:
                 raise TrialOrderError(f"a trial takes at most {MAX_EPISODES} episodes; open another session")
         else:
@@ -220,7 +220,7 @@ class Adapter:
         after = [
             self._absorb(memory, event, _pick(known, row), seen[row], certainties[row])
             if isinstance(event, Transition)
-            else self._begin(memory, seen[row])
+            else self._begin(memory, event, seen[row])
             for row, (memory, event) in enumerate(zip(memories, events, strict=True))
         ]
         actions = self._act(after, seen, known.belief)
@@ -263,7 +263,7 @@ class Adapter:
             moved = EncodedTransition(memory.observation, _applied(memory, event), event.reward, seen)
             after = self._absorb(memory, event, _known(memory), seen, certain=-1.0)._replace(owed=(*memory.owed, moved))
         else:
-            after = self._begin(memory, seen)
+            after = self._begin(memory, event, seen)
         guarded = None
         if after.trial.in_episode:
             guarded = self.guard.check(self.guard.low, after.command, after.last_safe, unusable=because)
@@ -382,10 +382,10 @@ class Adapter:
             known[row] = picked if _usable(picked := _pick(folded, index)) else known[row]
         return _gather(known)
 
-    def _begin(self, memory: Memory, seen: Array) -> Memory:
+    def _begin(self, memory: Memory, event: BeginEpisode, seen: Array) -> Memory:
         """Return the trial after the beginning of an episode, with the latent that it begins with."""
         begun = memory._replace(
-            trial=advance(memory.trial, _BEGAN),
+            trial=advance(memory.trial, EpisodeBegan(event.abandon)),
             latent=memory.latent_mean,
             observation=seen,
             command=None,

@@ -24,6 +24,7 @@ from ccm_runtime.errors import (
     ServerBusyError,
     ServerUnreachableError,
     SessionError,
+    SessionTakenError,
     SpecError,
     StoreUnavailableError,
 )
@@ -44,6 +45,7 @@ from ccm_runtime.messages import (
 from ccm_runtime.progress import Progress, SessionView
 from ccm_runtime.specs import BoxSpec, as_reward
 from ccm_runtime.statuses import error_from_event
+from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
@@ -149,14 +151,41 @@ class AsyncClient:
         )
         return AsyncSession(self._connection, options, (expected_observation, expected_action))
 
-    async def encode(self, transitions: Iterable[EncodedTransition], context: Context | None = None) -> Encoded:
+    def resume_session(
+        self,
+        ticket: Ticket,
+        *,
+        expected_family: str = "",
+        expected_bundle_digest: str = "",
+        expected_observation: BoxSpec | None = None,
+        expected_action: BoxSpec | None = None,
+    ) -> "AsyncSession":
+        """The session of a ticket, where it is now, to be taken over by `async with` or `await session.open()`.
+
+        Nobody else can drive it from then on: whoever had it is refused with SessionTakenError. It may be in
+        mid-episode, unless its `episode_over`.
+
+        Args:
+            ticket: A session's `ticket`.
+            expected_family: Refuse a session whose agent is of another family; it is not closed.
+            expected_bundle_digest: Refuse one of another bundle.
+            expected_observation: Refuse one whose observations have another size, order, units or bounds.
+            expected_action: The same of actions.
+        """
+        options = SessionOptions(expected_family=expected_family, expected_bundle_digest=expected_bundle_digest)
+        return AsyncSession(self._connection, options, (expected_observation, expected_action), ticket)
+
+    async def encode(
+        self, transitions: Iterable[EncodedTransition], context: Context | None = None, *, agent: str = ""
+    ) -> Encoded:
         """Fold transitions into a context, without a session.
 
         Args:
             transitions: In any order; at most 10,000.
             context: Where to start; `None`: knowing nothing.
+            agent: Name of the agent, where the server has several; empty: the context's, or its default one.
         """
-        response = await self._connection.call("Encode", wire.encode_request(context, list(transitions)))
+        response = await self._connection.call("Encode", wire.encode_request(context, list(transitions), agent))
         return wire.encoded_from_proto(response)
 
     async def act(
@@ -167,6 +196,7 @@ class AsyncClient:
         phase: Phase = Phase.EXECUTE,
         noise: ArrayLike = (),
         previous_action: ArrayLike = (),
+        agent: str = "",
     ) -> Acted:
         """An action given a context, without a session.
 
@@ -177,12 +207,14 @@ class AsyncClient:
             noise: Standard-normal, `[act]`; empty: the deterministic action.
             previous_action: The command before in this episode, `[act]`: what `hold` holds, and what rates are limited
                 against; empty: none.
+            agent: Name of the agent, where the server has several; empty: the context's, or its default one.
         """
         request = wire.act_request(
             context,
             _numbers("observation", observation),
             phase,
             _numbers("noise", noise),
+            agent=agent,
             previous_action=_numbers("previous_action", previous_action),
         )
         return wire.acted_from_proto(await self._connection.call("Act", request))
@@ -200,9 +232,13 @@ class AsyncSession(SessionView):
         connection: Connection,
         options: SessionOptions,
         expected: tuple[BoxSpec | None, BoxSpec | None] = (None, None),
+        ticket: Ticket | None = None,
     ) -> None:
         super().__init__(Progress(), options.explore_episodes)
         self._expected = expected
+        self._ticket = ticket
+        # Tells this session's streams from those of another process that had it; whoever opens it needs no name.
+        self._client = "" if ticket is None else secrets.token_hex(16)
         self._connection = connection
         self._options = options
         self._stream: SessionStream | None = None
@@ -226,28 +262,45 @@ class AsyncSession(SessionView):
                 await self.close()
 
     async def open(self) -> Self:
-        """Open the session with the server, unless it is open.
+        """Open the session with the server, or take it over there, unless it is open.
 
         Raises:
             ContextMismatchError: The server's agent is not the one that is expected.
+            SessionUnknownError: There is no session of that ticket: closed, expired, or the token is not its token.
         """
         await self._connection.persist(self._attached)
         try:
-            for expected, served in zip(self._expected, (self.agent.observation, self.agent.action), strict=True):
-                _check_spec(expected, served)
+            self._check_agent()
         except ContextMismatchError:
-            await self.close()
+            if self._ticket is None:
+                await self.close()
+            else:
+                self._drop()  # it was there before; another client may do with it
             raise
         return self
 
-    async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
+    def _check_agent(self) -> None:
+        """Refuse an agent that is not the one that is expected (ContextMismatchError)."""
+        agent, options = self.agent, self._options
+        for what, wanted, found in (
+            ("task family", options.expected_family, agent.family),
+            ("bundle", options.expected_bundle_digest, agent.bundle_digest),
+        ):
+            if wanted and wanted != found:
+                raise ContextMismatchError(f"the client expects the {what} {wanted}; this session's is {found}")
+        for expected, served in zip(self._expected, (agent.observation, agent.action), strict=True):
+            _check_spec(expected, served)
+
+    async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False, abandon: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`.
 
         Args:
             observation: The first observation, `[obs]`.
             leave_safe: Let the policies act again, if the session is SAFE.
+            abandon: An episode that is under way does not count, and begins again: what its last action did is not
+                known, as after a restart. What was told of it stays known.
         """
-        reaction = (await self._tell(BeginEpisode(self._observed(observation), leave_safe))).reaction
+        reaction = (await self._tell(BeginEpisode(self._observed(observation), leave_safe, abandon))).reaction
         if reaction.action is None:
             raise SessionError("the server gave no action for the beginning of an episode")
         return reaction.action.copy()
@@ -284,6 +337,8 @@ class AsyncSession(SessionView):
         try:
             # Over the stream, so that a server that came back is first told what it lost.
             return await self._connection.persist(self._close_once, self._stands)
+        except SessionTakenError:  # it is not this client's to close
+            return SessionClosed()
         except SessionError:  # it is gone, perhaps as its first answer was lost; or another client drove it on
             request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
             return wire.closed_from_proto(await self._connection.call("CloseSession", request))
@@ -304,8 +359,8 @@ class AsyncSession(SessionView):
         message = None if self._unanswered is None else wire.event_to_proto(self._sequence, told)
         if message != self._unanswered:  # another event under its number would get its answer
             raise SessionError(
-                f"event {self._sequence} was told and is not answered yet; tell the very same event again, or open a "
-                "new session"
+                f"event {self._sequence} was told and is not answered yet; tell the very same event again, or see "
+                "where the session is with resume_session(session.ticket)"
             )
         try:
             response = await self._connection.persist(lambda: self._tell_once(event, told), self._stands)
@@ -365,15 +420,32 @@ class AsyncSession(SessionView):
     async def _introduce(self, stream: SessionStream) -> None:
         self._resumed = self._progress.opened is not None
         opened = wire.opened_from_proto(_accepted(await stream.exchange(self._first_request())).opened)
+        if self._ticket is not None and not self._resumed:
+            self._take_up(opened)
         self._progress.opened = opened
         for sequence, event in self._lacking(opened):
             _accepted(await stream.exchange(pb.SessionRequest(event=wire.event_to_proto(sequence, event))))
 
     def _first_request(self) -> pb.SessionRequest:
-        opened = self._progress.opened
-        if opened is None:
+        known = self._progress.opened or self._ticket
+        if known is None:
             return pb.SessionRequest(open=wire.options_to_proto(self._options))
-        return pb.SessionRequest(resume=pb.ResumeSession(session_id=opened.session_id, token=opened.token))
+        resume = pb.ResumeSession(
+            session_id=known.session_id,
+            token=known.token,
+            client=self._client,
+            take_over=self._progress.opened is None,
+        )
+        return pb.SessionRequest(resume=resume)
+
+    def _take_up(self, opened: Opened) -> None:
+        """Go on where the session is, which another process has driven so far."""
+        if opened.standing is None:
+            raise SessionError(
+                "the server is of an earlier version and cannot say where the session is; open a new one"
+            )
+        self._progress.take_up(opened.standing)
+        self._sequence = opened.next_sequence
 
     def _lacking(self, opened: Opened) -> list[tuple[int, Event]]:
         """The answered events that the resumed server has lost, oldest first."""

@@ -119,6 +119,14 @@ class Stepper:
         self._pending.append((step, future))
         return await future
 
+    async def settled(self, session_id: str) -> None:
+        """Wait until no event of a session is under way."""
+        if self._punctual is not None:
+            await self._punctual.settled(session_id)
+            return
+        while waiting := [future for step, future in self._pending if step.session_id == session_id]:
+            await asyncio.wait(waiting)
+
     def run(self, steps: Sequence[Step]) -> list[Outcome]:
         """Return the outcome of each step; steps of one session are taken in order, one a batch."""
         outcomes: dict[int, Outcome] = {}

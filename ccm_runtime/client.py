@@ -23,9 +23,10 @@ from ccm_runtime.errors import ServerError
 from ccm_runtime.messages import Acted, Agent, Context, Encoded, EncodedTransition, SessionClosed
 from ccm_runtime.progress import SessionView
 from ccm_runtime.specs import BoxSpec
+from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 
-__all__ = ["AsyncClient", "AsyncSession", "Client", "Session"]
+__all__ = ["AsyncClient", "AsyncSession", "Client", "Session", "Ticket"]
 
 T = TypeVar("T")
 _FAREWELL_S = 1.0
@@ -158,9 +159,31 @@ class Client:
         self._thread.run(session.open())
         return Session(session, self._thread)
 
-    def encode(self, transitions: Iterable[EncodedTransition], context: Context | None = None) -> Encoded:
+    def resume_session(
+        self,
+        ticket: Ticket,
+        *,
+        expected_family: str = "",
+        expected_bundle_digest: str = "",
+        expected_observation: BoxSpec | None = None,
+        expected_action: BoxSpec | None = None,
+    ) -> "Session":
+        """Take the session of a ticket over, where it is now; see `AsyncClient.resume_session`."""
+        session = self._client.resume_session(
+            ticket,
+            expected_family=expected_family,
+            expected_bundle_digest=expected_bundle_digest,
+            expected_observation=expected_observation,
+            expected_action=expected_action,
+        )
+        self._thread.run(session.open())
+        return Session(session, self._thread)
+
+    def encode(
+        self, transitions: Iterable[EncodedTransition], context: Context | None = None, *, agent: str = ""
+    ) -> Encoded:
         """Fold transitions into a context, without a session; see `AsyncClient.encode`."""
-        return self._thread.run(self._client.encode(transitions, context))
+        return self._thread.run(self._client.encode(transitions, context, agent=agent))
 
     def act(
         self,
@@ -170,10 +193,13 @@ class Client:
         phase: Phase = Phase.EXECUTE,
         noise: ArrayLike = (),
         previous_action: ArrayLike = (),
+        agent: str = "",
     ) -> Acted:
         """An action given a context, without a session; see `AsyncClient.act`."""
         return self._thread.run(
-            self._client.act(context, observation, phase=phase, noise=noise, previous_action=previous_action)
+            self._client.act(
+                context, observation, phase=phase, noise=noise, previous_action=previous_action, agent=agent
+            )
         )
 
 
@@ -193,9 +219,9 @@ class Session(SessionView):
     ) -> None:
         self._thread.run(self._session.__aexit__(kind, error, trace))
 
-    def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
+    def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False, abandon: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`."""
-        return self._thread.run(self._session.begin_episode(observation, leave_safe=leave_safe))
+        return self._thread.run(self._session.begin_episode(observation, leave_safe=leave_safe, abandon=abandon))
 
     def act(
         self,

@@ -23,6 +23,7 @@
     ├── SessionError
     │   ├── SessionUnknownError       no such session (closed, expired or never opened)         exit 10
     │   ├── SessionLimitError         the server holds its maximum                              exit 10
+    │   ├── SessionTakenError         another client has taken the session over                 exit 10
     │   └── StepGapError              a step number was skipped                                 exit 10
     ├── ContextMismatchError          a context belongs to another bundle                       exit 10
     ├── AgentUnknownError             the server has no agent or version of that name           exit 10
@@ -155,6 +156,10 @@ class SessionError(CcmError):
 
 class SessionUnknownError(SessionError):
     """The session was closed, has expired or was never opened."""
+
+
+class SessionTakenError(SessionError):
+    """Another client has taken the session over."""
 
 
 class SessionLimitError(SessionError):

@@ -9,19 +9,26 @@ from functools import cache
 from ccm_runtime.adapt import Adapter, Memory, close
 from ccm_runtime.batching import Stepper
 from ccm_runtime.config import ServerConfig
-from ccm_runtime.errors import CcmError, ContextMismatchError, ServerUnreachableError, SpecError, StoreUnavailableError
+from ccm_runtime.errors import (
+    CcmError,
+    ContextMismatchError,
+    ServerUnreachableError,
+    SessionUnknownError,
+    SpecError,
+    StoreUnavailableError,
+)
 from ccm_runtime.event_core import MovedOnError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.log import logger
 from ccm_runtime.manifest import SafetyLimits
-from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions
+from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions, Standing
 from ccm_runtime.metrics import Metrics
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.recovery import find, join, store_of
 from ccm_runtime.roster import Roster
 from ccm_runtime.session import Session, SessionTable, new_name
 from ccm_runtime.shadow import Shadow
-from ccm_runtime.sharing import Sharing
+from ccm_runtime.sharing import Sharing, moved
 from ccm_runtime.store import SharedStore, Store
 from ccm_runtime.traces import Stages
 from ccm_runtime.versions import ServedAgent, Version
@@ -69,6 +76,7 @@ class Hosting:
         self._config = config
         self.ended: deque[Session] = deque(maxlen=MAX_ENDED)
         self._farewells: OrderedDict[tuple[str, str], SessionClosed] = OrderedDict()
+        self._resting: dict[str, str] = {}  # digests of the bundles of sessions that rest in the store
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
@@ -116,6 +124,7 @@ class Hosting:
         else:
             found = find(self._store, cache(self._adapter), self._config, self.log)
         sessions = [stored.session for stored in found.resumed]
+        self._resting = {stored.session.session_id: stored.session.bundle_digest for stored in found.resting}
         self.table.restore(found.secret, sessions)
         self.group_commit.watch(lambda: self.table, sessions, well=found.well)
 
@@ -162,10 +171,17 @@ class Hosting:
             raise ServerUnreachableError("the same session was opened at another server at once; open it again")
         return self._opened(session)
 
-    async def fetch(self, session_id: str, token: str, tenant: str = "") -> bool:
+    async def fetch(self, session_id: str, token: str, tenant: str = "", client: str | None = None) -> bool:
         """Hold a session that servers share, for its owner; return whether it is another one than was held here.
 
+        Args:
+            session_id: Its name.
+            token: Its token.
+            tenant: Whose it must be.
+            client: Who must have it; `None`: anybody.
+
         Raises:
+            SessionTakenError: Another client has it.
             SessionUnknownError: It is another tenant's, or nobody here can read it.
             SessionLimitError: There is no room for it here.
             ServerUnreachableError: This server is shutting down, or does not serve its bundle.
@@ -176,6 +192,8 @@ class Hosting:
         before = self.table.find(session_id)
         if before is None and self.roster.draining:
             raise ServerUnreachableError("the server is shutting down and takes no more sessions; go elsewhere")
+        if client is not None:
+            await self.sharing.check_client(session_id, tenant, client)
         await self.sharing.take(session_id, tenant)
         return self.table.find(session_id) is not before
 
@@ -184,13 +202,42 @@ class Hosting:
         if self.sharing is not None:
             await self._settle()
 
-    def resume(self, session_id: str, token: str) -> Opened:
-        """Go on with a session that is held.
+    def resume(self, session_id: str, token: str, client: str = "") -> Opened:
+        """Go on with a session that is held, as the client that has it.
 
         Raises:
             SessionUnknownError: There is none, or the token is not its token.
+            SessionTakenError: Another client has it.
+            ContextMismatchError: Its bundle is not served here.
         """
-        return self._opened(self.table.keep(self.table.get(session_id, token)))
+        session = self._owned(session_id, token)
+        session.check_client(client)
+        return replace(self._opened(self.table.keep(session)), client=client)
+
+    async def take_over(self, session_id: str, token: str, client: str) -> Opened:
+        """Give a session that is held to a client, with where it is; durable once it returns.
+
+        What is told in the name of another client is refused from then on; what was told before has been answered.
+
+        Raises:
+            SpecError: The client's name is too long.
+            SessionUnknownError: There is none, or the token is not its token.
+            ContextMismatchError: Its bundle is not served here.
+            ServerUnreachableError: It went to another server meanwhile.
+            StoreUnavailableError: The store fails, and the policy is to refuse.
+        """
+        if len(client) > MAX_KEY_LENGTH:
+            raise SpecError(f"client: expected at most {MAX_KEY_LENGTH} characters")
+        await self.roster.of(self._owned(session_id, token)).stepper.settled(session_id)
+        self.table.keep(replace(self._owned(session_id, token), client=client))
+        await self._settle()
+        session = self.table.find(session_id)
+        if session is None:
+            raise moved()
+        session.check_client(client)  # yet another one came meanwhile
+        memory = session.memory
+        standing = Standing(session.last_answer, memory.returns, memory.return_so_far, memory.trial.phase)
+        return replace(self._opened(session), standing=standing, client=client)
 
     async def step(self, session_id: str, sequence: int, event: Event) -> Answer:
         """Take one event of a session from its owner; raises what `Stepper.step` raises."""
@@ -251,6 +298,21 @@ class Hosting:
     def settled(self) -> bool:
         """Return whether no session is in the middle of an episode."""
         return not any(session.memory.trial.in_episode for session in self.table)
+
+    def _owned(self, session_id: str, token: str) -> Session:
+        """Return a session to its owner, who is told why there is none, where that is known."""
+        try:
+            return self.table.get(session_id, token)
+        except SessionUnknownError:
+            if (session_id, token) in self._farewells:
+                raise SessionUnknownError("the session was closed; open a new one") from None
+            digest = self._resting.get(session_id)
+            if digest is None or not self.table.owns(session_id, token):
+                raise
+            raise ContextMismatchError(
+                f"the session goes on with bundle {digest[:12]} alone, and this server does not serve it; serve that "
+                "bundle, or open a new session"
+            ) from None
 
     async def _settle(self) -> None:
         """Wait until what was done is durable; who goes on without a store need not wait for it."""

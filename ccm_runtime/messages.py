@@ -38,10 +38,12 @@ class BeginEpisode:
     Attributes:
         observation: The first observation, `[obs]`.
         leave_safe: Let the policies act again, if the session is SAFE.
+        abandon: An episode that is under way does not count, and begins again.
     """
 
     observation: Array
     leave_safe: bool = False
+    abandon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +179,36 @@ class SessionOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a session is that was taken over.
+
+    Attributes:
+        last_answer: What its last event was answered with; `None` before the first.
+        returns: Return of every finished episode.
+        return_so_far: Of the episode under way.
+        phase: Of the episode under way or, between episodes, of the next one.
+    """
+
+    last_answer: Answer | None
+    returns: tuple[float, ...]
+    return_so_far: float
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
-    """A session that was opened or resumed; `next_sequence` says where to go on."""
+    """A session that was opened or resumed; `next_sequence` says where to go on.
+
+    `standing` is where it was taken over, and `client`, which a server notes and does not tell, by whom.
+    """
 
     session_id: str
     token: str = field(repr=False)
     agent: Agent
     next_sequence: int
     idle_limit_ms: int
+    standing: Standing | None = None
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

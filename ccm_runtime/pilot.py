@@ -81,7 +81,7 @@ class AsyncPilot:
             self._telling.cancel()
             await asyncio.wait([self._telling])
 
-    async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
+    async def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False, abandon: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`.
 
         Nothing moves yet, so this waits for the server: for what it was not told of the last episode, too. It raises
@@ -90,7 +90,7 @@ class AsyncPilot:
         self._moves = False
         if self._untold:
             await self._tells()
-        action = await self._session.begin_episode(observation, leave_safe=leave_safe)
+        action = await self._session.begin_episode(observation, leave_safe=leave_safe, abandon=abandon)
         self._steps, self._over = 0, False
         return self._renew(action, given=None)
 
@@ -201,9 +201,9 @@ class Pilot:
         """Return of every finished episode that the server was told of, in order."""
         return self._session.returns
 
-    def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False) -> Array:
+    def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False, abandon: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`."""
-        return self._session._thread.run(self._pilot.begin_episode(observation, leave_safe=leave_safe))
+        return self._session._thread.run(self._pilot.begin_episode(observation, leave_safe=leave_safe, abandon=abandon))
 
     def act(
         self, observation: ArrayLike, reward: float, *, terminated: bool = False, truncated: bool = False

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from ccm_runtime.belief import Array
 from ccm_runtime.errors import SessionUnknownError
-from ccm_runtime.messages import Agent, Answer, Event, Opened, SafeReason, Transition
+from ccm_runtime.messages import Agent, Answer, BeginEpisode, Event, Opened, SafeReason, Standing
+from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 
 
@@ -23,10 +25,17 @@ class Progress:
     returns: list[float] = field(default_factory=list)
     episode_return: float = 0.0
 
+    def take_up(self, standing: Standing) -> None:
+        """Go on where another client came to."""
+        self.answer, self.returns = standing.last_answer, list(standing.returns)
+        self.episode_return = standing.return_so_far
+
     def record(self, event: Event, answer: Answer) -> None:
         """Take an answered event in."""
         self.answer = answer
-        if isinstance(event, Transition):
+        if isinstance(event, BeginEpisode):
+            self.episode_return = 0.0
+        else:
             self.episode_return += event.reward
             if answer.reaction.episode_over:
                 self.returns.append(self.episode_return)
@@ -46,6 +55,11 @@ class SessionView:
         return self._opened.session_id
 
     @property
+    def ticket(self) -> Ticket:
+        """What to keep, and keep secret, for `resume_session` in another process."""
+        return Ticket(self._opened.session_id, self._opened.token)
+
+    @property
     def agent(self) -> Agent:
         """What the server serves."""
         return self._opened.agent
@@ -56,10 +70,18 @@ class SessionView:
         return self._progress.answer
 
     @property
+    def action(self) -> Array | None:
+        """The last answer's action, `[act]`, for the observation of that time; `None`: no episode is under way."""
+        action = None if self._progress.answer is None else self._progress.answer.reaction.action
+        return None if action is None else action.copy()
+
+    @property
     def phase(self) -> Phase:
         """Phase of the current episode or, between episodes, of the next one."""
         if self._progress.answer is not None:
             return self._progress.answer.reaction.phase
+        if self._opened.standing is not None:
+            return self._opened.standing.phase
         episodes = self.agent.explore_episodes if self._explore_episodes is None else self._explore_episodes
         return Phase.EXPLORE if episodes else Phase.EXECUTE
 

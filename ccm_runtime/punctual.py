@@ -75,6 +75,11 @@ class Punctual:
         # The event is taken, even if this caller gives up: whoever asks again gets its answer.
         return await asyncio.shield(ticket.answered)
 
+    async def settled(self, session_id: str) -> None:
+        """Wait until no event of a session is under way."""
+        while ticket := self._tickets.get(session_id):
+            await asyncio.wait([ticket.answered])
+
     @property
     def worker(self) -> Worker:
         """The thread of the networks, for whatever else runs them."""

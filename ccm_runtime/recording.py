@@ -86,7 +86,7 @@ def line(event: Event, answer: Answer) -> bytes:
         if event.applied_action is not None:
             recorded.applied_action = pack(event.applied_action)
     else:
-        recorded.leave_safe = event.leave_safe
+        recorded.leave_safe, recorded.abandon = event.leave_safe, event.abandon
     if reaction.interventions:
         recorded.interventions.extend(kind.value for kind in reaction.interventions)
     recorded.task_changed = reaction.task_changed
@@ -146,7 +146,7 @@ def _step(recorded: pb.RecordedEvent) -> tuple[Event, Answer]:
         applied = unpack(recorded.applied_action) if recorded.applied_action else None
         event: Event = Transition(observation, recorded.reward, recorded.terminated, recorded.truncated, applied)
     else:
-        event = BeginEpisode(observation, recorded.leave_safe)
+        event = BeginEpisode(observation, recorded.leave_safe, recorded.abandon)
     reaction = Reaction(
         action=unpack(recorded.action) if recorded.action else None,
         phase=Phase(recorded.phase),

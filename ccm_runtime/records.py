@@ -44,6 +44,7 @@ def to_bytes(stored: Stored) -> bytes:
         misses=session.vigil.misses,
         mended=session.vigil.mended,
         safe_reason=wire.safe_to_proto(session.vigil.safe),
+        client=session.client,
     ).SerializeToString()
     return _MAGIC + _digest(message) + message
 
@@ -68,6 +69,7 @@ def from_bytes(data: bytes) -> Stored:
             message.tenant,
             Vigil(message.misses, message.mended, wire.safe_from_proto(message.safe_reason)),
             message.bundle_digest,
+            client=message.client,
         )
     except (DecodeError, SpecError, ValueError) as error:
         raise RecordCorruptError(f"the record holds no session: {error}") from None

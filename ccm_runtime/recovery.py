@@ -27,11 +27,13 @@ class Found:
     Attributes:
         secret: Of the tokens.
         resumed: Sessions of the bundles that are served, the longest idle one first.
+        resting: Sessions of other bundles, which stay in the store.
         well: Whether the store can be used.
     """
 
     secret: bytes
     resumed: tuple[Stored, ...] = ()
+    resting: tuple[Stored, ...] = ()
     well: bool = True
 
 
@@ -99,7 +101,7 @@ def _find(store: Store, adapters: AdapterOf, max_sessions: int, log: Any) -> Fou
         store.commit((), dropped)
     store.tidy()
     log.info("sessions recovered", num_resumed=len(resumed), num_other_bundle=len(dormant), num_dropped=len(dropped))
-    return Found(secret, tuple(reversed(resumed)))
+    return Found(secret, tuple(reversed(resumed)), tuple(dormant))
 
 
 def _sound(store: Store, records: list[Record], adapters: AdapterOf, log: Any) -> list[Stored]:

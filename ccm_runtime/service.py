@@ -157,12 +157,17 @@ class Service(Answering, AdaptationServicer):
         if kind == "open":
             opened = await self.hosting.open(wire.options_from_proto(request.open), TENANT.get())
         elif kind == "resume":
-            await self._fetch(request.resume)
-            opened = self.hosting.resume(request.resume.session_id, request.resume.token)
+            opened = await self._resume(request.resume)
         else:
             raise SpecError(f"a stream begins with open or resume, got {kind or 'nothing'}")
         await context.write(pb.SessionResponse(opened=wire.opened_to_proto(opened)))
         return opened
+
+    async def _resume(self, request: pb.ResumeSession) -> Opened:
+        await self._fetch(request, None if request.take_over else request.client)
+        if request.take_over:
+            return await self.hosting.take_over(request.session_id, request.token, request.client)
+        return self.hosting.resume(request.session_id, request.token, request.client)
 
     async def _exchange(self, opened: Opened, context: Call) -> bool:
         """Answer the stream's next message; return whether there may be another."""
@@ -171,13 +176,15 @@ class Service(Answering, AdaptationServicer):
             return False
         kind = request.WhichOneof("kind")
         if kind == "close":
-            await self.hosting.fetch(opened.session_id, opened.token, TENANT.get())
+            await self.hosting.fetch(opened.session_id, opened.token, TENANT.get(), opened.client)
+            self._check_client(opened)
             closed = self._close(opened)
             await self.hosting.told_all()
             await context.write(pb.SessionResponse(closed=closed))
             return False
         if kind != "event":
             raise SpecError(f"expected event or close, got {kind or 'nothing'}; a stream attaches to one session")
+        self._check_client(opened)
         response = pb.SessionResponse()
         try:
             await self._step(opened.session_id, request.event, response.answer)
@@ -191,10 +198,18 @@ class Service(Answering, AdaptationServicer):
         await context.write(response)
         return True
 
-    async def _fetch(self, request: pb.StepRequest | pb.CloseSessionRequest | pb.ResumeSession) -> bool:
+    def _check_client(self, opened: Opened) -> None:
+        """Refuse a stream whose session another one has taken over (SessionTakenError)."""
+        session = self.hosting.table.find(opened.session_id)
+        if session is not None:
+            session.check_client(opened.client)
+
+    async def _fetch(
+        self, request: pb.StepRequest | pb.CloseSessionRequest | pb.ResumeSession, client: str | None = None
+    ) -> bool:
         """Hold a session that servers share, for its owner; return whether it is another one than was held here."""
         self.hosting.table.check_tenant(request.session_id, TENANT.get())
-        return await self.hosting.fetch(request.session_id, request.token, TENANT.get())
+        return await self.hosting.fetch(request.session_id, request.token, TENANT.get(), client)
 
     def _close(self, opened: Opened) -> pb.CloseSessionResponse:
         """End the stream's session."""

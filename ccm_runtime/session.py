@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ccm_runtime.adapt import Memory
-from ccm_runtime.errors import SessionLimitError, SessionUnknownError, StepGapError
+from ccm_runtime.errors import SessionLimitError, SessionTakenError, SessionUnknownError, StepGapError
 from ccm_runtime.messages import Answer
 from ccm_runtime.vigil import WATCHFUL, Vigil
 
@@ -34,6 +34,7 @@ class Session:
         vigil: What was seen of its last actions, and whether it is SAFE.
         bundle_digest: Of the bundle that it was opened with: its belief means nothing to another one.
         epoch: Under which a server holds it, where several share their sessions: it grows with every change of hands.
+        client: Who took it over last, by its own word; empty: whoever opened it has it.
     """
 
     session_id: str
@@ -44,6 +45,7 @@ class Session:
     vigil: Vigil = WATCHFUL
     bundle_digest: str = ""
     epoch: int = 0
+    client: str = ""
 
     @property
     def next_sequence(self) -> int:
@@ -64,6 +66,13 @@ class Session:
             f"event {sequence} does not follow; the session expects event {self.next_sequence}", self.next_sequence
         )
 
+    def check_client(self, client: str) -> None:
+        """Refuse whoever does not have the session any more (SessionTakenError)."""
+        if client != self.client:
+            raise SessionTakenError(
+                "another client has taken the session over, and drives it; leave it alone, or take it over again"
+            )
+
     def vigilant(self, vigil: Vigil) -> "Session":
         """Return the session with another vigil."""
         return self if vigil is self.vigil else replace(self, vigil=vigil)
@@ -71,7 +80,15 @@ class Session:
     def answered(self, memory: Memory, answer: Answer, vigil: Vigil = WATCHFUL) -> "Session":
         """Return the session after an event."""
         return Session(
-            self.session_id, memory, answer, self.idempotency_key, self.tenant, vigil, self.bundle_digest, self.epoch
+            self.session_id,
+            memory,
+            answer,
+            self.idempotency_key,
+            self.tenant,
+            vigil,
+            self.bundle_digest,
+            self.epoch,
+            self.client,
         )
 
 

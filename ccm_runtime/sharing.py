@@ -126,6 +126,20 @@ class Sharing:
             task.add_done_callback(lambda done: (self._under_way.pop(one), done.cancelled() or done.exception()))
         return await asyncio.shield(task)
 
+    async def check_client(self, session_id: str, tenant: str, client: str) -> None:
+        """Refuse, before anything moves, whoever does not have a stored session of a tenant any more.
+
+        Raises:
+            SessionTakenError: Another client has it.
+            SessionUnknownError: It is another tenant's, or what is stored of it cannot be read.
+        """
+        try:
+            seen = await self._look(session_id)
+        except StoreUnavailableError:  # then nothing moves
+            return
+        if seen is not None and seen.data:
+            self._read(session_id, tenant, seen).check_client(client)
+
     async def _take(self, session_id: str, tenant: str) -> int:
         try:
             return await self._settle(session_id, tenant)

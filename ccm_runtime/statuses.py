@@ -36,6 +36,7 @@ TABLE: tuple[tuple[str, type[errors.CcmError], grpc.StatusCode], ...] = (
     ("BUNDLE", errors.BundleError, grpc.StatusCode.FAILED_PRECONDITION),
     ("ROLLOUT", errors.RolloutError, grpc.StatusCode.FAILED_PRECONDITION),
     ("SESSION_UNKNOWN", errors.SessionUnknownError, grpc.StatusCode.NOT_FOUND),
+    ("SESSION_TAKEN", errors.SessionTakenError, grpc.StatusCode.FAILED_PRECONDITION),
     ("AGENT_UNKNOWN", errors.AgentUnknownError, grpc.StatusCode.NOT_FOUND),
     ("SESSION_LIMIT", errors.SessionLimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     ("SERVER_BUSY", errors.ServerBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),

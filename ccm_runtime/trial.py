@@ -21,7 +21,13 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EpisodeBegan:
-    """The environment was reset and its first observation arrived."""
+    """The environment was reset and its first observation arrived.
+
+    Attributes:
+        abandon: An episode that is under way does not count, and begins again.
+    """
+
+    abandon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +125,10 @@ def admit(trial: Trial, event: Event) -> None:
         raise TrialOrderError(f"the trial is closed; it takes no {type(event).__name__}")
     if isinstance(event, ExplorationRenewed) and trial.in_episode:
         raise TrialOrderError("an episode is under way; exploring is renewed between episodes")
-    if isinstance(event, EpisodeBegan) and trial.in_episode:
+    if isinstance(event, EpisodeBegan) and trial.in_episode and not event.abandon:
         raise TrialOrderError(
             f"episode {trial.episodes_finished} is still under way after {trial.steps_in_episode} steps; "
-            "end it with terminated or truncated before beginning the next"
+            "end it with terminated or truncated before beginning the next, or abandon it"
         )
     if isinstance(event, Stepped) and not trial.in_episode:
         raise TrialOrderError("no episode is under way; begin one before stepping")

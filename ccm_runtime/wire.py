@@ -27,6 +27,7 @@ from ccm_runtime.messages import (
     SafeReason,
     SessionClosed,
     SessionOptions,
+    Standing,
     Transition,
     vector,
 )
@@ -185,6 +186,7 @@ def opened_to_proto(opened: Opened) -> pb.OpenSessionResponse:
         agent=agent_to_proto(opened.agent),
         next_sequence=opened.next_sequence,
         idle_limit_ms=opened.idle_limit_ms,
+        standing=None if opened.standing is None else _standing_to_proto(opened.standing),
     )
 
 
@@ -196,6 +198,28 @@ def opened_from_proto(message: pb.OpenSessionResponse) -> Opened:
         agent=agent_from_proto(message.agent),
         next_sequence=message.next_sequence,
         idle_limit_ms=message.idle_limit_ms,
+        standing=_standing_from_proto(message.standing) if message.HasField("standing") else None,
+    )
+
+
+def _standing_to_proto(standing: Standing) -> pb.Standing:
+    return pb.Standing(
+        last_answer=None if standing.last_answer is None else answer_to_proto(standing.last_answer),
+        returns=standing.returns,
+        return_so_far=standing.return_so_far,
+        phase=_PHASES[standing.phase],
+    )
+
+
+def _standing_from_proto(message: pb.Standing) -> Standing:
+    phase = phase_from_proto(message.phase)
+    if phase is None:
+        raise SpecError(f"the session has the unknown phase {message.phase}")
+    return Standing(
+        last_answer=answer_from_proto(message.last_answer) if message.HasField("last_answer") else None,
+        returns=tuple(message.returns),
+        return_so_far=message.return_so_far,
+        phase=phase,
     )
 
 
@@ -203,7 +227,9 @@ def event_to_proto(sequence: int, event: Event) -> pb.Event:
     """Write an event with its number."""
     match event:
         case BeginEpisode():
-            begin = pb.BeginEpisode(observation=event.observation.tolist(), leave_safe=event.leave_safe)
+            begin = pb.BeginEpisode(
+                observation=event.observation.tolist(), leave_safe=event.leave_safe, abandon=event.abandon
+            )
             return pb.Event(sequence=sequence, begin_episode=begin)
         case Transition():
             applied = () if event.applied_action is None else event.applied_action.tolist()
@@ -226,7 +252,7 @@ def event_from_proto(message: pb.Event) -> tuple[int, Event]:
     kind = message.WhichOneof("kind")
     if kind == "begin_episode":
         began = message.begin_episode
-        return message.sequence, BeginEpisode(_floats(began.observation), began.leave_safe)
+        return message.sequence, BeginEpisode(_floats(began.observation), began.leave_safe, began.abandon)
     if kind == "transition":
         moved = message.transition
         applied = _floats(moved.applied_action) if moved.applied_action else None

@@ -127,26 +127,42 @@ class OpenSessionRequest(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., stochastic: bool = ..., expected_family: _Optional[str] = ..., expected_observation_size: _Optional[int] = ..., expected_action_size: _Optional[int] = ..., expected_bundle_digest: _Optional[str] = ..., context: _Optional[_Union[Context, _Mapping]] = ..., explore_episodes: _Optional[int] = ..., idempotency_key: _Optional[str] = ..., re_explore: bool = ..., agent: _Optional[str] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
-    __slots__ = ("session_id", "token", "agent", "next_sequence", "idle_limit_ms")
+    __slots__ = ("session_id", "token", "agent", "next_sequence", "idle_limit_ms", "standing")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     IDLE_LIMIT_MS_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token: str
     agent: Agent
     next_sequence: int
     idle_limit_ms: int
-    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., next_sequence: _Optional[int] = ..., idle_limit_ms: _Optional[int] = ...) -> None: ...
+    standing: Standing
+    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., next_sequence: _Optional[int] = ..., idle_limit_ms: _Optional[int] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ...) -> None: ...
+
+class Standing(_message.Message):
+    __slots__ = ("last_answer", "returns", "return_so_far", "phase")
+    LAST_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    RETURNS_FIELD_NUMBER: _ClassVar[int]
+    RETURN_SO_FAR_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    last_answer: Answer
+    returns: _containers.RepeatedScalarFieldContainer[float]
+    return_so_far: float
+    phase: Phase
+    def __init__(self, last_answer: _Optional[_Union[Answer, _Mapping]] = ..., returns: _Optional[_Iterable[float]] = ..., return_so_far: _Optional[float] = ..., phase: _Optional[_Union[Phase, str]] = ...) -> None: ...
 
 class BeginEpisode(_message.Message):
-    __slots__ = ("observation", "leave_safe")
+    __slots__ = ("observation", "leave_safe", "abandon")
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     LEAVE_SAFE_FIELD_NUMBER: _ClassVar[int]
+    ABANDON_FIELD_NUMBER: _ClassVar[int]
     observation: _containers.RepeatedScalarFieldContainer[float]
     leave_safe: bool
-    def __init__(self, observation: _Optional[_Iterable[float]] = ..., leave_safe: bool = ...) -> None: ...
+    abandon: bool
+    def __init__(self, observation: _Optional[_Iterable[float]] = ..., leave_safe: bool = ..., abandon: bool = ...) -> None: ...
 
 class Transition(_message.Message):
     __slots__ = ("observation", "reward", "terminated", "truncated", "applied_action")
@@ -249,12 +265,16 @@ class CloseSessionResponse(_message.Message):
     def __init__(self, returns: _Optional[_Iterable[float]] = ..., context: _Optional[_Union[Context, _Mapping]] = ...) -> None: ...
 
 class ResumeSession(_message.Message):
-    __slots__ = ("session_id", "token")
+    __slots__ = ("session_id", "token", "client", "take_over")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    TAKE_OVER_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token: str
-    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
+    client: str
+    take_over: bool
+    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ..., client: _Optional[str] = ..., take_over: bool = ...) -> None: ...
 
 class SessionRequest(_message.Message):
     __slots__ = ("open", "resume", "event", "close")

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SessionRecord(_message.Message):
-    __slots__ = ("session_id", "idempotency_key", "tenant", "bundle_digest", "saved_at", "memory", "last_answer", "misses", "mended", "safe_reason")
+    __slots__ = ("session_id", "idempotency_key", "tenant", "bundle_digest", "saved_at", "memory", "last_answer", "misses", "mended", "safe_reason", "client")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class SessionRecord(_message.Message):
     MISSES_FIELD_NUMBER: _ClassVar[int]
     MENDED_FIELD_NUMBER: _ClassVar[int]
     SAFE_REASON_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     idempotency_key: str
     tenant: str
@@ -29,7 +30,8 @@ class SessionRecord(_message.Message):
     misses: int
     mended: int
     safe_reason: _adaptation_pb2.SafeReason
-    def __init__(self, session_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., tenant: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., saved_at: _Optional[_Union[Moment, _Mapping]] = ..., memory: _Optional[_Union[TrialMemory, _Mapping]] = ..., last_answer: _Optional[_Union[_adaptation_pb2.Answer, _Mapping]] = ..., misses: _Optional[int] = ..., mended: _Optional[int] = ..., safe_reason: _Optional[_Union[_adaptation_pb2.SafeReason, str]] = ...) -> None: ...
+    client: str
+    def __init__(self, session_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., tenant: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., saved_at: _Optional[_Union[Moment, _Mapping]] = ..., memory: _Optional[_Union[TrialMemory, _Mapping]] = ..., last_answer: _Optional[_Union[_adaptation_pb2.Answer, _Mapping]] = ..., misses: _Optional[int] = ..., mended: _Optional[int] = ..., safe_reason: _Optional[_Union[_adaptation_pb2.SafeReason, str]] = ..., client: _Optional[str] = ...) -> None: ...
 
 class Moment(_message.Message):
     __slots__ = ("wall_s", "boot_id", "since_boot_s")

@@ -14,6 +14,8 @@ import pytest
 from rollouts import LIMIT_S, publish, serving_library
 
 from ccm_runtime import statuses
+from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.client import Client
 from ccm_runtime.commands import agents as commands
 from ccm_runtime.commands.access import Access
 from ccm_runtime.config import ServerConfig
@@ -74,6 +76,23 @@ async def test_stateless_calls_are_answered_by_the_bundle_that_made_their_contex
             served.stub.Act(pb.ActRequest(agent="arm", context=encoded.context, observation=[0.0] * 3), timeout=LIMIT_S)
         )
         assert "ContextMismatchError" == kind
+
+
+async def test_the_clients_reach_every_agent_without_a_session_and_without_a_context(folder):
+    publish(folder, "arm", "a", SIZED[3], family="arms")
+    async with serving_library(folder) as served, AsyncClient(served.address) as client:
+        sizes = [len((await client.encode([], agent=name)).latent_mean) for name in ("", "arm", "walker")]
+        assert [3, 3, 2] == sizes
+        assert 2 == len((await client.act(None, [0.0, 0.0], agent="walker")).action)
+        with pytest.raises(AgentUnknownError, match="no agent is called spider"):
+            await client.encode([], agent="spider")
+
+        def blocking():
+            with Client(served.address) as client:
+                acted = client.act(None, [0.0, 0.0], agent="walker")
+                return len(client.encode([], agent="walker").latent_mean), len(acted.action)
+
+        assert (2, 2) == await asyncio.to_thread(blocking)
 
 
 async def test_after_a_load_new_sessions_open_with_it_and_open_ones_stay(folder):

@@ -19,6 +19,7 @@ CONTEXT_MISMATCH FAILED_PRECONDITION
 BUNDLE FAILED_PRECONDITION
 ROLLOUT FAILED_PRECONDITION
 SESSION_UNKNOWN NOT_FOUND
+SESSION_TAKEN FAILED_PRECONDITION
 AGENT_UNKNOWN NOT_FOUND
 SESSION_LIMIT RESOURCE_EXHAUSTED
 SERVER_BUSY RESOURCE_EXHAUSTED
@@ -62,7 +63,10 @@ TEXTS = [
     ),
     (
         lambda: ADAPTER.step([BEGUN], [BeginEpisode([0.0, 0.0])]),
-        "episode 0 is still under way after 0 steps; end it with terminated or truncated before beginning the next",
+        (
+            "episode 0 is still under way after 0 steps; end it with terminated or truncated before beginning the next"
+            ", or abandon it"
+        ),
     ),
     (
         lambda: ADAPTER.step([FRESH], [Transition([0.0, 0.0], 0.0)]),

@@ -5,7 +5,7 @@ from ccm_runtime.errors import TrialOrderError
 from ccm_runtime.trial import Closed, EpisodeBegan, ExplorationCompleted, Phase, Stepped, Trial, advance
 
 events = st.one_of(
-    st.just(EpisodeBegan()),
+    st.builds(EpisodeBegan, abandon=st.booleans()),
     st.builds(Stepped, terminated=st.booleans(), truncated=st.booleans()),
     st.just(Stepped()),
     st.just(ExplorationCompleted()),
@@ -29,6 +29,21 @@ def test_a_trial_explores_exactly_k_episodes(k, horizon, episodes):
         for _ in range(horizon):
             trial = advance(trial, Stepped())
     assert [Phase.EXPLORE if i < k else Phase.EXECUTE for i in range(episodes)] == phases
+
+
+@given(k=st.integers(0, 5), horizon=st.integers(2, 4), abandoned=st.lists(st.integers(0, 1), min_size=9, max_size=9))
+def test_an_episode_that_is_abandoned_does_not_count(k, horizon, abandoned):
+    trial, phases = Trial(explore_episodes=k, horizon=horizon), []
+    for steps in abandoned:
+        trial = advance(trial, EpisodeBegan())
+        for _ in range(steps):
+            trial = advance(trial, Stepped())
+        trial = advance(trial, EpisodeBegan(abandon=True))
+        assert (0, True) == (trial.steps_in_episode, trial.in_episode)
+        phases.append(trial.phase)
+        trial = advance(trial, Stepped(truncated=True))
+    assert len(abandoned) == trial.episodes_finished
+    assert [Phase.EXPLORE if i < k else Phase.EXECUTE for i in range(len(abandoned))] == phases
 
 
 @given(k=st.integers(0, 3), horizon=st.none() | st.integers(1, 3), script=st.lists(events, max_size=30))

@@ -18,6 +18,7 @@ from ccm_runtime.messages import (
     SafeReason,
     SessionClosed,
     SessionOptions,
+    Standing,
     Transition,
 )
 from ccm_runtime.specs import BoxSpec
@@ -50,7 +51,7 @@ def boxes(draw):
 
 agents = st.builds(Agent, words, words, words, boxes(), boxes(), uint32, uint32, uint32, uint32, uint32, words, words)
 events = st.one_of(
-    st.builds(BeginEpisode, vectors, st.booleans()),
+    st.builds(BeginEpisode, vectors, st.booleans(), st.booleans()),
     st.builds(Transition, vectors, floats, st.booleans(), st.booleans(), st.none() | some),
 )
 reactions = st.builds(
@@ -112,15 +113,35 @@ def test_an_event_survives_the_wire(sequence, event):
     number, back = survives((sequence, event), lambda pair: wire.event_to_proto(*pair), read)
     assert sequence == number
     assert type(event) is type(back)
-    assert getattr(event, "leave_safe", None) == getattr(back, "leave_safe", None)
+    for said in ("leave_safe", "abandon"):
+        assert getattr(event, said, None) == getattr(back, said, None)
 
 
-@given(st.builds(Answer, uint64, reactions, uint32, uint64, floats, floats, st.booleans(), safe))
+answers = st.builds(Answer, uint64, reactions, uint32, uint64, floats, floats, st.booleans(), safe, st.booleans())
+
+
+@given(answers)
 def test_an_answer_survives_the_wire(answer):
     back = survives(answer, wire.answer_to_proto, wire.answer_from_proto)
     assert answer.reaction.interventions == back.reaction.interventions
     assert (answer.safe, answer.reaction.task_changed) == (back.safe, back.reaction.task_changed)
     assert (answer.reaction.action is None) == (back.reaction.action is None)
+
+
+standings = st.builds(
+    Standing,
+    st.none() | answers,
+    st.lists(st.floats(), max_size=4).map(tuple),
+    st.floats(),
+    st.sampled_from(Phase),
+)
+
+
+@given(st.builds(Opened, words, words, agents, uint64, uint32, standings))
+def test_where_a_session_is_survives_the_wire(opened):
+    back = survives(opened, wire.opened_to_proto, wire.opened_from_proto)
+    assert opened.standing.phase is back.standing.phase
+    assert (opened.standing.last_answer is None) == (back.standing.last_answer is None)
 
 
 @given(st.builds(Opened, words, words, agents, uint64, uint32))

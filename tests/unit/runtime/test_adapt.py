@@ -169,6 +169,27 @@ def test_returns_are_kept_for_each_episode():
     assert (3.0, 3.0) == memory.returns
 
 
+def test_an_episode_that_is_abandoned_begins_again_with_what_was_told_of_it_and_without_its_return():
+    agent = adapter()
+    left, _ = play(agent, agent.start(), [*EPISODE, begin(), moved(), moved()])
+    again, (reaction,) = play(agent, left, [replace(begin(), abandon=True)])
+    np.testing.assert_array_equal(left.belief, again.belief)
+    assert (1, 0, False) == (reaction.episode, reaction.step, reaction.episode_over)
+    assert (3.0,) == again.returns
+    over, _ = play(agent, again, EPISODE[1:])
+    assert (3.0, 3.0) == over.returns
+    assert 2 == over.trial.episodes_finished
+
+
+def test_abandoning_when_no_episode_is_under_way_is_a_beginning_as_any():
+    agent = adapter()
+    plain, _ = play(agent, agent.start(), [begin()])
+    memory, _ = play(agent, agent.start(), [replace(begin(), abandon=True)])
+    assert plain.trial == memory.trial
+    with pytest.raises(TrialOrderError, match="closed"):
+        agent.check(close(memory), replace(begin(), abandon=True))
+
+
 def test_a_context_to_begin_with_is_the_first_belief():
     agent = adapter()
     known, _ = play(agent, agent.start(), EPISODE)

@@ -67,6 +67,17 @@ async def test_the_next_event_waits_for_the_one_before_it_also_when_its_session_
     assert 1 == (await first).sequence
 
 
+async def test_who_waits_for_a_session_to_settle_waits_for_its_events_alone():
+    bench = Bench(3)
+    telling = [asyncio.create_task(bench.call(index, 1, BEGIN)) for index in (0, 1)]
+    await asyncio.sleep(0)
+    await bench.stepper.settled(bench.sessions[2].session_id)
+    assert not any(told.done() for told in telling)
+    await bench.stepper.settled(bench.sessions[1].session_id)
+    assert 2 == bench.table.find(bench.sessions[1].session_id).next_sequence
+    await asyncio.gather(*telling)
+
+
 async def test_a_batch_has_at_most_max_batch_rows():
     bench = Bench(5, max_batch=2)
     answers = await asyncio.gather(*(bench.call(i, 1, BEGIN) for i in range(5)))

@@ -86,6 +86,20 @@ def test_a_recorded_session_comes_out_again_bit_for_bit(tmp_path, stochastic):
     )  # fmt: skip
 
 
+def test_a_recorded_episode_that_was_abandoned_comes_out_again(tmp_path):
+    recorder = Recorder(tmp_path, 64 << 20, agent_of, Log())
+    server = served(recorder)
+    session, _ = run(server, 1, seed=3)
+    begin = BeginEpisode(np.array([0.5, 0.25], np.float32))
+    step(server, session, 7, begin)
+    step(server, session, 8, replace(begin, abandon=True))
+    recorder.stop()
+    recording = read_recording(next(iter(tmp_path.glob(f"*{SUFFIX}"))))
+    assert [False, True] == [event.abandon for event, _ in recording.steps[-2:]]
+    found = compare(recording, served().adapter, BUNDLE)
+    assert (True, 8, 7) == (found.bit_for_bit, found.num_events, found.num_actions)
+
+
 @pytest.mark.parametrize("safety", [None, SafetyLimits(), SafetyLimits(fallback="last-safe"), LIMITS])
 def test_a_recording_holds_the_limits_that_were_known(tmp_path, safety):
     file = tmp_path / f"session{SUFFIX}"

@@ -63,7 +63,7 @@ def test_no_field_of_a_session_is_forgotten():
     reaction = reaction._replace(interventions=(Intervention.RATE,), task_changed=True)
     answer = Answer(4, reaction, 5, 3, 1.5, 0.5, draining=True, safe=SafeReason.MISSES, version_changed=True)
     vigil = Vigil(2, 3, SafeReason.MISSES)
-    session = Session("name", memory._replace(trial=trial), answer, "key", "tenant", vigil, "ab" * 32)
+    session = Session("name", memory._replace(trial=trial), answer, "key", "tenant", vigil, "ab" * 32, client="client")
     blank = Memory(Trial(0), *(np.zeros(0, np.float32),) * 5)
     for full, empty in ((session.memory, blank), (session, Session("", blank)), (answer, Answer(0, reaction))):
         for name in full._fields if isinstance(full, tuple) else [field.name for field in dataclasses.fields(full)]:

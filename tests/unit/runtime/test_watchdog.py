@@ -66,7 +66,7 @@ class Server:
         self.awake.set()
         self.told, self.seen, self.faults = [], [], []
 
-    async def begin_episode(self, observation, *, leave_safe=False):
+    async def begin_episode(self, observation, *, leave_safe=False, abandon=False):
         return await self._answer(("begin", None))
 
     async def act(self, observation, reward, *, terminated=False, truncated=False, applied_action=None):
