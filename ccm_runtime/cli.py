@@ -182,7 +182,9 @@ def sweep(
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_DIR|BUNDLE", help="A training run or an exported bundle.")],
     tasks: TaskSplit = Tasks.TEST,
-    trials: Annotated[int | None, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own (as many as the run's).")
+    ] = None,
     family: FamilyName = None,
     ceiling: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="An oracle's run, whose return is the ceiling.")

@@ -7,11 +7,13 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.errors import CheckpointMissingError, ConfigError
+from ccm_runtime.manifest import Manifest
 from ccm_training.checkpoint import FOLDER, LoadedRun, load_agent
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.experiment import task_features
@@ -19,6 +21,7 @@ from ccm_training.filming import Actor
 from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy, TorchPolicy
 from ccm_training.rollout import BatchPolicy, Trials, run_trials
 from ccm_training.scores import Evaluation, evaluation_of
+from ccm_training.settings import TaskConfig
 from ccm_training.trained_on import check_trained_on, family_of_bundle
 
 
@@ -102,7 +105,7 @@ def evaluate_path(
     Args:
         path: A run directory (it holds `checkpoints/`) or a bundle (it holds `manifest.json`).
         tasks: `train`, `test` or `ood`.
-        trials: Number of tasks; `None`: the run's own number (100 for a bundle).
+        trials: Number of tasks; `None`: the run's own, also for its bundle (100 where that does not tell).
         family: Its family; `None`: as the run or the bundle says, which must be one of ours for a bundle.
         ceiling: An oracle's run, whose mean return on the same tasks is the ceiling; `None`: the family's own.
 
@@ -183,7 +186,8 @@ def _open(path: Path, family: str | None) -> _Opened:
         bundle = load_bundle(path)
         name, method = bundle.manifest.family, bundle.manifest.provenance.method
         known = family_of_bundle(path, name, family)
-        return _Opened(NumpyPolicy(OnnxPolicy(bundle)), known, method, num_tasks=100, seed=0)
+        tasks = _tasks_of_bundle(bundle.manifest)
+        return _Opened(NumpyPolicy(OnnxPolicy(bundle)), known, method, tasks.num_test, tasks.seed)
     if not (path / FOLDER).is_dir():
         raise CheckpointMissingError(
             f"{path}: neither a run (no {FOLDER}/ in it) nor a bundle (no manifest.json in it); "
@@ -192,6 +196,14 @@ def _open(path: Path, family: str | None) -> _Opened:
     run = load_agent(path)
     check_trained_on(path, run.family.name, family)
     return _opened(run)
+
+
+def _tasks_of_bundle(manifest: Manifest) -> TaskConfig:
+    """The tasks of the run that a bundle was made of, so that both have one score; 100 where it does not tell."""
+    try:
+        return TaskConfig.model_validate(manifest.provenance.config["tasks"])
+    except (KeyError, ValidationError):
+        return TaskConfig(num_test=100)
 
 
 def _opened(run: LoadedRun) -> _Opened:
