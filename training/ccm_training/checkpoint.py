@@ -50,7 +50,14 @@ _DAMAGE = (OSError, ValueError, KeyError, SafetensorError)
 _NAME = re.compile(r"\d+(-\d+)?")
 _FORMAT = 3
 _REPLAY, _WRITTEN = "replay.", "replay.written"
-_FREE = ("collect.iterations", "evaluation.", "checkpoint_every", "checkpoints_kept", "threads")
+_FREE = (
+    "collect.iterations",
+    "collect.simulation_limit_s",
+    "evaluation.",
+    "checkpoint_every",
+    "checkpoints_kept",
+    "threads",
+)
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,13 @@ def check_begun_with(config: Config, run_dir: Path) -> None:
         ConfigError: They differ.
     """
     _check_settings(config, read_config(run_dir), run_dir)
+
+
+def what_is_saved(run_dir: Path) -> str:
+    """Where a run that ends now would go on from, in words."""
+    if _stored(run_dir):
+        return "the last checkpoint is from before"
+    return "there is no checkpoint yet, and the run will begin again"
 
 
 def is_whole(run_dir: Path, name: str) -> bool:

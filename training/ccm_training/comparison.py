@@ -97,8 +97,8 @@ def read_comparison(run_dirs: Sequence[Path]) -> Comparison:
     together: dict[str, list[RunSummary]] = {}
     for run_dir in dict.fromkeys(run_dirs):
         found = summarize(run_dir)
-        together.setdefault(str({**found.config, "seed": None}), []).append(found)
-    configs = [{**members[0].config, "seed": None} for members in together.values()]
+        together.setdefault(str(_settings(found)), []).append(found)
+    configs = [_settings(members[0]) for members in together.values()]
     groups = [
         _group(label, sorted(members, key=lambda run: run.config["seed"]))
         for label, members in zip(label_groups(configs), together.values(), strict=True)
@@ -111,6 +111,11 @@ def read_comparison(run_dirs: Sequence[Path]) -> Comparison:
         versions=f"ccm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         written_at=datetime.now(UTC),
     )
+
+
+def _settings(run: RunSummary) -> dict[str, Any]:
+    """Its settings but for the seed, those among them that are newer than the run."""
+    return parse_config(dict(run.config), where=str(run.run_dir)).model_dump(mode="json") | {"seed": None}
 
 
 def label_groups(configs: Sequence[Mapping[str, Any]]) -> list[str]:

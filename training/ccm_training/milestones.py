@@ -1,16 +1,20 @@
 """What a training does now and then, whatever its method: try held-out tasks, and score a run that came to its end."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ccm_runtime.durable import write_whole
-from ccm_training.checkpoint import load_agent
+from ccm_training.call_watch import CallWatch
+from ccm_training.checkpoint import LoadedRun, load_agent
 from ccm_training.context_quality import quality_of_context
 from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Run
 from ccm_training.scores import Evaluation
+from ccm_training.stopping import Stop
+from ccm_training.watched import watched
 
 
 def scores_of(run: Run) -> dict[str, Any]:
@@ -29,8 +33,17 @@ def due(run: Run, every: int) -> bool:
 
 
 def evaluated(run_dir: Path) -> Evaluation:
-    """Score a run that came to its end, and write that down."""
-    finished = load_agent(run_dir)
+    """Score a run that came to its end, and write that down.
+
+    Raises:
+        SimulationError: A simulation failed, or hangs.
+    """
+    finished, stop = load_agent(run_dir), Stop()
+    with CallWatch(stop, finished.config.collect.simulation_limit_s, run_dir) as watch:
+        return _evaluated(replace(finished, family=watched(finished.family, stop, watch)), run_dir)
+
+
+def _evaluated(finished: LoadedRun, run_dir: Path) -> Evaluation:
     evaluation = evaluate_run(finished)
     if finished.config.what.encoder:
         evaluation = evaluation.model_copy(update={"context": quality_of_context(finished)})

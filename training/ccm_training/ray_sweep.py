@@ -18,7 +18,7 @@ from typing import Any
 
 from ccm_runtime.errors import CcmError, ConfigError, ServerUnreachableError
 from ccm_training.checkpoint import parameter_hash
-from ccm_training.config import Config
+from ccm_training.config import Config, parse_config
 from ccm_training.run_folder import CONFIG, summarize
 from ccm_training.stopping import stop_on_signals
 from ccm_training.sweep import Outcome, Planned
@@ -143,7 +143,7 @@ def _is_finished(run_dir: Path, config: Config) -> bool:
     if not (run_dir / CONFIG).is_file():
         return False
     found = summarize(run_dir)
-    return found.state == "finished" and found.config == config.model_dump(mode="json")
+    return found.state == "finished" and parse_config(dict(found.config), where=str(run_dir)) == config
 
 
 def _outcome(ray: Any, reference: Any) -> Outcome:

@@ -65,6 +65,8 @@ class CollectConfig(Frozen):
         noise_correlation: Of the policies' noise from one step to the next; correlated noise covers more ground.
         stroll_probability: Chance at each step to begin a stroll: one random action, held for 5 steps on average.
         capacity: Trials kept of each task.
+        simulation_limit_s: Most seconds that one call of the simulation may take, of all tasks at once: one that hangs
+            ends the run.
     """
 
     warmup_trials: Positive = 8
@@ -74,6 +76,7 @@ class CollectConfig(Frozen):
     noise_correlation: Share = 0.9
     stroll_probability: Share = 0.0
     capacity: Positive = 64
+    simulation_limit_s: Rate = 600.0
 
 
 class EncoderConfig(Frozen):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 
-class StopAskedError(Exception):
-    """A signal asked the run to stop. It never leaves `train()`."""
+class StopAskedError(BaseException):
+    """A signal asked the run to stop. It never leaves `train()`, and a simulation's `except Exception` lets it pass."""
 
 
 @dataclass
@@ -35,12 +35,12 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """What SIGINT and SIGTERM set; a second one interrupts at once."""
+    """What SIGINT and SIGTERM set; a second one interrupts at once, and ends the process with its own code."""
     stop = Stop()
 
     def remember(number: int, _frame: object) -> None:
         if stop.asked_by is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         stop.asked_by = signal.Signals(number)
 
     if threading.current_thread() is not threading.main_thread():

@@ -28,7 +28,7 @@ from ccm_training.run_folder import METRICS
 FORMAT = 1
 DRAWN_TASKS = 10
 DIGITS = 4
-_NO_RESULT_OF_THEM = ("evaluation.every", "checkpoint", "threads")
+_NO_RESULT_OF_THEM = ("collect.simulation_limit_s", "evaluation.every", "checkpoint", "threads")
 
 
 class Curve(BaseModel):

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ccm_training.call_watch import CallWatch
 from ccm_training.checkpoint import checkpoint_name, restore, save_checkpoint, write_config
 from ccm_training.milestones import due, scores_of
 from ccm_training.onpolicy.divergence import check_finite
@@ -33,15 +35,16 @@ def go_on(run: OnPolicyRun, run_dir: Path, *, resume: bool, progress: bool, wand
     with (
         CohortLog([run], [run_dir], total=config.collect.iterations, progress=progress, wandb=wandb) as log,
         stop_on_signals() as stop,
+        CallWatch(stop, config.collect.simulation_limit_s, run_dir) as watch,
     ):
-        judged = replace(run, family=watched(run.family, Stop()))  # an evaluation is short, and is not stopped
-        run.family = watched(run.family, stop)
+        judged = replace(run, family=watched(run.family, Stop(), watch))  # an evaluation is short, and is not stopped
+        run.family = watched(run.family, stop, watch)
         try:
             warm_up(run)
             while run.counters.iteration < config.collect.iterations:
                 iterate(run, stop)
                 check_finite(run, run_dir)
-                scores = [scores_of(judged)] if due(run, config.evaluation.every) else None
+                scores = _scores_of(judged) if due(run, config.evaluation.every) else None
                 save = due(run, config.checkpoint_every)
                 run.counters.iteration += 1
                 run.counters.time_s = time.perf_counter() - clock
@@ -95,6 +98,14 @@ def iterate(run: OnPolicyRun, stop: Stop) -> None:
             run.counters.updates += 1
             mark = run.streams.learn.get_state()
             stop.check()
+
+
+def _scores_of(run: OnPolicyRun) -> list[dict[str, Any]] | None:
+    """Scores as the run stands; `None`: it is to stop, and its simulation hangs."""
+    try:
+        return [scores_of(run)]
+    except StopAskedError:
+        return None
 
 
 @contextmanager
