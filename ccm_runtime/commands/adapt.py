@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
 
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.commands.access import Access, check_target
@@ -39,8 +41,21 @@ def adapt(
     """Run the trials, against a server of our own where none is named, and print what they came to."""
     if family is not None:
         get_family(family)  # an unknown name is told before a server is started or called
-    with _server(server) as target:
-        evaluation = run_trials(target, access=access, family=family, tasks=tasks, trials=trials, seed=seed)
+    console = Console(stderr=True)
+    with (
+        _server(server) as target,
+        Progress(console=console, transient=True, disable=as_json or not console.is_terminal) as display,
+    ):
+        bar = display.add_task("adapt", total=trials)
+        evaluation = run_trials(
+            target,
+            access=access,
+            family=family,
+            tasks=tasks,
+            trials=trials,
+            seed=seed,
+            ended=lambda: display.advance(bar),
+        )
     if as_json:
         typer.echo(evaluation.model_dump_json())
     else:
@@ -48,7 +63,14 @@ def adapt(
 
 
 def run_trials(
-    target: str, *, family: str | None, tasks: str, trials: int, seed: int, access: Access = _OPEN
+    target: str,
+    *,
+    family: str | None,
+    tasks: str,
+    trials: int,
+    seed: int,
+    access: Access = _OPEN,
+    ended: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Run one trial on each of `trials` tasks against the server at `target`.
 
@@ -59,11 +81,15 @@ def run_trials(
         trials: How many.
         seed: What they are drawn with.
         access: What the server asks of its clients.
+        ended: Called after each.
     """
-    return asyncio.run(_run_trials(_client(access, target), family, cast("Split", tasks), trials, seed))
+    client = _client(access, target)
+    return asyncio.run(_run_trials(client, family, cast("Split", tasks), trials, seed, ended=ended))
 
 
-async def _run_trials(client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int) -> Evaluation:
+async def _run_trials(
+    client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int, *, ended: Callable[[], None]
+) -> Evaluation:
     async with client:
         agent = await client.describe()
         family = (
@@ -71,7 +97,7 @@ async def _run_trials(client: AsyncClient, family_name: str | None, split: Split
         )
         tasks = family.sample_tasks(split, num, seed)
         started = time.perf_counter()
-        trials = await _all_trials(client, family, tasks, seed)
+        trials = await _all_trials(client, family, tasks, seed, ended)
         seconds = time.perf_counter() - started
     return evaluation_of(
         trials[..., 0],
@@ -86,7 +112,9 @@ async def _run_trials(client: AsyncClient, family_name: str | None, split: Split
     )
 
 
-async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: int) -> NDArray[np.float64]:
+async def _all_trials(
+    client: AsyncClient, family: Family, tasks: Table, seed: int, ended: Callable[[], None]
+) -> NDArray[np.float64]:
     """Return and certainty after each episode of each trial, `[tasks, episodes, 2]`."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -94,7 +122,9 @@ async def _all_trials(client: AsyncClient, family: Family, tasks: Table, seed: i
         env = SimulatedTask(family, tasks[index], seed + index)
         async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
             episodes = range(session.agent.episodes)
-            return [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
+            told = [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
+        ended()
+        return told
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -148,6 +148,29 @@ def test_a_wrong_observation_size_ends_with_code_4(tmp_path):
         assert fails(ccm("adapt", "--server", address, "--trials", 1), 4, "expected 3 values")
 
 
+def said_to_a_terminal(*arguments):
+    """What a command says on a standard error that is a terminal."""
+    ours, theirs = os.openpty()
+    env = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen([*CCM, *arguments], stdout=subprocess.DEVNULL, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # Linux: nobody writes to it any more
+            while piece := os.read(ours, 4096):
+                said += piece
+    os.close(ours)
+    assert process.returncode == 0, said
+    return said.decode()
+
+
+def test_adapt_shows_how_far_it_is_on_a_terminal_and_not_where_json_is_asked_for(bundle):
+    with serving(bundle) as (_, address):
+        command = ("adapt", "--server", address, "--env", FAMILY, "--trials", "5")
+        assert "100%" in said_to_a_terminal(*command)
+        assert said_to_a_terminal(*command, "--json") == ""
+        assert ccm(*command).stderr == ""
+
+
 def test_another_family_s_server_ends_with_code_10(bundle):
     with serving(bundle) as (_, address):
         assert fails(ccm("adapt", "--server", address, "--env", "sparse-point-robot"), 10, "sparse-point-robot", FAMILY)
