@@ -35,7 +35,7 @@ def show_evaluation(evaluation: Mapping[str, Any], console: Console | None = Non
 
 
 def _bar(value: float, evaluation: Mapping[str, Any]) -> str:
-    most = max(evaluation["returns"]) if evaluation["ceiling"] is None else evaluation["ceiling"]
+    most = max(evaluation["returns"]) if evaluation["adaptation_score"] is None else evaluation["ceiling"]
     least = min(0.0, evaluation["floor"] or 0.0, *evaluation["returns"])
     share: float = (value - least) / max(most - least, 1e-9)
     return "█" * round(_BAR * min(max(share, 0.0), 1.0))
@@ -43,7 +43,8 @@ def _bar(value: float, evaluation: Mapping[str, Any]) -> str:
 
 def _score_line(evaluation: Mapping[str, Any]) -> str:
     score, interval = evaluation["adaptation_score"], evaluation["interval"]
-    scored = "adaptation score unknown (no ceiling)" if score is None else f"adaptation score {score:.3f}"
+    why = "no ceiling" if evaluation["ceiling"] is None else "the ceiling's oracle is no better than random actions"
+    scored = f"adaptation score unknown ({why})" if score is None else f"adaptation score {score:.3f}"
     between = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
     ceiling = "" if evaluation["ceiling"] is None else f" · ceiling {evaluation['ceiling']:.1f}"
     floor = "" if evaluation["floor"] is None else f" · floor {evaluation['floor']:.1f}"

@@ -124,6 +124,7 @@ def _adaptation_section(report: Report) -> str:
 
 def _learning_section(report: Report) -> str:
     ceiling, floor = report.scores["ceiling"], report.scores["floor"]
+    ceiling = None if report.scores["adaptation_score"] is None else ceiling
     base = 0.0 if floor is None else min(floor, 0.0)
     picture = figures.learning_curve(
         report.metrics,

@@ -25,7 +25,7 @@ class Evaluation(BaseModel):
         explore_episodes: K.
         returns: Mean return of each episode of the trial.
         adaptation_score: First executor episode's mean return over the mean ceiling (both less the floor where
-            returns can be negative); `None` without a ceiling.
+            returns can be negative); `None` without a ceiling above the floor.
         interval: 95 % bootstrap interval of the score over tasks.
         ceiling: Mean return of the best policy that knows the task.
         floor: Mean return of random actions.
@@ -100,8 +100,8 @@ def evaluation_of(
 
 
 def score_of(returns: ArrayLike, ceiling: float | None, floor: float, seed: int = 0) -> Estimate | None:
-    """Adaptation score of the first executor episodes, `[n]`; `None` without a ceiling."""
-    if ceiling is None:
+    """Adaptation score of the first executor episodes, `[n]`; `None` without a ceiling above the floor."""
+    if ceiling is None or ceiling <= floor:
         return None
     base = min(floor, 0.0)
     return estimate((np.asarray(returns, np.float64) - base) / (ceiling - base), np.mean, seed=seed)

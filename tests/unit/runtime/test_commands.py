@@ -36,6 +36,12 @@ def test_without_a_ceiling_the_score_is_unknown_and_the_best_return_is_a_whole_b
     assert "█" * 30 in text
 
 
+def test_an_oracle_no_better_than_random_actions_gives_no_score():
+    text = shown([-700.0, -650.0, -600.0], ceiling=-641.7, floor=-575.5)
+    assert "adaptation score unknown (the ceiling's oracle is no better than random actions) · ceiling -641.7" in text
+    assert [line.count("█") for line in text.splitlines() if "e" in line and "█" in line] == [15, 30]
+
+
 def test_the_best_of_negative_returns_is_a_whole_bar_without_a_ceiling():
     lines = shown([-300.0, -150.0, -100.0], floor=-500.0).splitlines()
     assert [len(line.split()[-1]) for line in lines if "e" in line and "█" in line] == [15, 26, 30]

@@ -138,6 +138,13 @@ def test_without_a_ceiling_the_learning_curve_is_one_of_returns():
     assert len(read(told).images) == 3
 
 
+def test_with_an_oracle_no_better_than_random_actions_the_learning_curve_is_one_of_returns():
+    scores = report().scores | {"adaptation_score": None, "interval": None, "ceiling": -640.0, "floor": -570.0}
+    page = render_page(report(scores=scores, goals=None))
+    assert "While training: return of the first executor episode." in page
+    assert "-640.0" in page
+
+
 @pytest.mark.parametrize(("scored", "floor", "values"), [(True, 0.1, (0.0, 1.1)), (False, -300.0, (-300.0, -10.0))])
 def test_the_learning_curve_shows_its_levels_and_points(monkeypatch, scored, floor, values):
     seen = []

@@ -63,8 +63,12 @@ def test_where_returns_can_be_negative_the_score_counts_from_the_floor():
     assert score_of([-10.0, -30.0], ceiling=0.0, floor=-100.0).value == pytest.approx(0.8)
 
 
-def test_without_a_ceiling_there_is_no_score():
+def test_without_a_ceiling_above_the_floor_there_is_no_score():
     assert score_of([1.0], ceiling=None, floor=0.0) is None
+    assert score_of([-500.0], ceiling=-641.7, floor=-575.5) is None
+    assert score_of([5.0], ceiling=3.0, floor=3.0) is None
+    found = evaluation([[0, 10, 50, 0]] * 3, ceiling=-1.0)
+    assert (found.ceiling, found.adaptation_score, found.interval) == (-1.0, None, None)
 
 
 @pytest.mark.parametrize(
