@@ -60,13 +60,21 @@ def write_run(run_dir, *, seed, score, checkpoint=True, **changes):
     return run_dir
 
 
+def older_than_a_setting(run_dir):
+    path = run_dir / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["collect"]["simulation_limit_s"]
+    path.write_text(yaml.safe_dump(config))
+    return run_dir
+
+
 @pytest.fixture(scope="module")
 def run_dirs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     low, high = {"policy": {"discount": 0.9}}, {"policy": {"discount": 0.95}}
     return [
         write_run(folder / "b", seed=1, score=0.6, **low),
-        write_run(folder / "a", seed=0, score=0.4, **low),
+        older_than_a_setting(write_run(folder / "a", seed=0, score=0.4, **low)),
         write_run(folder / "c<b>", seed=0, score=0.9, **high),
         write_run(folder / "d", seed=1, score=None, checkpoint=False, **high),
     ]

@@ -159,6 +159,15 @@ def test_a_run_that_came_to_its_end_is_not_done_again_unless_it_is_made_longer(t
     assert len(again) == 1
 
 
+def test_a_finished_run_that_is_older_than_a_setting_is_not_done_again(tmp_path, monkeypatch):
+    first = train_one(short_config(), tmp_path, "cpu")
+    before = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del before["collect"]["simulation_limit_s"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(before))
+    monkeypatch.setattr(ray_sweep, "train", lambda *_, **__: pytest.fail("it is trained again"))
+    assert first == train_one(short_config(), tmp_path, "cpu")
+
+
 @pytest.mark.parametrize(
     ("raised", "exit_code", "words"),
     [(ConfigError("no such thing"), 2, "no such thing"), (ZeroDivisionError("by zero"), 1, "unexpected ZeroDivision")],
