@@ -93,6 +93,21 @@ def write_checkpoint(experiment: Run, run_dir: Path) -> Path:
     final = root / checkpoint_name(experiment)
     partial = root / f".{final.name}{_PARTIAL}"
     _remove_partial(root)
+    try:
+        _write(experiment, partial)
+    except OSError:
+        _remove_partial(root)  # a full disk would stay full
+        raise
+    if final.exists():
+        _discard(final)
+    partial.rename(final)
+    reach("checkpoint.renamed")
+    sync_folder(root)
+    reach("checkpoint.on-disk")
+    return final
+
+
+def _write(experiment: Run, partial: Path) -> None:
     partial.mkdir(parents=True)
     reach("checkpoint.begun")
     state: dict[str, Any] = {
@@ -107,13 +122,6 @@ def write_checkpoint(experiment: Run, run_dir: Path) -> Path:
     write_synced(partial / _STATE, json.dumps(state, indent=2).encode())
     sync_folder(partial)
     reach("checkpoint.state-written")
-    if final.exists():
-        _discard(final)
-    partial.rename(final)
-    reach("checkpoint.renamed")
-    sync_folder(root)
-    reach("checkpoint.on-disk")
-    return final
 
 
 def keep_checkpoints(run_dir: Path, names: Collection[str]) -> None:
@@ -159,6 +167,12 @@ def restore(experiment: Run, run_dir: Path) -> Path | None:
 def restore_at(experiment: Run, run_dir: Path, name: str) -> None:
     """Put an experiment back to this checkpoint, which is whole; otherwise as `restore`."""
     _put_back(experiment, run_dir, *_read(run_dir / FOLDER / name))
+
+
+def check_begun(run_dir: Path) -> None:
+    """Refuse a folder that holds no run (CheckpointMissingError)."""
+    if not _stored(run_dir) and not (run_dir / CONFIG).is_file():
+        raise _missing(run_dir)
 
 
 def check_begun_with(config: Config, run_dir: Path) -> None:
@@ -327,9 +341,7 @@ def _last(run_dir: Path, *, set_aside: bool = False) -> tuple[Path, dict[str, An
     """The newest whole checkpoint; a damaged one is passed over with a warning, and set aside if asked."""
     stored = _stored(run_dir)
     if not stored:
-        raise CheckpointMissingError(
-            f"{run_dir}: no checkpoint there; expected {run_dir / FOLDER}/NUMBER, as `ccm train` writes"
-        )
+        raise _missing(run_dir)
     damage, damaged = "", []
     for path in stored:
         try:
@@ -344,6 +356,12 @@ def _last(run_dir: Path, *, set_aside: bool = False) -> tuple[Path, dict[str, An
                 _set_aside(damaged)
             return found
     raise CheckpointCorruptError(f"{run_dir}: no checkpoint is whole; the last said: {damage}")
+
+
+def _missing(run_dir: Path) -> CheckpointMissingError:
+    return CheckpointMissingError(
+        f"{run_dir}: no checkpoint there; expected {run_dir / FOLDER}/NUMBER, as `ccm train` writes"
+    )
 
 
 def _set_aside(damaged: list[Path]) -> None:

@@ -19,6 +19,7 @@ from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
 from ccm_training.checkpoint import (
     FOLDER,
+    check_begun,
     check_begun_with,
     checkpoint_name,
     is_whole,
@@ -75,6 +76,19 @@ class CohortFolder:
             if (path / FOLDER).is_dir() or (path / MARKER).is_file():
                 raise RunError(f"{path} holds a run already; go on with --resume, or choose another --run-dir")
 
+    def check_begun(self) -> None:
+        """Refuse a folder that holds nothing to go on with.
+
+        Raises:
+            CheckpointMissingError: There is no such run or cohort.
+        """
+        if self.root is None:
+            check_begun(self.runs[0])
+        elif not self._marker().is_file():
+            raise CheckpointMissingError(
+                f"{self.root}: no cohort there; expected {self._marker()}, as `ccm train --seeds` writes"
+            )
+
     def begin(self, cohort: Cohort) -> None:
         """Write the settings of every run; from then on the folder holds the cohort."""
         if self.root is not None and not (self.root / MARKER).is_file():
@@ -107,7 +121,6 @@ class CohortFolder:
             Names of the checkpoints; `None` if the cohort was killed before it was first saved: it begins again.
 
         Raises:
-            CheckpointMissingError: There is no such cohort.
             CheckpointCorruptError: No checkpoints that belong together are whole.
             ConfigError: It was begun with other seeds or settings.
         """
@@ -134,12 +147,8 @@ class CohortFolder:
         )
 
     def _check_seeds(self, cohort: Cohort) -> None:
-        marker = self._marker()
-        if not marker.is_file():
-            raise CheckpointMissingError(
-                f"{self.root}: no cohort there; expected {marker}, as `ccm train --seeds` writes"
-            )
-        seeds, begun_with = [run.config.seed for run in cohort.runs], json.loads(marker.read_text("utf-8"))["seeds"]
+        begun_with = json.loads(self._marker().read_text("utf-8"))["seeds"]
+        seeds = [run.config.seed for run in cohort.runs]
         if seeds != begun_with:
             was, now = (",".join(map(str, some)) for some in (begun_with, seeds))
             raise ConfigError(f"{self.root} was begun with --seeds {was}, got {now}; resume with those it has")

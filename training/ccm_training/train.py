@@ -114,7 +114,9 @@ def _train(
     progress: bool,
     wandb: str | None,
 ) -> list[TrainResult]:
-    if not resume:
+    if resume:
+        folder.check_begun()
+    else:
         folder.check_free()
     if wandb is not None:
         wandb_log.client()  # say that it is missing before anything is written

@@ -1,3 +1,4 @@
+import errno
 import json
 import signal
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from tiny_run import short_config
 
 from ccm_runtime.commands import train as command
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
-from ccm_training import cohort_folder, collecting
+from ccm_training import checkpoint, cohort_folder, collecting
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
 from ccm_training.config import parse_config
@@ -205,6 +206,7 @@ def test_a_run_is_not_overwritten(finished):
 def test_a_folder_without_a_checkpoint_cannot_be_resumed(tmp_path):
     with pytest.raises(CheckpointMissingError, match="no checkpoint there"):
         run(tmp_path / "nothing", resume=True)
+    assert [] == list(tmp_path.iterdir())
 
 
 def damage(folder):
@@ -219,6 +221,18 @@ def copied(tmp_path):
     """A run of its own, to be damaged."""
     run(tmp_path / "run", config(iterations=2))
     return tmp_path / "run"
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_takes_up_none(copied, monkeypatch):
+    def full(path, *_):
+        path.write_bytes(b"what there was room for")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted((copied / FOLDER).iterdir())
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(copied, config(iterations=3), resume=True)
+    assert before == sorted((copied / FOLDER).iterdir())
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copied):
