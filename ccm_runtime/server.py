@@ -102,6 +102,7 @@ class Server:
         )
         self._chores: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
+        self._hurried = False
         self._stop_metrics: Callable[[], None] | None = None
         self._page: Web | None = None
 
@@ -148,10 +149,14 @@ class Server:
             self._closing = asyncio.create_task(self._server.stop(grace=self._config.drain_s))
         deadline = time.monotonic() + self._config.drain_s
         if not self.hosting.settled():
-            self.hosting.log.info("waiting for episodes to end", at_most_s=self._config.drain_s)
-        while not self.hosting.settled() and time.monotonic() < deadline:
+            self.hosting.log.info("waiting for episodes to end", at_most_s=self._config.drain_s, to_end_now="Ctrl-C")
+        while not self.hosting.settled() and not self._hurried and time.monotonic() < deadline:
             await asyncio.sleep(_DRAIN_POLL_S)
         return self.hosting.settled()
+
+    def hurry(self) -> None:
+        """Wait for no more episodes; sessions of a store are saved all the same."""
+        self._hurried = True
 
     async def stop(self) -> None:
         """Stop; calls under way have a moment to be answered."""
@@ -216,7 +221,7 @@ class Server:
 
 
 def run(config: ServerConfig) -> None:
-    """Serve bundles until SIGTERM or SIGINT, then drain and return.
+    """Serve bundles until SIGTERM or SIGINT, then drain and return; a SIGINT while it drains ends that.
 
     Prints `listening on HOST:PORT` on standard error once it accepts calls.
 
@@ -250,9 +255,15 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     server = Server(agents, config, library=library, tracing=tracing)
+
+    def interrupted() -> None:
+        if stop.is_set():
+            server.hurry()
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
     if config.shadow is not None:
         server.hosting.cast_shadow(read_agent(config.shadow, config))
     await server.start()

@@ -97,6 +97,22 @@ def test_an_abandoned_episode_holds_a_shutdown_for_drain_s_only(tiny_bundle):
     assert "drained=False" in err
 
 
+def test_a_second_ctrl_c_ends_the_wait_for_episodes_and_their_sessions_are_saved(tiny_bundle, tmp_path):
+    settings = {"bundle": tiny_bundle, "store": tmp_path / "s.db", "drain_s": 3600}
+    with start(**settings) as process, grpc.insecure_channel(listening(process)) as channel:
+        _, opened = begun(channel)
+        process.send_signal(signal.SIGINT)
+        assert any("waiting for episodes" in line and "Ctrl-C" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        code, _, err = ended(process)
+    assert (0, True) == (code, "drained=False" in err)
+    with start(**settings) as process:
+        with grpc.insecure_channel(listening(process)) as channel:
+            assert AdaptationStub(channel).Step(ending(2, opened), timeout=LIMIT_S).answer.episode_over
+        process.terminate()
+        ended(process)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
