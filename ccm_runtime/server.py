@@ -274,6 +274,13 @@ async def _serve(
         log.info("serving", **told, bundle=version.digest[:12], device=version.device, limits=limits)
     if config.action_deadline_ms is None:
         log.info("no action deadline", an_action_takes="as long as the networks do", to_set_one="--action-deadline-ms")
+    elif config.action_deadline_ms >= config.action_valid_ms:
+        log.warning(
+            "actions may expire before the next one's deadline",
+            action_deadline_ms=config.action_deadline_ms,
+            action_valid_ms=config.action_valid_ms,
+            a_pilot="then gives its safe action",
+        )
     sys.stderr.write(f"listening on {config.address(server.port)}\n")
     sys.stderr.flush()
     await stop.wait()

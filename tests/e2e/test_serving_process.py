@@ -74,6 +74,15 @@ def test_a_server_without_an_action_deadline_says_so(tiny_bundle, settings, says
     assert says == ("no action deadline" in began and "--action-deadline-ms" in began)
 
 
+@pytest.mark.parametrize(("valid_ms", "warns"), [(100, True), (20, True), (1000, False)])
+def test_a_server_whose_actions_expire_before_its_deadline_warns(tiny_bundle, valid_ms, warns):
+    with start(bundle=tiny_bundle, action_deadline_ms=100, action_valid_ms=valid_ms, log_level="warning") as process:
+        began = "".join(takewhile(lambda line: not line.startswith("listening on "), process.stderr))
+        process.send_signal(signal.SIGTERM)
+        ended(process)
+    assert warns == ("actions may expire" in began and "safe action" in began)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_then_ends_with_zero(tiny_bundle, number):
     with start(bundle=tiny_bundle) as process:
