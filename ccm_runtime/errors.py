@@ -16,7 +16,7 @@
     │   ├── CheckpointMissingError    no checkpoint in that run directory                       exit 5
     │   ├── CheckpointCorruptError    a checkpoint fails its digests                            exit 6
     │   ├── DivergenceError           a loss or parameter stopped being finite                  exit 8
-    │   └── SimulationError           an environment gave what is no number, or broke down      exit 8
+    │   └── SimulationError           an environment gave no number, broke down or hangs        exit 8
     ├── RenderingError                a picture cannot be drawn on this machine                 exit 9
     ├── ProviderUnavailableError      the asked-for device is not truly active                  exit 9
     ├── TrialOrderError               an event that this trial cannot take now                  exit 4
@@ -127,7 +127,7 @@ class DivergenceError(RunError):
 
 
 class SimulationError(RunError):
-    """An environment gave what is no number, or broke down."""
+    """An environment gave what is no number, broke down, or does not return."""
 
 
 class RenderingError(CcmError):

@@ -21,7 +21,7 @@ from ccm_training.checkpoint import what_is_saved
 from ccm_training.stopping import Stop, StopAskedError
 
 TICK_S = 0.25
-STOP_PATIENCE_S = 3.0
+STOP_PATIENCE_S = 2.0
 """How long a call may still take once the run is to stop."""
 LAST_RESORT_S = 15.0
 """How long it may take to be interrupted."""
