@@ -19,14 +19,16 @@ class Watchdog:
         clock: Seconds that never jump.
 
     Raises:
-        SpecError: The safe action does not fit.
+        SpecError: The safe action has another size, is not finite, or is out of bounds.
     """
 
     def __init__(
         self, action: BoxSpec, safe_action: ArrayLike | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         rest = np.clip(np.zeros(action.size, np.float32), action.low_array, action.high_array)
-        self.safe_action: Array = rest if safe_action is None else action.validate_array(safe_action).copy()
+        self.safe_action: Array = (
+            rest if safe_action is None else action.validate_array(safe_action, bounded=True).copy()
+        )
         self._clock = clock
         self._action = self.safe_action
         self._expires_s = clock()

@@ -54,6 +54,8 @@ def test_without_a_safe_action_it_is_the_nearest_to_zero_that_the_bounds_allow()
 def test_a_safe_action_that_does_not_fit_is_refused():
     with pytest.raises(SpecError, match="3"):
         Watchdog(box("action", 2, 1.0), (0.0, 0.0, 0.0))
+    with pytest.raises(SpecError, match=r"5, outside \[-1\.0, 1\.0\]"):
+        Watchdog(box("action", 2, 1.0), (0.0, 5.0))
 
 
 class Server:
