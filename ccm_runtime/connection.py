@@ -156,7 +156,7 @@ class Connection:
             raise lost
         raise ServerUnreachableError(
             f"lost {self.target} and could not return within {self._timeout_s:g} s: {lost}"
-        ) from lost
+        ) from None
 
     async def _connect(self) -> None:
         self._channel = self._new_channel()
@@ -239,5 +239,5 @@ def _translated(code: grpc.StatusCode, details: str | None, metadata: Any) -> Cc
     # A server's own fault comes with details; without them it is gRPC's word for a connection that broke mid-write.
     broken = code is grpc.StatusCode.INTERNAL and DETAILS_KEY not in dict(metadata or ())
     if broken or code in _LOST:
-        return ServerUnreachableError(details or "the connection was lost")
+        return ServerUnreachableError("the connection was lost" if broken or not details else details)
     return error_from_rpc(code, details or code.name, metadata)

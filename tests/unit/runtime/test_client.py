@@ -2,6 +2,7 @@ import asyncio
 import gc
 import socket
 import threading
+import traceback
 import weakref
 from contextlib import asynccontextmanager
 
@@ -243,8 +244,9 @@ async def test_a_server_that_stays_away_is_unreachable_in_time():
     async with listening(server) as target:
         client = AsyncClient(target, timeout_s=0.3)
         session = await client.open_session().open()
-    with pytest.raises(ServerUnreachableError, match="could not return within"):
+    with pytest.raises(ServerUnreachableError, match="could not return within") as lost:
         await session.begin_episode(ORIGIN)
+    assert "".join(traceback.format_exception(lost.value)).count("Traceback") == 1
     await client.close()
 
 

@@ -6,8 +6,9 @@ import random
 import grpc
 import pytest
 
-from ccm_runtime.connection import Connection
+from ccm_runtime.connection import Connection, SessionStream
 from ccm_runtime.errors import ServerBusyError, ServerUnreachableError
+from ccm_runtime.v1 import adaptation_pb2 as pb
 
 
 class Channel:
@@ -77,3 +78,13 @@ async def test_who_is_told_when_to_come_again_comes_near_that_time(monkeypatch):
     first, second = slept
     assert 4.0 <= first <= 6.0
     assert 9.6 <= second <= 14.4
+
+
+async def test_a_stream_that_breaks_is_told_in_our_words():
+    class Broken:
+        async def write(self, _):
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "Internal error from Core")
+
+    with pytest.raises(ServerUnreachableError, match=r"^the connection was lost$"):
+        await SessionStream(Broken()).exchange(pb.SessionRequest())
