@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch.utils.tensorboard import SummaryWriter
 
 from ccm_runtime.crash_points import reach
-from ccm_runtime.durable import write_whole
+from ccm_runtime.durable import sync_folder, write_whole
 from ccm_training.experiment import Counters, Run
-from ccm_training.run_folder import METRICS
+from ccm_training.run_folder import DIVERGENCE, EVALUATION, METRICS
 from ccm_training.wandb_log import WandbLog
 
 _SACS = ("executor", "explorer")
@@ -47,7 +47,7 @@ class CohortLog:
     Where that is no terminal, a line is written there at each evaluation instead.
 
     Args:
-        runs: How far each had come; later lines of an earlier attempt are dropped.
+        runs: How far each had come; later lines of an earlier attempt are dropped, and the scores of its end.
         folders: Where they live.
         total: Iterations of the whole training.
         progress: Whether to draw the display.
@@ -138,6 +138,7 @@ class RunLog:
 
     def __init__(self, run_dir: Path, start: Counters) -> None:
         path = run_dir / METRICS
+        _forget_end(run_dir, start)
         _keep_until(path, start.iteration)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start.env_steps + 1)
@@ -206,6 +207,14 @@ def _learned(lines: Sequence[Mapping[str, Any]]) -> str:
 def _rates(lines: Sequence[Mapping[str, Any]]) -> str:
     steps = sum(line["rate/env_steps_per_s"] for line in lines)
     return f"{steps:,.0f} env steps/s  {lines[0]['rate/updates_per_s']:.0f} updates/s"
+
+
+def _forget_end(run_dir: Path, start: Counters) -> None:
+    """Drop what an earlier attempt said when it ended: its scores are not those of a run that goes on."""
+    (run_dir / EVALUATION).unlink(missing_ok=True)
+    if start.env_steps == 0:  # it begins
+        (run_dir / DIVERGENCE).unlink(missing_ok=True)
+    sync_folder(run_dir)
 
 
 def _keep_until(path: Path, iteration: int) -> None:

@@ -124,6 +124,8 @@ def _train(
     keep_what_is_freed()
     go_on = _prepared(configs, folder, resolve_device(device))
     with folder.held():
+        if not resume:
+            folder.check_free()  # another process may have trained it meanwhile
         stopped_by = go_on(resume=resume, progress=progress, wandb=wandb)
         if stopped_by is not None:
             return [TrainResult(run_dir, None, stopped_by) for run_dir in folder.runs]
@@ -232,10 +234,11 @@ def pretrain(cohort: Cohort, folder: CohortFolder, log: CohortLog, stop: Stop) -
             _learn(pupils, update)
             for run in pupils:
                 run.counters.pretrain_updates += 1
-            if pupils[0].counters.pretrain_updates % _PRETRAIN_BLOCK == 0:
+            taken = pupils[0].counters.pretrain_updates
+            if taken % _PRETRAIN_BLOCK == 0 or taken == settings.pretrain_updates:
                 _check_finite(pupils, folder)
                 accuracy = sum(_judge_pretraining(run) for run in pupils) / len(pupils)
-                log.say("teach the encoder", accuracy=accuracy, updates=pupils[0].counters.pretrain_updates)
+                log.say("teach the encoder", accuracy=accuracy, updates=taken)
                 waiting += [Kept(run) for run in pupils if run.counters.pretrained]
             stop.check()
     finally:
