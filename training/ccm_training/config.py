@@ -22,6 +22,7 @@ from ccm_training.settings import (
     OnPolicyConfig,
     PolicyConfig,
     Positive,
+    Seed,
     Share,
     TaskConfig,
     TrialConfig,
@@ -58,7 +59,7 @@ class Config(Frozen):
 
     family: str
     method: MethodName = "ccm"
-    seed: int = 0
+    seed: Seed = 0
     meta_batch: Positive = 16
     updates_per_iteration: Positive = 30
     decay_from: Share = 0.6
@@ -109,11 +110,12 @@ def load_config(
         raise ConfigError(f"{path}: not valid YAML in UTF-8: {str(error).splitlines()[0]}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(tree).__name__}")
+    own = tree.get("method")
     if method is not None:
         tree["method"] = method
     if seed is not None:
         tree["seed"] = seed
-    _lay_method_over(tree, overrides or [])
+    _lay_method_over(tree, overrides or [], own)
     for override in overrides or []:
         _lay_over(tree, override)
     return parse_config(tree, where=" --set ".join([name_or_file, *(overrides or [])]))
@@ -151,8 +153,14 @@ def _flat(config: Config) -> dict[str, Any]:
     return flat | {f"{name}.{key}": value for name, group in groups for key, value in group.items()}
 
 
-def _lay_method_over(tree: dict[str, Any], overrides: list[str]) -> None:
-    """Lay the settings of the method over the preset's; the method itself may come from an override."""
+def _lay_method_over(tree: dict[str, Any], overrides: list[str], own: object) -> None:
+    """Lay the settings of the method over the preset's, or under those of a file that is written for it.
+
+    Args:
+        tree: Settings of the file, and the method that is asked for.
+        overrides: The method itself may come from one.
+        own: The method that the file names.
+    """
     asked = copy.deepcopy(tree)
     for override in overrides:
         _lay_over(asked, override)
@@ -160,8 +168,9 @@ def _lay_method_over(tree: dict[str, Any], overrides: list[str]) -> None:
     if method not in METHODS:
         return  # refused when the settings are parsed
     for group, settings in METHODS[method].settings.items():
-        if isinstance(tree.setdefault(group, {}), dict):  # anything else is refused when the settings are parsed
-            tree[group].update(settings)
+        given = tree.setdefault(group, {})
+        if isinstance(given, dict):  # anything else is refused when the settings are parsed
+            tree[group] = {**settings, **given} if method == own else {**given, **settings}
 
 
 def _lay_over(tree: dict[str, Any], override: str) -> None:

@@ -8,6 +8,7 @@ from ccm_training.rewards import ExplorationReward
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -22,7 +23,7 @@ class TaskConfig(Frozen):
 
     num_train: Positive = 100
     num_test: Positive = 40
-    seed: int = 0
+    seed: Seed = 0
 
 
 class TrialConfig(Frozen):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_run import tiny_on_policy
 
+from ccm_runtime.errors import ConfigError
 from ccm_training.onpolicy import course
 from ccm_training.onpolicy.recurrent_ppo import FreshNoise, RunningStatistics, pick
 from ccm_training.onpolicy.varibad import variational_loss
@@ -19,6 +20,13 @@ MEMORY = ("embed", "cell", "readout")
 @pytest.fixture(params=["rl2", "varibad"])
 def run(request):
     return tiny_on_policy(request.param)
+
+
+@pytest.mark.parametrize("method", ["rl2", "varibad"])
+@pytest.mark.parametrize("trial", [{"latent": "sample"}, {"while_executing": False}])
+def test_it_learns_from_nothing_else_than_what_it_acted_on(method, trial):
+    with pytest.raises(ConfigError, match=rf"{method}.*expected trial\.latent=mean and trial\.while_executing=true"):
+        tiny_on_policy(method, trial=trial)
 
 
 def rows(num=3, steps=7, seed=0):

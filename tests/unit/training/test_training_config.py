@@ -97,6 +97,21 @@ def test_a_file_that_names_its_method_is_given_its_settings(tmp_path):
     assert load_config(str(path)) == load_config(str(path), method="pearl")
 
 
+def test_the_settings_that_a_run_was_trained_with_train_another_with_them(tmp_path):
+    config = load_config("point_robot_debug", ["encoder.value_weight=0.3", "trial.latent=mean"], method="pearl")
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert config == load_config(str(path)) == load_config(str(path), method="pearl")
+    assert load_config(str(path), method="pearl-cl").trial.latent == "sample"  # it is written for another method
+
+
+@pytest.mark.parametrize("name", ["seed", "tasks.seed"])
+def test_a_seed_that_nothing_can_be_drawn_from_is_refused(name):
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigError, match=rf"{name}: Input should be"):
+            load_config("point_robot_debug", [f"{name}={seed}"])
+
+
 def test_an_override_is_laid_over_the_methods_settings(contrastive):
     config = load_config(contrastive, ["encoder.contrastive_weight=0.25", "trial.latent=mean"], method="pearl")
     assert (config.encoder.contrastive_weight, config.encoder.value_weight) == (0.25, 1.0)

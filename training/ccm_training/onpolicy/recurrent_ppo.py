@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ccm_runtime.errors import ConfigError
 from ccm_training.config import Config
 from ccm_training.onpolicy import ppo
 from ccm_training.onpolicy.memory import MemoryAgent
@@ -100,7 +101,16 @@ class RecurrentPpo:
             config: Its group `on_policy` says how.
             parameters: What learns.
             recall: Send the gradient through the memory, which is thus run anew in every update.
+
+        Raises:
+            ConfigError: Trials would act on something else than the memory at each step, which it learns from.
         """
+        if config.trial.latent != "mean" or not config.trial.while_executing:
+            raise ConfigError(
+                f"method {config.method!r} acts on all that it remembers, at every step: expected trial.latent=mean "
+                f"and trial.while_executing=true, got {config.trial.latent} and "
+                f"{str(config.trial.while_executing).lower()}"
+            )
         self.agent, self.settings, self.decay_from = agent, config.on_policy, config.decay_from
         self._parameters, self._recall = list(parameters), recall
         self.returns = RunningStatistics(1).to(agent.action_reach.device)
