@@ -104,7 +104,7 @@ def evaluate_path(
 
     Args:
         path: A run directory (it holds `checkpoints/`) or a bundle (it holds `manifest.json`).
-        tasks: `train`, `test` or `ood`.
+        tasks: `train` (those that it was trained on), `test` or `ood`.
         trials: Number of tasks; `None`: the run's own, also for its bundle (100 where that does not tell).
         family: Its family; `None`: as the run or the bundle says, which must be one of ours for a bundle.
         ceiling: An oracle's run, whose mean return on the same tasks is the ceiling; `None`: the family's own.
@@ -112,25 +112,25 @@ def evaluate_path(
     Raises:
         CheckpointMissingError: It is neither.
         FamilyUnknownError: A bundle of a user's own family, which was not named.
-        ConfigError: `family` or the oracle's is not the family that it was trained on.
+        ConfigError: `family` or the oracle's is not the family that it was trained on; it was trained on fewer tasks.
     """
     opened = _open(path, family)
     oracle = None if ceiling is None else _open(ceiling, family)
-    return _evaluate(opened, tasks, trials or opened.num_tasks, oracle)
+    return _evaluate(opened, cast("Split", tasks), trials, oracle)
 
 
 def evaluate_run(run: LoadedRun) -> Evaluation:
     """Evaluate a run that is loaded already, on its own number of held-out tasks."""
     opened = _opened(run)
-    return _evaluate(opened, "test", opened.num_tasks, None)
+    return _evaluate(opened, "test", None, None)
 
 
 def trials_of_run(run: LoadedRun) -> tuple[Table, Trials]:
     """One deterministic trial on each of a run's held-out tasks, `[tasks, params]`."""
     opened = _opened(run)
-    tasks = opened.family.sample_tasks("test", opened.num_tasks, opened.seed)
+    tasks = opened.family.sample_tasks("test", opened.tasks.num_test, opened.tasks.seed)
     table = torch.from_numpy(tasks)
-    return tasks, trials_of(opened.policy_for(table), opened.family, table, opened.seed)
+    return tasks, trials_of(opened.policy_for(table), opened.family, table, opened.tasks.seed)
 
 
 def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
@@ -163,13 +163,12 @@ def actor_of_run(run_dir: Path, family: str | None = None) -> Actor:
 
 
 class _Opened(NamedTuple):
-    """A run or a bundle: its policy, its family, what trained it, its usual tasks, and whether it is told of them."""
+    """A run or a bundle: its policy, its family, what trained it, its tasks, and whether it is told of them."""
 
     policy: BatchPolicy
     family: Family
     method: str
-    num_tasks: int
-    seed: int
+    tasks: TaskConfig
     told: bool = False
 
     def policy_for(self, tasks: Tensor) -> BatchPolicy:
@@ -186,8 +185,7 @@ def _open(path: Path, family: str | None) -> _Opened:
         bundle = load_bundle(path)
         name, method = bundle.manifest.family, bundle.manifest.provenance.method
         known = family_of_bundle(path, name, family)
-        tasks = _tasks_of_bundle(bundle.manifest)
-        return _Opened(NumpyPolicy(OnnxPolicy(bundle)), known, method, tasks.num_test, tasks.seed)
+        return _Opened(NumpyPolicy(OnnxPolicy(bundle)), known, method, _tasks_of_bundle(bundle.manifest))
     if not (path / FOLDER).is_dir():
         raise CheckpointMissingError(
             f"{path}: neither a run (no {FOLDER}/ in it) nor a bundle (no manifest.json in it); "
@@ -212,22 +210,33 @@ def _opened(run: LoadedRun) -> _Opened:
         generator = torch.Generator().manual_seed(run.config.seed)
         low, high = (torch.from_numpy(bound) for bound in (run.family.action.low_array, run.family.action.high_array))
         random = RandomPolicy(low, high, run.adaptation, generator)
-        return _Opened(random, run.family, "random", tasks.num_test, tasks.seed)
+        return _Opened(random, run.family, "random", tasks)
     config = run.config
-    return _Opened(run.policy_for(), run.family, config.method, tasks.num_test, tasks.seed, told=config.what.told)
+    return _Opened(run.policy_for(), run.family, config.method, tasks, told=config.what.told)
 
 
-def _evaluate(opened: _Opened, split: str, num: int, oracle: _Opened | None) -> Evaluation:
-    table = torch.from_numpy(opened.family.sample_tasks(cast("Split", split), num, opened.seed))
+def _evaluate(opened: _Opened, split: Split, num: int | None, oracle: _Opened | None) -> Evaluation:
+    table = torch.from_numpy(_tasks_of(opened, split, num))
     return evaluate(
         opened.policy_for(table),
         opened.family,
         table,
         method=opened.method,
         split=split,
-        seed=opened.seed,
+        seed=opened.tasks.seed,
         ceiling=None if oracle is None else _best_return(oracle, opened, table),
     )
+
+
+def _tasks_of(opened: _Opened, split: Split, num: int | None) -> Table:
+    """Tasks of a split, `[num, params]`; those of `train` are among the very ones that it was trained on."""
+    tasks = opened.tasks
+    if split != "train":
+        return opened.family.sample_tasks(split, num or tasks.num_test, tasks.seed)
+    num = num or min(tasks.num_test, tasks.num_train)
+    if num > tasks.num_train:
+        raise ConfigError(f"--trials {num}: it was trained on {tasks.num_train} tasks; ask for as many at most")
+    return opened.family.sample_tasks("train", tasks.num_train, tasks.seed)[:num]
 
 
 def _best_return(oracle: _Opened, opened: _Opened, tasks: Tensor) -> float:
@@ -238,5 +247,5 @@ def _best_return(oracle: _Opened, opened: _Opened, tasks: Tensor) -> float:
             f"{oracle.family.name}"
         )
     scored = min(opened.policy.adaptation.explore_episodes, opened.policy.adaptation.episodes - 1)
-    trials = trials_of(oracle.policy_for(tasks), oracle.family, tasks, opened.seed, episodes=scored + 1)
+    trials = trials_of(oracle.policy_for(tasks), oracle.family, tasks, opened.tasks.seed, episodes=scored + 1)
     return float(trials.returns[:, scored].mean())

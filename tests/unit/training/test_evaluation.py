@@ -3,10 +3,12 @@ import pytest
 import torch
 from tiny_run import tiny_experiment
 
+from ccm_runtime.errors import ConfigError
 from ccm_runtime.manifest import Adaptation
+from ccm_training import evaluation
 from ccm_training.checkpoint import save_checkpoint
 from ccm_training.envs.registry import get_family
-from ccm_training.evaluation import evaluate, trials_for_report, trials_of
+from ccm_training.evaluation import evaluate, evaluate_path, trials_for_report, trials_of
 from ccm_training.policy import AgentPolicy
 
 FAMILY = get_family("sparse-point-robot")
@@ -73,3 +75,20 @@ def test_trials_for_a_report_are_paths_without_gaps(tmp_path, method):
     strides = np.abs(np.diff(found.observations, axis=2))
     assert strides.max() <= 0.1 + 1e-6
     assert np.array_equal(found.observations[:, :, 0], np.zeros((3, episodes, 2)))
+
+
+def test_training_tasks_are_those_that_the_run_was_trained_on(tmp_path, monkeypatch):
+    run, tried = tiny_experiment(), []
+    save_checkpoint(run, tmp_path)
+
+    def keep(policy, family, tasks, **kwargs):
+        tried.append(tasks.tolist())
+        return evaluate(policy, family, tasks, **kwargs)
+
+    monkeypatch.setattr(evaluation, "evaluate", keep)
+    assert 5 == evaluate_path(tmp_path, tasks="train").trials  # as many as are held out
+    assert all(task in run.tasks.tolist() for task in tried[0])
+    assert evaluate_path(tmp_path, tasks="train", trials=6).trials == len(run.tasks)
+    with pytest.raises(ConfigError, match="--trials 7: it was trained on 6 tasks"):
+        evaluate_path(tmp_path, tasks="train", trials=7)
+    assert 7 == evaluate_path(tmp_path, tasks="test", trials=7).trials
