@@ -8,9 +8,9 @@ from kept import MADE, quality, result
 
 from ccm_training.benchmark.campaign import Folders, draw_figure
 from ccm_training.benchmark.page import results_page
-from ccm_training.benchmark.pictures import band_of, colours_of, curve_of, draw
+from ccm_training.benchmark.pictures import band_of, colours_of, curve_of, draw, num_shown
 from ccm_training.benchmark.plan import FIGURES
-from ccm_training.benchmark.result import write_result
+from ccm_training.benchmark.result import Curve, write_result
 from ccm_training.benchmark.summary import groups_of, summarize
 
 GOOD, FAIR = (0.9, 0.8, 1.0, 0.7), (0.5, 0.6, 0.4, 0.9)
@@ -97,6 +97,14 @@ def test_a_learning_curve_is_that_of_the_scored_episode_over_steps_that_all_seed
     assert lines[1, -1] == pytest.approx(4 + 4 * 1000 / 1001)
     low, high = band_of(np.array([[1.0, 1.0], [3.0, 1.0]]))
     assert ([1.0, 1.0], [3.0, 1.0]) == (low.tolist(), high.tolist())
+
+
+def test_a_run_that_was_not_tried_while_it_was_trained_has_no_curve():
+    never = Curve(env_steps=[], returns=[])
+    kept = [one.model_copy(update={"curve": never}) if one.seed == 0 else one for one in some_results()]
+    assert draw("figure4", kept) is not None  # one run of CCM has a curve, none of PEARL's
+    (arms,) = groups_of("figure4", kept).values()
+    assert {"ccm": 1, "pearl": 0, "oracle": 1, "random": 1} == {arm.name: num_shown(arm, arms[arm]) for arm in arms}
 
 
 def test_whoever_learns_has_a_curve_in_a_colour_of_its_own():

@@ -79,7 +79,10 @@ def band_of(lines: Line) -> tuple[Line, Line]:
 def _panel(axes: Axes, arms: Mapping[Arm, Sequence[RunResult]], colours: Mapping[str, str]) -> None:
     for arm, runs in arms.items():
         if arm.label in colours:
-            steps, lines = curve_of(runs)
+            tried = [run for run in runs if run.curve.env_steps]
+            if not tried:
+                continue
+            steps, lines = curve_of(tried)
             axes.plot(steps, lines.mean(0), color=colours[arm.label], linewidth=1.8)
             if len(lines) > 1:
                 axes.fill_between(steps, *band_of(lines), color=colours[arm.label], alpha=0.18, linewidth=0)
@@ -95,11 +98,16 @@ def _level(arm: Arm) -> dict[str, Any]:
     return {"color": CEILING if known else FLOOR, "linestyle": "--" if known else ":", "linewidth": 1.4}
 
 
+def num_shown(arm: Arm, runs: Sequence[RunResult]) -> int:
+    """Of how many runs the picture says something: a curve has none that was not tried while it was trained."""
+    return sum(bool(run.curve.env_steps) for run in runs) if arm.learns else len(runs)
+
+
 def _legend(groups: Groups, colours: Mapping[str, str]) -> list[Line2D]:
     """What each line is, with how many seeds it is the mean of, where that is the same in all panels."""
     handles = []
     for arm in dict.fromkeys(arm for arms in groups.values() for arm in arms):
-        counts = sorted({len(arms[arm]) for arms in groups.values() if arm in arms})
+        counts = sorted({num_shown(arm, arms[arm]) for arms in groups.values() if arm in arms})
         ends = " to ".join(str(count) for count in sorted({counts[0], counts[-1]}))
         seeds = "1 seed" if ends == "1" else f"{ends} seeds"
         style: dict[str, Any] = {"color": colours[arm.label], "linewidth": 1.8} if arm.label in colours else _level(arm)
