@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,32 +115,35 @@ class _Hanging:
 
         def perhaps(action):
             if next(self._steps) == self._at_step:
-                self._hangs.set()
-                self._hang()
+                self._hang(self._hangs.set)
             return step(action)
 
         env.step = perhaps
         return env
 
 
-def _sleeps() -> None:
-    never = multiprocessing.Event()
-    never.wait()
+def _sleeps(tell) -> None:
+    tell()
+    threading.Event().wait()
 
 
-def _catches() -> None:
+def _catches(tell) -> None:
     while True:
         try:
-            _sleeps()
+            _sleeps(tell)
         except Exception:  # noqa: S112 (as simulations do that try again for ever)
             continue
 
 
-def _blocks() -> None:
+def _blocks(tell) -> None:
     """Wait in C for a lock that is held: a signal does not wake it."""
-    c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-    c.pthread_mutex_lock(lock)
-    c.pthread_mutex_lock(lock)
+    wait_for, lock = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
+    wait_for(lock)
+    stuck = threading.Event()
+    threading.Thread(target=lambda: (stuck.wait(), tell()), daemon=True).start()
+    sys.setswitchinterval(1e3)  # from here on, other threads run only once this one waits in C
+    stuck.set()
+    wait_for(lock)
 
 
 _WAYS = {"sleeps": _sleeps, "catches": _catches, "blocks": _blocks}
