@@ -53,7 +53,8 @@ class Group:
         explore_episodes: K.
         ceiling: Mean return of the best policy that knows the task; `None`: unknown, and scores are returns.
         members: Its runs, by seed.
-        trials: On held-out tasks, by the first of them; `None`: not tried, or the method has no belief.
+        trials: On held-out tasks, by one of them; `None`: not tried, or the method has no belief.
+        tried: Seed of that one.
         parameters: Name of each entry of a task.
     """
 
@@ -63,6 +64,7 @@ class Group:
     ceiling: float | None
     members: Sequence[Member]
     trials: ReportTrials | None = None
+    tried: int | None = None
     parameters: Sequence[str] = ()
 
     @property
@@ -174,11 +176,12 @@ def _member(summary: RunSummary) -> Member:
 
 
 def _tried(group: Group) -> Group:
-    """The group with trials of its first agent, if that has a belief."""
+    """The group with trials of the first of its runs that has saved an agent, if that has a belief."""
     for one in group.members:
         if one.parameters is not None:
             run = load_agent(one.summary.run_dir)
             if not run.config.what.encoder:
                 return group
-            return replace(group, trials=trials_for_report(one.summary.run_dir, NUM_TASKS))
+            trials = trials_for_report(one.summary.run_dir, NUM_TASKS)
+            return replace(group, trials=trials, tried=one.summary.config["seed"])
     return group

@@ -123,7 +123,7 @@ def _scores(groups: Sequence[Group]) -> str:
 
 def _beliefs(groups: Sequence[Group]) -> Iterable[str]:
     shown = [
-        f"<h3>{escape(group.label)}, seed {group.members[0].summary.config['seed']}</h3>"
+        f"<h3>{escape(group.label)}, seed {group.tried}</h3>"
         + figure(
             figures.belief_map(trials.latents, *coloured_by(trials.tasks, group.parameters)),
             f"Beliefs of {len(trials.tasks)} held-out tasks on two principal axes.",
@@ -135,7 +135,7 @@ def _beliefs(groups: Sequence[Group]) -> Iterable[str]:
     if shown:
         yield section(
             "Beliefs of held-out tasks",
-            "Where the context encoder ends up after a trial, for the first run of each choice of settings. A good "
+            "Where the context encoder ends up after a trial, for one run of each choice of settings. A good "
             "encoder puts like tasks side by side.",
             "".join(shown),
         )

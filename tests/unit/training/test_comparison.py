@@ -109,6 +109,16 @@ def test_the_page_shows_curves_beliefs_differences_and_where_each_comes_from(run
     assert "c<b>" not in page
 
 
+def test_beliefs_are_those_of_the_seed_that_they_are_said_to_be_of(tmp_path):
+    first = write_run(tmp_path / "killed", seed=3, score=None, checkpoint=False)
+    second = write_run(tmp_path / "trained", seed=4, score=0.5)
+    (group,) = read_comparison([first, second]).groups
+    assert (group.tried, [one.summary.config["seed"] for one in group.members]) == (4, [3, 4])
+    page = render_comparison(read_comparison([first, second]))
+    assert "seed 4</h3>" in page
+    assert "seed 3</h3>" not in page
+
+
 def test_one_page_is_written_for_several_runs(run_dirs, tmp_path):
     written = write_comparison(run_dirs[:2], tmp_path / "out" / "comparison.html")
     assert "2 runs compared" in written.read_text(encoding="utf-8")
