@@ -42,6 +42,11 @@ def test_a_row_is_what_a_hand_computes():
     assert rows["oracle"].context == {}
 
 
+def test_where_acting_costs_something_returns_do_not_tell_whether_a_reward_was_met():
+    kept = [*some_results()[:-1], result("random", 0, (-0.1,) * 4)]
+    assert [(None, None)] * 4 == [(row.met, row.score_if_met) for row in summarize("figure4", "cpu", kept).rows]
+
+
 def test_the_chance_is_that_of_the_first_against_the_second():
     odds = {(one.better, one.worse): one.chance for one in summarize("figure4", "cpu", some_results()).odds}
     wins = [1, 1, 1, 0, 1, 1, 0, 1]  # of each run of CCM over PEARL's, task by task

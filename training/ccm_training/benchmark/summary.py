@@ -29,7 +29,8 @@ class Row(BaseModel):
         mean_return: Of the first executor episode.
         by_episode: Mean score of every episode of a trial.
         explore_episodes: K.
-        met: Share of the trials that met a reward while exploring; `None` where there is no exploring or no ceiling.
+        met: Share of the trials that met a reward while exploring; `None` where there is no exploring or no ceiling, or
+            acting costs something: returns do not tell it then.
         score_if_met: Mean score of these trials; `None` also if there is none.
         env_steps: Of a run; the most, where they differ.
         updates: Of a run.
@@ -117,7 +118,7 @@ def summarize(figure: FigureName, budget: BudgetName, results: Iterable[RunResul
         figure=figure,
         budget=budget,
         of_ceiling={family: _has_ceiling(arms) for family, arms in groups.items()},
-        rows=[_row(arm, runs) for arms in groups.values() for arm, runs in arms.items()],
+        rows=[_row(arm, runs, _met(runs, arms)) for arms in groups.values() for arm, runs in arms.items()],
         odds=[odds for family, arms in groups.items() for odds in _odds(figure, family, arms)],
     )
 
@@ -133,15 +134,19 @@ def _table(runs: Sequence[RunResult]) -> NDArray[np.float64]:
     return np.stack([scores_of(run)[:, run.scored] for run in runs])
 
 
-def _met(runs: Sequence[RunResult]) -> NDArray[np.bool_] | None:
-    """Whether a trial met a reward while exploring, `[seeds, tasks]`."""
-    if runs[0].ceilings is None or runs[0].explore_episodes == 0:
+def _met(runs: Sequence[RunResult], arms: dict[Arm, list[RunResult]]) -> NDArray[np.bool_] | None:
+    """Whether a trial met a reward while exploring, `[seeds, tasks]`; `None` where returns do not tell.
+
+    Where some return of the family is negative, acting costs something, which may hide the rewards of an episode.
+    """
+    costs = any(np.min(run.returns) < 0.0 for every in arms.values() for run in every)
+    if costs or runs[0].ceilings is None or runs[0].explore_episodes == 0:
         return None
     return np.stack([np.asarray(run.returns)[:, : run.scored].max(1) > 0.0 for run in runs])
 
 
-def _row(arm: Arm, runs: Sequence[RunResult]) -> Row:
-    table, first, met = _table(runs), runs[0], _met(runs)
+def _row(arm: Arm, runs: Sequence[RunResult], met: NDArray[np.bool_] | None) -> Row:
+    table, first = _table(runs), runs[0]
     return Row(
         family=first.family,
         arm=arm.name,
