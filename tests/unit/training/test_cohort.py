@@ -153,3 +153,18 @@ def test_a_family_that_takes_one_seed_stands_side_by_side(monkeypatch):
     assert isinstance(cohort.simulations([run.tasks for run in cohort.runs]), JoinedEnvs)
     for run, expected in zip(cohort.runs, warmed_up(*SEEDS).runs, strict=True):
         torch.testing.assert_close(expected.replay.rows, run.replay.rows, **EXACT)
+
+
+def test_simulations_side_by_side_go_to_other_tasks_as_one_does():
+    family = get_family("hard-point-robot")
+    tasks, others = (torch.from_numpy(family.sample_tasks(split, 6, 0)) for split in ("train", "test"))
+    side_by_side = JoinedEnvs([family.make(part) for part in tasks.chunk(3)])
+    side_by_side.retask(others)
+    fresh = family.make(others)
+    generator = torch.Generator().manual_seed(0)
+    for env in (side_by_side, fresh):
+        env.reset()
+    for _ in range(8):
+        action = 0.2 * torch.rand(6, 2, generator=generator) - 0.1
+        for field, found in zip(fresh.step(action), side_by_side.step(action), strict=True):
+            torch.testing.assert_close(field, found, **EXACT)

@@ -1,11 +1,12 @@
 """Simulations of several seeds side by side: each keeps its own, seeded as if it were alone."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ccm_training.envs.family import BatchedEnv, Picture, Step
+from ccm_training.envs.family import BatchedEnv, CapturableEnv, Picture, Step
 
 
 class JoinedEnvs:
@@ -29,6 +30,11 @@ class JoinedEnvs:
         actions = action.chunk(len(self._envs))
         steps = [env.step(part) for env, part in zip(self._envs, actions, strict=True)]
         return Step(*(torch.cat(field) for field in zip(*steps, strict=True)))
+
+    def retask(self, tasks: Tensor) -> None:
+        """Go to other tasks, as many, `[n, params]`, in place; of families that can be captured."""
+        for env, part in zip(self._envs, tasks.chunk(len(self._envs)), strict=True):
+            cast("CapturableEnv", env).retask(part)
 
     def frame(self, index: int) -> Picture:
         """What simulation `index` looks like now."""
