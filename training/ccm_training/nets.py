@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from ccm_training import dense
 
 LOG_STD_RANGE = (-5.0, 2.0)
+_ROUNDING = 1e-6  # float32
 
 
 class Normalizer(nn.Module):
@@ -25,9 +26,11 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def fit(self, rows: Tensor) -> None:
-        """Take mean and spread from `rows`, `[n, size]`."""
+        """Take mean and spread from `rows`, `[n, size]`; what has not varied (a reward not met yet) is not scaled."""
         self.mean.copy_(rows.mean(0))
-        self.scale.copy_(rows.std(0).clamp(min=1e-3))
+        spread = rows.std(0)
+        varied = spread > _ROUNDING * self.mean.abs().clamp(min=1.0)
+        self.scale.copy_(torch.where(varied, spread.clamp(min=1e-3), torch.ones_like(spread)))
 
     def forward(self, value: Tensor) -> Tensor:
         """Scale `[..., size]`."""

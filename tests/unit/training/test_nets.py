@@ -66,3 +66,12 @@ def test_a_normalizer_gives_zero_mean_and_unit_spread_and_survives_a_constant():
     torch.testing.assert_close(torch.zeros(2), scaled.mean(0), atol=1e-4, rtol=0.0)
     assert scaled[:, 0].std().item() == 1.0 or abs(scaled[:, 0].std().item() - 1.0) < 1e-5
     assert scaled.isfinite().all()
+
+
+def test_what_did_not_vary_before_is_not_blown_up_when_it_does():
+    normalizer = Normalizer(3)
+    normalizer.fit(torch.tensor([[0.0, 1234.567, 1e-4]]).repeat(1001, 1))
+    assert [1.0, 1.0, 1.0] == normalizer.scale.tolist()
+    assert 0.9 == pytest.approx(normalizer(torch.tensor([0.9, 1234.567, 1e-4]))[0].item())
+    normalizer.fit(torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 1e-4]]))  # what varied little is scaled by 1000 at most
+    assert pytest.approx([0.5**0.5, 2.0**0.5, 1e-3]) == normalizer.scale.tolist()
