@@ -176,8 +176,11 @@ def stack(parts: list[Rows]) -> Rows:
 
 
 def agent_observation(observation: Tensor, reward: Tensor, *, observe_reward: bool) -> Tensor:
-    """What the agent sees: the observation and, if asked, the previous reward (`[n]`), `[n, obs + 1]`."""
-    return torch.cat([observation, reward[:, None]], -1) if observe_reward else observation
+    """What the agent sees: the observation and, if asked, the previous reward (`[n]`), `[n, obs + 1]`.
+
+    A copy either way: a simulation may write its next observation where it wrote this one.
+    """
+    return torch.cat([observation, reward[:, None]], -1) if observe_reward else observation.clone()
 
 
 class Stepper:

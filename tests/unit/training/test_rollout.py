@@ -11,9 +11,10 @@ from ccm_runtime.manifest import Adaptation
 from ccm_runtime.messages import BeginEpisode, Transition
 from ccm_runtime.testing import ScriptedPolicy
 from ccm_training.belief import Latent
+from ccm_training.envs.bridge import TorchEnv
 from ccm_training.envs.family import Step
 from ccm_training.policy import NumpyPolicy, RandomPolicy
-from ccm_training.rollout import Noise, Wanderer, run_trials, wander
+from ccm_training.rollout import Noise, Stepper, Wanderer, run_trials, wander
 
 LOW, HIGH = torch.tensor([-0.1, -0.2]), torch.tensor([0.1, 0.4])
 
@@ -269,3 +270,28 @@ def test_collecting_is_a_function_of_the_seed_and_touches_no_global_random_state
     assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
     assert all(torch.equal(one, other) for one, other in zip(found[0], found[1], strict=True))
     assert not any(torch.equal(one, other) for one, other in zip(found[0], found[2], strict=True))
+
+
+class Overwriting:
+    """Simulations that write every observation to the same place."""
+
+    num_envs = 2
+
+    def __init__(self):
+        self._seen = np.zeros((2, 2), np.float32)
+
+    def reset(self, mask=None):
+        self._seen[:] = 0.0
+        return self._seen
+
+    def step(self, action):
+        self._seen += action
+        return Step(self._seen, self._seen.sum(1), np.zeros(2, bool))
+
+
+@pytest.mark.parametrize("observe_reward", [True, False])
+def test_what_was_seen_stays_when_a_simulation_overwrites_it(observe_reward):
+    stepper = Stepper(TorchEnv(Overwriting(), torch.device("cpu")), observe_reward=observe_reward)
+    steps = [stepper.step(torch.ones(2, 2)) for _ in range(2)]
+    assert [0.0, 1.0] == [rows.observation[0, 0].item() for rows in steps]
+    assert [1.0, 2.0] == [rows.next_observation[0, 0].item() for rows in steps]
