@@ -51,7 +51,8 @@ def learning_panels(groups: Groups) -> str:
         for axes in grid[: len(groups)]:
             axes.set_xlabel("environment steps")
         grid[0].set_ylabel("return")
-        picture.legend(handles=_legend(groups, colours), loc="outside upper center", ncols=2 * columns)
+        across = 1 if columns == 1 else 2 * columns  # two names are wider than one panel
+        picture.legend(handles=_legend(groups, colours), loc="outside upper center", ncols=across)
         return svg_of(picture)
 
 
