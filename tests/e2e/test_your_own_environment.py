@@ -114,8 +114,11 @@ def test_an_oracle_is_its_own_ceiling(followed, monkeypatch):
     folder, _ = followed
     monkeypatch.chdir(folder)
     scored = json.loads(ccm("evaluate", "runs/oracle", "--ceiling", "runs/oracle", "--trials", 4, "--json").stdout)
-    assert scored["adaptation_score"] == pytest.approx(1.0)
     assert scored["ceiling"] == pytest.approx(scored["returns"][0])
+    if scored["ceiling"] > scored["floor"]:
+        assert scored["adaptation_score"] == pytest.approx(1.0)
+    else:  # trained for a moment, it may be worse than random actions
+        assert scored["adaptation_score"] is None
 
 
 def test_a_report_needs_neither_a_ceiling_nor_goals(followed, monkeypatch):
