@@ -32,7 +32,8 @@ async def test_versions_change_under_load_and_no_step_fails(folder):
     async with serving_library(folder, max_versions=6) as served:
         found = await reloads.campaign(served.address, "walker", VERSIONS, 24, sessions=4, move_every=4)
     assert [] == found["failed"]
-    assert (24, len(VERSIONS)) == (found["reloads"], found["versions_met"])
+    assert found["reloads"] == 24
+    assert found["versions_met"] > 1  # a version may be current for too short a time for a session to open with it
     assert found["steps"] > 200
     assert found["moves"] > 0
 
