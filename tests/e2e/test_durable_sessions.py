@@ -25,6 +25,7 @@ TOO_SOON = """
 from ccm_runtime.group_commit import GroupCommit
 note = GroupCommit.changed
 def changed(self, session):
+    self._interval_s = 0.02  # many steps between two groups, on a busy machine too
     self._acknowledge({session.session_id: session}, frozenset())
     note(self, session)
 GroupCommit.changed = changed
