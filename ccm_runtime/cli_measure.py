@@ -15,10 +15,11 @@ from ccm_runtime.commands.extras import needs
 
 
 class PaperFigure(StrEnum):
-    """Which figure of the paper."""
+    """Which figure: the paper's, and where on-policy methods end."""
 
     ENCODERS = "figure3"
     ADAPTATION = "figure4"
+    ASYMPTOTES = "asymptotes"
     REGULARIZER = "figure5"
     BELIEFS = "figure6"
 
@@ -86,8 +87,9 @@ def benchmark(
     figure: Annotated[
         PaperFigure,
         typer.Argument(
-            metavar="figure3|4|5|6",
-            help="Encoder strategies; overall adaptation; the regularizer's effect; t-SNE of beliefs.",
+            metavar="figure3|4|5|6|asymptotes",
+            help="Encoder strategies; overall adaptation; the regularizer's effect; t-SNE of beliefs; "
+            "on-policy methods at three times the steps.",
         ),
     ],
     budget: Annotated[

@@ -13,15 +13,18 @@ from ccm_training.benchmark.equal_steps import iterations_like
 from ccm_training.config import Config, load_config
 from ccm_training.methods import METHODS, MethodName
 
-FigureName = Literal["figure3", "figure4", "figure5", "figure6"]
+FigureName = Literal["figure3", "figure4", "asymptotes", "figure5", "figure6"]
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "": (),
     "paper": ("policy.exploration_reward=paper",),
     "positive-only": ("policy.exploration_reward=positive-only",),
     "no-gain": ("policy.information_weight=0",),
+    "long": (),
 }
-"""What a variant sets over its method."""
+"""What a variant sets over its method; `long` has `LONGER` times the iterations instead."""
+
+LONGER = 3
 
 
 class Arm(NamedTuple):
@@ -103,6 +106,19 @@ FIGURES: dict[FigureName, Figure] = {
             ("ccm", "oracle"),
         ),
     ),
+    "asymptotes": Figure(
+        f"On-policy methods at {LONGER} times the environment steps",
+        ("sparse-point-robot", "hard-point-robot"),
+        (
+            Arm("ccm", "CCM"),
+            Arm("varibad", "VariBAD, long", "long"),
+            Arm("rl2", "RL2, long", "long"),
+            Arm("maml", "MAML, long", "long"),
+            Arm("promp", "ProMP, long", "long"),
+            *_ENDS,
+        ),
+        (("ccm", "varibad-long"), ("ccm", "rl2-long"), ("ccm", "maml-long"), ("ccm", "promp-long")),
+    ),
     "figure5": Figure(
         "What the regularizer of the exploration reward does (Fig. 5)",
         ("sparse-point-robot", "hard-point-robot"),
@@ -167,6 +183,9 @@ class Run:
             given = [*family, *_words(settings)]
             own, like = (load_config(amount.preset, given, method=method) for method in (self.arm.method, "ccm"))
             settings |= {"collect.iterations": iterations_like(own, like)}
+        if self.arm.variant == "long":
+            usual = settings.get("collect.iterations") or load_config(amount.preset).collect.iterations
+            settings |= {"collect.iterations": LONGER * usual}
         return [*family, *_words(settings), *VARIANTS[self.arm.variant]]
 
 
