@@ -18,15 +18,13 @@ from ccm_runtime import wire
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
 from ccm_runtime.errors import (
+    UNANSWERED,
     CcmError,
     ContextMismatchError,
-    DeadlineError,
-    ServerBusyError,
     ServerUnreachableError,
     SessionError,
     SessionTakenError,
     SpecError,
-    StoreUnavailableError,
 )
 from ccm_runtime.messages import (
     Acted,
@@ -52,8 +50,6 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 # Answered events that are kept until the server calls them durable, to be told again after a crash.
 _MAX_KEPT_EVENTS = 1_024
 _FAREWELL_S = 1.0
-# After these nobody knows whether the server has taken an event.
-_UNANSWERED = (DeadlineError, ServerBusyError, ServerUnreachableError, StoreUnavailableError)
 
 
 class AsyncClient:
@@ -365,7 +361,7 @@ class AsyncSession(SessionView):
         try:
             response = await self._connection.persist(lambda: self._tell_once(event, told), self._stands)
         except BaseException as error:
-            refused = isinstance(error, CcmError) and not isinstance(error, _UNANSWERED)
+            refused = isinstance(error, CcmError) and not isinstance(error, UNANSWERED)
             self._unanswered = None if refused else wire.event_to_proto(self._sequence, told)
             raise
         self._unanswered = None

@@ -236,3 +236,7 @@ class DeadlineError(ServerError):
     """No answer came in time."""
 
     exit_code = 12
+
+
+UNANSWERED = (DeadlineError, ServerBusyError, ServerUnreachableError, StoreUnavailableError)
+"""After these nobody knows whether the server has taken an event; the same call, made again, may succeed."""

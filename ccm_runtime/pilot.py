@@ -22,21 +22,13 @@ from numpy.typing import ArrayLike
 from ccm_runtime.async_client import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
-from ccm_runtime.errors import (
-    DeadlineError,
-    ServerBusyError,
-    ServerUnreachableError,
-    SessionError,
-    StoreUnavailableError,
-    TrialOrderError,
-)
+from ccm_runtime.errors import UNANSWERED, ServerBusyError, SessionError, TrialOrderError
 from ccm_runtime.messages import Agent, Transition
 from ccm_runtime.specs import as_reward
 from ccm_runtime.watchdog import Watchdog
 
 MAX_UNTOLD = 1_024
 _MARGIN = 0.1
-_PASSING = (DeadlineError, ServerBusyError, ServerUnreachableError, StoreUnavailableError)
 
 
 class AsyncPilot:
@@ -156,7 +148,7 @@ class AsyncPilot:
                     truncated=told.truncated,
                     applied_action=told.applied_action,
                 )
-            except _PASSING as error:
+            except UNANSWERED as error:
                 if not self._moves or (isinstance(error, ServerBusyError) and error.retry_after_s is None):
                     raise
                 continue  # the same event again: the session sends it under its number

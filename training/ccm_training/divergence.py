@@ -12,6 +12,7 @@ from torch import Tensor
 from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import DivergenceError
 from ccm_training.batch import Batch, sample_batch
+from ccm_training.checkpoint import what_is_saved
 from ccm_training.experiment import Experiment, Run
 from ccm_training.run_folder import DIVERGENCE
 
@@ -89,7 +90,7 @@ def check_finite(run: Experiment, run_dir: Path) -> None:
     raise DivergenceError(
         f"iteration {run.counters.iteration + 1}, update {at + 1}: {', '.join(found.named)} stopped being finite; "
         f"its batch is in {run_dir / TENSORS}, what there is to say of it in {run_dir / DIVERGENCE}, "
-        f"and the last checkpoint is from before. As to the cause: {cause}"
+        f"and {what_is_saved(run_dir)}. As to the cause: {cause}"
     )
 
 

@@ -62,7 +62,9 @@ def test_the_offending_update_is_found_and_its_batch_and_the_one_before_are_kept
     given = spoil(monkeypatch, "update", 7, loses_a_metric)
     message, state, batches = diverges(tmp_path)
     assert message.startswith("iteration 2, update 3: executor/critic_loss stopped being finite; its batch is in ")
-    assert message.endswith("As to the cause: lower policy.learning_rate or encoder.learning_rate")
+    assert message.endswith(
+        "and the last checkpoint is from before. As to the cause: lower policy.learning_rate or encoder.learning_rate"
+    )
     assert (1, 2, "nan", {}) == tuple(
         (state | state["metrics"])[name] for name in ("iteration", "update", "executor/critic_loss", "entries")
     )
@@ -90,6 +92,7 @@ def test_a_loss_of_pre_training_that_is_not_finite_ends_the_run_too(tmp_path, mo
     spoil(monkeypatch, "pretrain", 33, loses_the_contrast)
     message, _, _ = diverges(tmp_path, config(encoder={"pretrain_updates": 50}))
     assert "update 33: encoder/contrastive_loss stopped being finite" in message
+    assert "and there is no checkpoint yet, and the run will begin again. " in message
 
 
 def test_a_batch_that_holds_no_numbers_is_named_as_the_cause(tmp_path, monkeypatch):

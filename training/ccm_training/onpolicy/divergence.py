@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import DivergenceError
+from ccm_training.checkpoint import what_is_saved
 from ccm_training.divergence import find_broken, record_of
 from ccm_training.onpolicy.seam import OnPolicyRun
 from ccm_training.run_folder import DIVERGENCE
@@ -22,6 +23,6 @@ def check_finite(run: OnPolicyRun, run_dir: Path) -> None:
     write_whole(run_dir / DIVERGENCE, json.dumps(record_of(run, found), indent=2))
     raise DivergenceError(
         f"iteration {run.counters.iteration + 1}, update {found.update + 1}: {', '.join(found.named)} stopped being "
-        f"finite; what there is to say of it is in {run_dir / DIVERGENCE}, and the last checkpoint is from before. "
+        f"finite; what there is to say of it is in {run_dir / DIVERGENCE}, and {what_is_saved(run_dir)}. "
         "Lower the learning rates, or look at the family's rewards and observations"
     )
