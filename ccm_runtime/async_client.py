@@ -233,7 +233,7 @@ class AsyncSession(SessionView):
         super().__init__(Progress(), options.explore_episodes)
         self._expected = expected
         self._ticket = ticket
-        # Tells this session's streams from those of another process that had it; whoever opens it needs no name.
+        # Tells this session's streams and calls from those of another process that had it; whoever opens it needs none.
         self._client = "" if ticket is None else secrets.token_hex(16)
         self._connection = connection
         self._options = options
@@ -331,15 +331,21 @@ class AsyncSession(SessionView):
         if opened is None:
             return SessionClosed()
         try:
-            # Over the stream, so that a server that came back is first told what it lost.
-            return await self._connection.persist(self._close_once, self._stands)
+            return await self._end(opened)
         except SessionTakenError:  # it is not this client's to close
             return SessionClosed()
-        except SessionError:  # it is gone, perhaps as its first answer was lost; or another client drove it on
-            request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
-            return wire.closed_from_proto(await self._connection.call("CloseSession", request))
         finally:
             self._drop()
+
+    async def _end(self, opened: Opened) -> SessionClosed:
+        try:
+            # Over the stream, so that a server that came back is first told what it lost.
+            return await self._connection.persist(self._close_once, self._stands)
+        except SessionTakenError:
+            raise
+        except SessionError:  # it is gone, perhaps as its first answer was lost; or another client drove it on
+            request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token, client=self._client)
+            return wire.closed_from_proto(await self._connection.call("CloseSession", request))
 
     async def _close_once(self) -> SessionClosed:
         response = await self._exchange(pb.SessionRequest(close=pb.CloseSessionRequest()))

@@ -261,13 +261,14 @@ class Hosting:
             self._note(session, version, answer)
         return answer
 
-    def close(self, session_id: str, token: str) -> SessionClosed:
+    def close(self, session_id: str, token: str, client: str = "") -> SessionClosed:
         """End a trial; one that was just closed ends as it did before, one that is gone is an empty answer.
 
         Raises:
             SessionUnknownError: The token is not the session's.
+            SessionTakenError: Another client has it.
         """
-        session = self.table.close(session_id, token)
+        session = self.table.close(session_id, token, client)
         if session is None:
             return self._farewells.get((session_id, token), SessionClosed())
         memory = close(session.memory)

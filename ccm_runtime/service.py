@@ -88,23 +88,24 @@ class Service(Answering, AdaptationServicer):
         """Take one event of a session."""
         table, session_id = self.hosting.table, request.session_id
         if table.find(session_id) is None:
-            await self._fetch(request)
+            await self._fetch(request, request.client)
         table.check_tenant(session_id, TENANT.get())
-        table.get(session_id, request.token)
+        table.get(session_id, request.token).check_client(request.client)
         response = pb.StepResponse()
         try:
             await self._step(session_id, request.event, response.answer)
         except StepGapError:  # it may have gone on at another server
-            if not await self._fetch(request):
+            if not await self._fetch(request, request.client):
                 raise
+            self._check_client(session_id, request.client)
             await self._step(session_id, request.event, response.answer)
         return response
 
     @answering
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Call) -> pb.CloseSessionResponse:
         """End a trial."""
-        await self._fetch(request)
-        closed = self.hosting.close(request.session_id, request.token)
+        await self._fetch(request, request.client)
+        closed = self.hosting.close(request.session_id, request.token, request.client)
         await self.hosting.told_all()
         return wire.closed_to_proto(closed)
 
@@ -177,14 +178,13 @@ class Service(Answering, AdaptationServicer):
         kind = request.WhichOneof("kind")
         if kind == "close":
             await self.hosting.fetch(opened.session_id, opened.token, TENANT.get(), opened.client)
-            self._check_client(opened)
             closed = self._close(opened)
             await self.hosting.told_all()
             await context.write(pb.SessionResponse(closed=closed))
             return False
         if kind != "event":
             raise SpecError(f"expected event or close, got {kind or 'nothing'}; a stream attaches to one session")
-        self._check_client(opened)
+        self._check_client(opened.session_id, opened.client)
         response = pb.SessionResponse()
         try:
             await self._step(opened.session_id, request.event, response.answer)
@@ -198,14 +198,14 @@ class Service(Answering, AdaptationServicer):
         await context.write(response)
         return True
 
-    def _check_client(self, opened: Opened) -> None:
-        """Refuse a stream whose session another one has taken over (SessionTakenError)."""
-        session = self.hosting.table.find(opened.session_id)
+    def _check_client(self, session_id: str, client: str) -> None:
+        """Refuse a client whose session another one has taken over (SessionTakenError)."""
+        session = self.hosting.table.find(session_id)
         if session is not None:
-            session.check_client(opened.client)
+            session.check_client(client)
 
     async def _fetch(
-        self, request: pb.StepRequest | pb.CloseSessionRequest | pb.ResumeSession, client: str | None = None
+        self, request: pb.StepRequest | pb.CloseSessionRequest | pb.ResumeSession, client: str | None
     ) -> bool:
         """Hold a session that servers share, for its owner; return whether it is another one than was held here."""
         self.hosting.table.check_tenant(request.session_id, TENANT.get())
@@ -213,7 +213,7 @@ class Service(Answering, AdaptationServicer):
 
     def _close(self, opened: Opened) -> pb.CloseSessionResponse:
         """End the stream's session."""
-        return wire.closed_to_proto(self.hosting.close(opened.session_id, opened.token))
+        return wire.closed_to_proto(self.hosting.close(opened.session_id, opened.token, opened.client))
 
     async def _read(self, context: Call) -> Any:
         """Return the stream's next message."""

@@ -278,15 +278,17 @@ class SessionTable:
         self._last_used_s[session.session_id] = self._clock()
         self._count(session)
 
-    def close(self, session_id: str, token: str) -> Session | None:
+    def close(self, session_id: str, token: str, client: str = "") -> Session | None:
         """Remove a session and return it; `None` if it is gone already.
 
         Raises:
             SessionUnknownError: The token is not the session's.
+            SessionTakenError: Another client has it.
         """
         if session_id not in self._sessions:
             return None
         session = self.get(session_id, token)
+        session.check_client(client)
         self._remove(session)
         return session
 

@@ -233,14 +233,16 @@ class ServerTiming(_message.Message):
     def __init__(self, total_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ...) -> None: ...
 
 class StepRequest(_message.Message):
-    __slots__ = ("session_id", "token", "event")
+    __slots__ = ("session_id", "token", "event", "client")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token: str
     event: Event
-    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ..., event: _Optional[_Union[Event, _Mapping]] = ...) -> None: ...
+    client: str
+    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., client: _Optional[str] = ...) -> None: ...
 
 class StepResponse(_message.Message):
     __slots__ = ("answer",)
@@ -249,12 +251,14 @@ class StepResponse(_message.Message):
     def __init__(self, answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
 
 class CloseSessionRequest(_message.Message):
-    __slots__ = ("session_id", "token")
+    __slots__ = ("session_id", "token", "client")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token: str
-    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
+    client: str
+    def __init__(self, session_id: _Optional[str] = ..., token: _Optional[str] = ..., client: _Optional[str] = ...) -> None: ...
 
 class CloseSessionResponse(_message.Message):
     __slots__ = ("returns", "context")

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import grpc
 import pytest
 from durable import AGENT, DIGEST, HORIZON, event, image, model
+from replicas import Replica
 
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.client import Client
@@ -20,11 +22,13 @@ from ccm_runtime.errors import (
     TrialOrderError,
 )
 from ccm_runtime.hosting import ServedAgent
-from ccm_runtime.messages import BeginEpisode, SessionOptions
+from ccm_runtime.messages import BeginEpisode, SessionClosed, SessionOptions
 from ccm_runtime.pilot import AsyncPilot
 from ccm_runtime.server import Server
 from ccm_runtime.testing import ScriptedPolicy, box, manifest_of, serve
+from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
+from ccm_runtime.v1 import adaptation_pb2 as pb
 
 LIMIT_S = 20.0
 WHOLE = 4 * (HORIZON + 1)
@@ -140,6 +144,44 @@ async def test_who_had_the_session_can_neither_drive_nor_close_nor_win_it_back()
             await tell(second, 3, 5)
         await go_on(third, 3, WHOLE)
         assert image(model(3).after(WHOLE)[0].belief) == image((await third.close()).context.belief)
+
+
+async def test_who_had_the_session_can_neither_drive_nor_close_it_by_calls_without_a_stream():
+    async with running() as (server, client), grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        calls = Replica(channel)
+        opened = await calls.open(3)
+        await calls.tell(opened, 3, 1)
+        session = await client.resume_session(Ticket(opened.session_id, opened.token)).open()
+        await go_on(session, 3, 3)
+        held = server.hosting.table.find(opened.session_id)
+        for sequence in (3, 4):  # the last event, which is answered again, and the next one
+            with pytest.raises(SessionTakenError, match="another client has taken"):
+                await calls.tell(opened, 3, sequence)
+        with pytest.raises(SessionTakenError):
+            await calls.close(opened)
+        with pytest.raises(SessionUnknownError):  # who has another token is told nothing
+            await calls.close(pb.OpenSessionResponse(session_id=opened.session_id, token="0" * 64))
+        assert held is server.hosting.table.find(opened.session_id)
+        await calls.tell(opened, 3, 4, client=session._client)
+        assert model(3).after(4)[0].returns == (await calls.close(opened, client=session._client)).returns
+
+
+async def test_a_session_that_is_taken_over_while_who_had_it_closes_it_stays_open():
+    async with running() as (_, client):
+        first = await client.open_session(seed=3, stochastic=True).open()
+        second = client.resume_session(first.ticket)
+
+        async def overtaken():
+            await second.open()
+            raise SessionUnknownError("its stream could not close it")
+
+        async def alone():
+            raise SessionUnknownError("its stream could not close it")
+
+        first._close_once, second._close_once = overtaken, alone
+        assert SessionClosed() == await first.close()
+        await go_on(second, 3, WHOLE)
+        assert image(model(3).after(WHOLE)[0].belief) == image((await second.close()).context.belief)
 
 
 async def test_who_took_the_session_over_comes_back_after_a_lost_connection():
@@ -274,6 +316,12 @@ async def test_a_session_is_taken_over_at_another_server(shared):
         await here.hosting.group_commit.flush()
         with pytest.raises(SessionTakenError):
             await tell(first, 3, 5)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{here.port}") as channel:
+            calls, opened = Replica(channel), pb.OpenSessionResponse(**asdict(first.ticket))
+            with pytest.raises(SessionTakenError):
+                await calls.tell(opened, 3, 6)
+            with pytest.raises(SessionTakenError):
+                await calls.close(opened)
         assert () == (await first.close()).returns
         assert [False, True] == [s.hosting.table.find(second.session_id) is not None for s in (here, there)]
         await go_on(second, 3, WHOLE)

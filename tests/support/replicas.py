@@ -32,13 +32,13 @@ class Replica:
         request = pb.OpenSessionRequest(seed=index, stochastic=True, idempotency_key=f"key-{index}", **options)
         return await called(self._stub.OpenSession(request, timeout=LIMIT_S))
 
-    async def tell(self, opened, index, sequence):
+    async def tell(self, opened, index, sequence, **who):
         message = wire.event_to_proto(sequence, event(index, sequence))
-        request = pb.StepRequest(session_id=opened.session_id, token=opened.token, event=message)
+        request = pb.StepRequest(session_id=opened.session_id, token=opened.token, event=message, **who)
         return self._checked(index, (await called(self._stub.Step(request, timeout=LIMIT_S))).answer)
 
-    async def close(self, opened):
-        request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
+    async def close(self, opened, **who):
+        request = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token, **who)
         return wire.closed_from_proto(await called(self._stub.CloseSession(request, timeout=LIMIT_S)))
 
     @asynccontextmanager
