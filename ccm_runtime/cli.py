@@ -216,6 +216,7 @@ def export(
             "mending.",
         ),
     ] = Fallback.ZERO,
+    as_json: AsJson = False,
 ) -> None:
     """Write a run's agent as a bundle; refuses unless onnxruntime agrees with torch.
 
@@ -224,19 +225,20 @@ def export(
     with needs("export"):
         from ccm_runtime.commands.export import export as run
 
-        run(run_dir, out, max_rate=max_rate, fallback=fallback)
+        run(run_dir, out, max_rate=max_rate, fallback=fallback, as_json=as_json)
 
 
 @app.command(short_help="Check a bundle's digests, schema and graphs.")
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
     public_key: PublicKey = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check a bundle: schema, digests, graphs against manifest, actions within bounds."""
     with needs("serve"):
         from ccm_runtime.commands.verify import verify as run
 
-        run(bundle, public_key)
+        run(bundle, public_key, as_json=as_json)
 
 
 @app.command(short_help="Sign a bundle.")
@@ -261,6 +263,9 @@ def adapt(
     server: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A running server (default: one of our own).")
     ] = None,
+    agent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the server's agents (default: its default one).")
+    ] = None,
     family: FamilyName = None,
     tasks: TaskSplit = Tasks.TEST,
     trials: Trials = 20,
@@ -276,8 +281,8 @@ def adapt(
         from ccm_runtime.commands.access import Access
         from ccm_runtime.commands.adapt import adapt as run
 
-        access = Access(token_file, tls_ca)
-        run(server, access=access, family=family, tasks=tasks, trials=trials, seed=seed, as_json=as_json)
+        chosen: dict[str, Any] = {"family": family, "tasks": tasks, "trials": trials, "seed": seed}
+        run(server, agent=agent, access=Access(token_file, tls_ca), **chosen, as_json=as_json)
 
 
 @app.command(short_help="Take a recorded session again and compare.")

@@ -18,6 +18,7 @@ from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.drive import drive_async
 from ccm_runtime.embedded import embedded_bundle
+from ccm_runtime.errors import ConfigError
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.envs.registry import get_family, get_listed_family
 from ccm_training.envs.simulated import SimulatedTask
@@ -36,9 +37,25 @@ def _client(access: Access, target: str) -> AsyncClient:
 
 
 def adapt(
-    server: str | None, *, access: Access, family: str | None, tasks: str, trials: int, seed: int, as_json: bool
+    server: str | None,
+    *,
+    agent: str | None,
+    access: Access,
+    family: str | None,
+    tasks: str,
+    trials: int,
+    seed: int,
+    as_json: bool,
 ) -> None:
-    """Run the trials, against a server of our own where none is named, and print what they came to."""
+    """Run the trials, against a server of our own where none is named, and print what they came to.
+
+    Raises:
+        ConfigError: An agent is named, and no server that could have it.
+    """
+    if agent is not None and server is None:
+        raise ConfigError(
+            f"--agent {agent}: a server of our own has one agent; name a running server by --server HOST:PORT"
+        )
     if family is not None:
         get_family(family)  # an unknown name is told before a server is started or called
     console = Console(stderr=True)
@@ -49,6 +66,7 @@ def adapt(
         bar = display.add_task("adapt", total=trials)
         evaluation = run_trials(
             target,
+            agent=agent or "",
             access=access,
             family=family,
             tasks=tasks,
@@ -69,6 +87,7 @@ def run_trials(
     tasks: str,
     trials: int,
     seed: int,
+    agent: str = "",
     access: Access = _OPEN,
     ended: Callable[[], None] = lambda: None,
 ) -> Evaluation:
@@ -76,28 +95,36 @@ def run_trials(
 
     Args:
         target: `HOST:PORT`.
-        family: The simulated family; `None`: the one that the server's agent was trained on.
+        family: The simulated family; `None`: the one that the agent was trained on.
         tasks: Which of its tasks.
         trials: How many.
         seed: What they are drawn with.
+        agent: Name of the server's agent; empty: its default one.
         access: What the server asks of its clients.
         ended: Called after each.
     """
     client = _client(access, target)
-    return asyncio.run(_run_trials(client, family, cast("Split", tasks), trials, seed, ended=ended))
+    return asyncio.run(_run_trials(client, family, cast("Split", tasks), trials, seed, name=agent, ended=ended))
 
 
 async def _run_trials(
-    client: AsyncClient, family_name: str | None, split: Split, num: int, seed: int, *, ended: Callable[[], None]
+    client: AsyncClient,
+    family_name: str | None,
+    split: Split,
+    num: int,
+    seed: int,
+    *,
+    name: str,
+    ended: Callable[[], None],
 ) -> Evaluation:
     async with client:
-        agent = await client.describe()
+        agent = await client.describe(name)
         family = (
             get_listed_family(agent.family, origin="the server") if family_name is None else get_family(family_name)
         )
         tasks = family.sample_tasks(split, num, seed)
         started = time.perf_counter()
-        trials = await _all_trials(client, family, tasks, seed, ended)
+        trials = await _all_trials(client, family, tasks, seed, name=name, ended=ended)
         seconds = time.perf_counter() - started
     return evaluation_of(
         trials[..., 0],
@@ -113,14 +140,15 @@ async def _run_trials(
 
 
 async def _all_trials(
-    client: AsyncClient, family: Family, tasks: Table, seed: int, ended: Callable[[], None]
+    client: AsyncClient, family: Family, tasks: Table, seed: int, *, name: str, ended: Callable[[], None]
 ) -> NDArray[np.float64]:
     """Return and certainty after each episode of each trial, `[tasks, episodes, 2]`."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def trial(index: int) -> list[tuple[float, float]]:
         env = SimulatedTask(family, tasks[index], seed + index)
-        async with turns, client.open_session(seed=seed + index, expected_family=family.name) as session:
+        opened = client.open_session(seed=seed + index, expected_family=family.name, agent=name)
+        async with turns, opened as session:
             episodes = range(session.agent.episodes)
             told = [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
         ended()

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 from command import ccm, fails
+from tiny_bundle import tiny_graphs, write_bundle
 
 from ccm_runtime import cli
+from ccm_runtime.commands.server_process import listening_process
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import CcmError, SpecError
+from ccm_runtime.manifest import Adaptation
+from ccm_runtime.testing import ScriptedPolicy, manifest_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "help"
 COMMANDS = (
@@ -127,6 +131,23 @@ def test_an_unreachable_server_ends_with_code_11():
         taken.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{taken.getsockname()[1]}"
         assert fails(ccm("adapt", "--server", target, "--trials", "1"), 11, target, "ccm serve")
+
+
+def test_trials_are_of_the_agent_that_is_named(tmp_path):
+    for name, explore_episodes in (("one", 1), ("two", 2)):
+        policy = ScriptedPolicy(Adaptation(explore_episodes=explore_episodes, episodes=3, horizon=32))
+        manifest = manifest_of(policy, family="hard-point-robot-aligned").model_copy(update={"agent_id": name})
+        write_bundle(tmp_path / name, manifest, tiny_graphs(manifest))
+    bundles = (str(tmp_path / "one"), str(tmp_path / "two"))
+    with listening_process("ccm_runtime", "serve", *bundles, "--port", "0") as server:
+        adapt = ("adapt", "--server", server.address, "--trials", 1)
+        assert 1 == json.loads(ccm(*adapt, "--json").stdout)["explore_episodes"]
+        assert 2 == json.loads(ccm(*adapt, "--json", "--agent", "two").stdout)["explore_episodes"]
+        assert fails(ccm(*adapt, "--agent", "three"), 10, "no agent is called three; this server has one, two")
+
+
+def test_an_agent_of_no_server_is_refused():
+    assert fails(ccm("adapt", "--agent", "walker"), 2, "--agent walker", "--server")
 
 
 def test_an_unknown_preset_names_the_known_ones_and_ends_with_code_2(tmp_path):
