@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import shutil
 import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -127,14 +126,18 @@ def write_bundle(out: Path, manifest: Manifest, graphs: dict[str, bytes]) -> Man
 
 
 def _put(made: Path, out: Path, aside: Path) -> None:
-    """Move `made` to `out`; a bundle that is there goes `aside`, and comes back if the move fails."""
-    if out.exists():
-        out.rename(aside)
+    """Move `made` to `out`; a bundle that is there goes `aside`, and comes back if that fails or is interrupted.
+
+    No one step replaces a folder that is not empty: a process that is killed between the two leaves the older bundle
+    `aside`. What must never be missing is served from a folder of agents, whose link is switched in one step.
+    """
     try:
+        if out.exists():
+            out.rename(aside)
         made.rename(out)
-    except OSError:
-        if aside.exists():
-            shutil.move(aside, out)
+    except BaseException:
+        if aside.exists() and not out.exists():
+            aside.rename(out)
         raise
 
 

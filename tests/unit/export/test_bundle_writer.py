@@ -1,6 +1,8 @@
 import hashlib
 import shutil
 from datetime import datetime
+from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,22 @@ def test_the_older_bundle_comes_back_when_the_move_fails(ccm, tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         bundle_writer._put(tmp_path / "nowhere", out, aside=tmp_path / "old")
     load_bundle(out)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_an_interrupt_after_either_step_of_the_move_leaves_a_whole_bundle(ccm, tmp_path, monkeypatch, step):
+    out, rename, steps = shutil.copytree(ccm.path, tmp_path / "bundle"), Path.rename, count(1)
+
+    def interrupted(path, target):
+        rename(path, target)
+        if step == next(steps):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(out, ccm.manifest, ccm.bundle.graphs)
+    load_bundle(out)
+    assert [out] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
