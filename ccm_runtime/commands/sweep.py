@@ -20,6 +20,7 @@ from ccm_training.run_folder import summarize
 from ccm_training.sweep import (
     Outcome,
     Planned,
+    count_states,
     plan_sweep,
     rows_of_runs,
     rows_over_seeds,
@@ -59,7 +60,8 @@ def sweep(
     for name, outcome in failed.items():
         typer.echo(f"failed: {name} (code {outcome.exit_code}): {outcome.error}", err=True)
     if stopped_by is not None:
-        typer.echo(f"stopped by {signal.Signals(stopped_by).name}; the same command goes on", err=True)
+        told = f"stopped by {signal.Signals(stopped_by).name}: {count_states(planned, outcomes)}"
+        typer.echo(f"{told}; the same command goes on", err=True)
         raise typer.Exit(128 + stopped_by)
     if failed:
         raise RunError(
@@ -72,6 +74,8 @@ class _Watch:
 
     def __init__(self, planned: Sequence[Planned], out: Path) -> None:
         self._planned, self._out, self._told = planned, out, 0
+        self._iterations = {one.name: one.config.collect.iterations for one in planned}
+        self._come = {name: _iteration(out / name) for name in self._iterations}
         console = Console(stderr=True)
         self.display = Progress(
             TextColumn("{task.description}"),
@@ -83,19 +87,20 @@ class _Watch:
             TextColumn("{task.fields[note]}"),
             console=console,
         )
-        total = sum(one.config.collect.iterations for one in planned)
-        self._bar = self.display.add_task("sweep", total=total, note="")
+        self._bar = self.display.add_task("sweep", total=sum(self._iterations.values()), note="")
 
     def look(self, ended: Mapping[str, Outcome], running: Collection[Planned]) -> None:
         """Show how far all runs have come."""
-        come = sum(one.config.collect.iterations for one in self._planned if one.name in ended)
-        come += sum(_iteration(self._out / one.name) for one in running)
-        note = f"{len(ended)} of {len(self._planned)} runs ended, {len(running)} under way"
-        self.display.update(self._bar, completed=come, note=note)
-        for name in list(ended)[self._told :]:
+        new = list(ended)[self._told :]
+        for name in (*new, *(one.name for one in running)):
+            finished = name in ended and ended[name].state == "finished"
+            self._come[name] = self._iterations[name] if finished else _iteration(self._out / name)
+        note = f"{count_states(self._planned, ended)}, {len(running)} under way"
+        self.display.update(self._bar, completed=sum(self._come.values()), note=note)
+        for name in new:
             score = "" if ended[name].score is None else f", score {ended[name].score:.3f}"
             self.display.console.print(f"{ended[name].state}: {name}{score}", highlight=False)
-        if len(ended) > self._told:
+        if new:
             _write(self._planned, ended, self._out)
         self._told = len(ended)
 

@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def run_sweep(
                 asked = task.options(name=one.name, num_cpus=one.config.threads)
                 running[asked.remote(one.config, out / one.name, "cuda" if cluster.gpus else "cpu", wandb)] = one
             for reference in ray.wait(list(running), timeout=_LOOK_S)[0]:
-                ended[running.pop(reference).name] = _outcome(ray, reference)
+                one = running.pop(reference)
+                ended[one.name] = _as_far_as_it_came(_outcome(ray, reference), out / one.name)
             if stop.asked_by is not None and not cancelled:
                 cancelled = True
                 waiting.clear()
@@ -156,6 +157,14 @@ def _outcome(ray: Any, reference: Any) -> Outcome:
             "failed", error=f"its worker died {RETRIES + 1} times: {str(error).splitlines()[0]}", exit_code=1
         )
     return outcome
+
+
+def _as_far_as_it_came(outcome: Outcome, run_dir: Path) -> Outcome:
+    """What a run has spent that did not finish."""
+    if outcome.state == "finished" or not (run_dir / CONFIG).is_file():
+        return outcome
+    found = summarize(run_dir)
+    return replace(outcome, env_steps=found.env_steps, minutes=found.time_s / 60.0)
 
 
 @contextmanager

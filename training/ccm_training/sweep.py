@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Outcome:
     Attributes:
         state: `finished`; `failed`; `stopped`, as the sweep was: the same command goes on.
         score: At the end: the adaptation score, or the first executor episode's return where there is no ceiling.
-        env_steps: Of training.
+        env_steps: Of training, as far as it came.
         minutes: Of training, over all attempts.
         parameters: As `ccm hash` prints.
         error: Why it failed.
@@ -99,6 +100,13 @@ def table_of_sweep(planned: Sequence[Planned], outcomes: Mapping[str, Outcome], 
         for one in planned
     ]
     return {"runs": runs, "over_seeds": list(_over_seeds(planned, outcomes))}
+
+
+def count_states(planned: Sequence[Planned], outcomes: Mapping[str, Outcome]) -> str:
+    """How many runs finished, and how those that ended otherwise did: `1 of 4 runs finished, 2 stopped`."""
+    states = Counter(outcome.state for outcome in outcomes.values())
+    others = (f", {states[state]} {state}" for state in ("failed", "stopped") if states[state])
+    return f"{states['finished']} of {len(planned)} runs finished{''.join(others)}"
 
 
 def show_as_markdown(table: Mapping[str, Any]) -> str:

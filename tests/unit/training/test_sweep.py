@@ -6,12 +6,14 @@ import pytest
 import yaml
 from tiny_run import short_config
 
-from ccm_runtime.commands.sweep import sweep
+from ccm_runtime.commands.sweep import _Watch, sweep
 from ccm_runtime.errors import ConfigError, FamilyUnknownError, ServerUnreachableError
 from ccm_training import cohort_folder, ray_sweep
 from ccm_training.checkpoint import parameter_hash
 from ccm_training.ray_sweep import Cluster, RunStoppedError, run_sweep, train_one
+from ccm_training.run_folder import summarize
 from ccm_training.sweep import Outcome, Planned, plan_sweep, show_as_markdown, table_of_sweep
+from ccm_training.train import train
 
 
 @pytest.fixture
@@ -250,6 +252,24 @@ def test_a_sweep_that_is_interrupted_lets_runs_under_way_save_themselves_and_beg
     assert stopped_by == signal.SIGINT
     assert ray.begun == names(PLANNED)[:3]
     assert [ended[name].state for name in ray.begun] == ["finished", "finished", "stopped"]
+
+
+def test_an_interrupted_sweep_says_what_is_finished_and_how_far_the_others_came(tmp_path, monkeypatch, capsys):
+    under_way = tmp_path / PLANNED[2].name
+    train(short_config(collect={"iterations": 1}), under_way, device="cpu", progress=False)  # the first of its 2
+
+    def interrupt(ended, running):
+        if len(ended) == 1:
+            signal.raise_signal(signal.SIGINT)
+        watch.look(ended, running)
+
+    watch = _Watch(PLANNED, tmp_path)
+    _, ended, _ = sweep_with(monkeypatch, tmp_path, lambda name: ENDED[name], interrupt)
+    (bar,) = watch.display.tasks
+    assert (5, 8) == (bar.completed, bar.total)
+    assert "2 of 4 runs finished, 1 stopped, 0 under way" == bar.fields["note"]
+    found = summarize(under_way)
+    assert Outcome("stopped", None, found.env_steps, found.time_s / 60) == ended[PLANNED[2].name]
 
 
 def test_without_ray_one_is_told_before_anything_is_written(preset, tmp_path, monkeypatch):
