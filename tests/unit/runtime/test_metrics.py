@@ -19,6 +19,7 @@ from ccm_runtime.vigil import Vigil
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+DASHBOARD = json.loads((ROOT / "deploy/grafana/ccm.json").read_text(encoding="utf-8"))
 
 
 def hosted(**settings):
@@ -89,8 +90,7 @@ async def test_every_metric_is_documented_and_no_other(tmp_path):
 
 async def test_the_dashboard_shows_metrics_that_exist(tmp_path):
     known = names(tmp_path)
-    dashboard = json.loads((ROOT / "deploy/grafana/ccm.json").read_text(encoding="utf-8"))
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
     assert len(queries) >= 8
     for query in queries:
         for name in re.findall(r"\bccm_[a-z_]+", query):
@@ -98,6 +98,24 @@ async def test_the_dashboard_shows_metrics_that_exist(tmp_path):
     assert {"ccm_step_ms", "ccm_sessions", "ccm_interventions"} <= {
         re.sub(r"_(total|bucket)$", "", name) for query in queries for name in re.findall(r"\bccm_[a-z_]+", query)
     }
+
+
+def test_the_dashboard_splits_by_labels_that_its_metrics_have():
+    rows = re.findall(r"^\| `(ccm_[a-z_]+)` \| ([^|]+)\|", PAGE, re.MULTILINE)
+    labels = {name: {*re.findall("`([a-z_]+)`", kind), *(["le"] if "histogram" in kind else [])} for name, kind in rows}
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            query = target["expr"]
+            split = {label for found in re.findall(r"\bby \(([^)]+)\)", query) for label in found.split(", ")}
+            for name in re.findall(r"\bccm_[a-z_]+", query):
+                assert split <= labels[name.removesuffix("_bucket")], query
+            assert set(re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", ""))) <= split
+            assert (panel["type"] == "table") == (target.get("format") == "table" and target["instant"])
+
+
+def test_the_dashboard_shows_all_servers_when_it_is_opened():
+    job = DASHBOARD["templating"]["list"][1]
+    assert ("job", 1, "$__all") == (job["name"], job["refresh"], job["current"]["value"])
 
 
 def status(port, path):
