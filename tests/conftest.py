@@ -1,3 +1,5 @@
+"""What every test may ask for: a tiny bundle, and a Redis of the tests' own."""
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Whatever callers of other sessions do, a session sees its own task alone. In full: `benchmarks/realtime.py`."""
+
 import pytest
 from isolation import campaign
 

@@ -1,3 +1,5 @@
+"""A belief is a sum: the order, the chunks and the contexts that its transitions came in do not matter."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

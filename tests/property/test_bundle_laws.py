@@ -1,3 +1,5 @@
+"""Whatever byte of a bundle is flipped, and wherever a file of it is cut, it is not loaded."""
+
 import shutil
 
 import pytest

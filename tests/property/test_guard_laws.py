@@ -1,3 +1,5 @@
+"""Whatever a policy says, what leaves the guard is finite, within its bounds and no faster than allowed."""
+
 import dataclasses
 
 import hostile_model

@@ -1,3 +1,5 @@
+"""Folding, padding, contrast and the exploration reward keep their laws for any numbers."""
+
 import numpy as np
 import torch
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""Whatever a trial is told, it explores exactly K episodes, never goes back to that, and outlives no horizon."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 

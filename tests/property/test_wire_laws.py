@@ -1,3 +1,5 @@
+"""Whatever goes over the wire comes out as it went in, and no bytes become an event in silence."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

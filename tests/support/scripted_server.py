@@ -1,5 +1,6 @@
-# ruff: noqa: N802 (gRPC names its handlers and hands them what they may not need)
 """A real gRPC server that follows the contract with made-up answers, and breaks off where a test tells it to."""
+
+# ruff: noqa: N802 (gRPC names its handlers and hands them what they may not need)
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,3 +1,5 @@
+"""Small runs that were never trained, each with the bundle that was exported from it, once a session."""
+
 import json
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""A bundle appears whole or not at all, tells where its agent comes from, and takes the place of nothing else."""
+
 import hashlib
 import shutil
 from datetime import datetime

@@ -1,3 +1,5 @@
+"""A bundle holds where the beliefs of training tasks lie, and what its agent met there under its limits."""
+
 import numpy as np
 import pytest
 

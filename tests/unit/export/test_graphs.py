@@ -1,3 +1,5 @@
+"""The graphs take any batch and chunk, keep actions within bounds, and tell nothing of where they were made."""
+
 import numpy as np
 import onnx
 import pytest

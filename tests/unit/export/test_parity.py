@@ -1,3 +1,5 @@
+"""No bundle is written whose graphs compute anything else than the agent, however little."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""What an export records is a function of its run, and calls one in a hundred training trials novel."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""A bundle that breaks a law is refused, and a lawful one passes, without torch."""
+
 import subprocess
 import sys
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""A trial as the server runs it: who acts, on what, what is folded, when exploring ends, and what is refused."""
+
 from dataclasses import replace
 
 import numpy as np

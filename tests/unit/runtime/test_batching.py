@@ -1,3 +1,5 @@
+"""Sessions that are stepped in one batch get the answers that they get alone, each event once and in order."""
+
 import asyncio
 
 import numpy as np

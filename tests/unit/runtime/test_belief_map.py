@@ -1,3 +1,5 @@
+"""A belief lies on the map where its coordinates say, and within the known region where it is not novel."""
+
 import numpy as np
 import pytest
 from pydantic import ValidationError

@@ -1,3 +1,5 @@
+"""A bundle is read as it was written, and a folder that holds anything else is refused, and told what is wrong."""
+
 import json
 import shutil
 

@@ -1,3 +1,5 @@
+"""A task has changed where all was well before and is not now; then, and if asked to, a trial explores anew."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The command line: its help is as agreed, it loads what it needs, and an error is one line and its code."""
+
 import json
 import os
 import re

@@ -1,3 +1,5 @@
+"""A client's session is told each event once, whatever becomes of connections and servers; every call ends in time."""
+
 import asyncio
 import gc
 import socket

@@ -1,3 +1,5 @@
+"""What commands show of returns, what they say is missing, and how long they wait before they try again."""
+
 import io
 import itertools
 import random

@@ -1,3 +1,5 @@
+"""A flag wins over a variable, a variable over the default; what is unsafe or wrong is refused in one line."""
+
 import re
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""The committed code is what the contract generates, and runs on the oldest protobuf that is promised."""
+
 import re
 import subprocess
 import sys

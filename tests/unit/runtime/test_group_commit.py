@@ -1,3 +1,5 @@
+"""Nothing is called durable before it is written, and no failure of the store is taken for a success."""
+
 import asyncio
 import threading
 from contextlib import asynccontextmanager

@@ -1,3 +1,5 @@
+"""The guard mends what is not finite, out of bounds, too fast or late, says so, and leaves a good action alone."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""The networks run on the device that was asked for, or not at all; a graph that breaks the manifest is refused."""
+
 from types import SimpleNamespace
 
 import numpy as np

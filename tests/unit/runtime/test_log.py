@@ -1,3 +1,5 @@
+"""A log that cannot be written, or that nobody reads, keeps no server from serving."""
+
 import os
 import threading
 from pathlib import Path

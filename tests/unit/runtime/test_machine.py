@@ -1,3 +1,5 @@
+"""A machine is told by its name and cores, a process by its processor time and by what it holds."""
+
 import os
 import threading
 import time

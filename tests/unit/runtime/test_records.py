@@ -1,3 +1,5 @@
+"""A stored session is read as it was written, bit for bit, or it is refused."""
+
 import contextlib
 import dataclasses
 import hashlib

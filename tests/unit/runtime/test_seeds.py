@@ -1,3 +1,5 @@
+"""Seeds are a range with both ends or a list, each of them once."""
+
 import pytest
 
 from ccm_runtime.commands.seeds import parse_seeds

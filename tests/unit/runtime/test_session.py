@@ -1,3 +1,5 @@
+"""A session is its owner's, takes each number once, and is held in a bounded table until it is idle for too long."""
+
 import dataclasses
 
 import pytest

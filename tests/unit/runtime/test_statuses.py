@@ -1,3 +1,5 @@
+"""An error is the same at both ends of the wire, says when to come again, and tells nothing internal."""
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo

@@ -1,3 +1,5 @@
+"""So many late or mended actions in a row make a session SAFE, and SAFE it stays."""
+
 import asyncio
 
 import numpy as np

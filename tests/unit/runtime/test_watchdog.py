@@ -1,3 +1,5 @@
+"""A robot has an action in time, the server's or the safe one; what happens in a silence is told after it."""
+
 import asyncio
 from types import SimpleNamespace
 

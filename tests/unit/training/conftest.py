@@ -1,3 +1,5 @@
+"""Each test begins with the number of torch's threads that it would have alone."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""A belief is the product of its transitions' Gaussians and the prior, for a batch and for every prefix."""
+
 import torch
 from tiny_run import tiny_experiment
 

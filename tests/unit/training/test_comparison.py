@@ -1,3 +1,5 @@
+"""Runs that differ by the seed alone are put together, and a page of several says what sets them apart."""
+
 import json
 import re
 

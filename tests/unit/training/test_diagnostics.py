@@ -1,3 +1,5 @@
+"""What beliefs are worth, in numbers that can be computed by hand, within their bounds."""
+
 import math
 
 import numpy as np

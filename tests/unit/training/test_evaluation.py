@@ -1,3 +1,5 @@
+"""An evaluation is deterministic, of tasks of the split that was asked for, and gives 1 to who knows the task."""
+
 import numpy as np
 import pytest
 import torch

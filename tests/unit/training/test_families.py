@@ -1,3 +1,5 @@
+"""Rewards of the point robots are exact, their ceilings are reached and never passed, and their tasks well spread."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""A film shows the trial that an evaluation finds: every step, its phases, its returns, its task."""
+
 import numpy as np
 import pytest
 import torch

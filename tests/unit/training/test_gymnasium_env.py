@@ -1,3 +1,5 @@
+"""Every family is an environment that Gymnasium accepts, with the numbers of the batched simulation."""
+
 import subprocess
 import sys
 

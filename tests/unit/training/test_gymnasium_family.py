@@ -1,3 +1,5 @@
+"""A user's environments step side by side as each does alone; what they may not do is refused and named."""
+
 import gc
 
 import gymnasium

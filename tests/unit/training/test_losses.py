@@ -1,3 +1,5 @@
+"""Losses in numbers that can be computed by hand, and what no gradient reaches."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Memory that is freed is kept for what comes next, where the system can be asked to."""
+
 import platform
 import subprocess
 import sys

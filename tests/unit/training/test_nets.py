@@ -1,3 +1,5 @@
+"""Actions stay within bounds, densities are those of what was drawn, and scales survive what does not vary."""
+
 import pytest
 import torch
 from torch import distributions

@@ -1,3 +1,5 @@
+"""A task is given its own trials, the oldest is overwritten first, and sampling is a function of chance."""
+
 import pytest
 import torch
 

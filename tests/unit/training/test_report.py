@@ -1,3 +1,5 @@
+"""A run's page is whole by itself, shows what is known and nothing else, and lets no text become markup."""
+
 import base64
 import json
 import re

@@ -1,3 +1,5 @@
+"""Every variant of the exploration reward by hand: finite for a certain task, and of its own trial alone."""
+
 import math
 
 import pytest

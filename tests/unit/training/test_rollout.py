@@ -1,3 +1,5 @@
+"""The batched rollout is the pure trial of every simulation, and a function of its seed."""
+
 from dataclasses import dataclass
 
 import numpy as np

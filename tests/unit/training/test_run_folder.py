@@ -1,3 +1,5 @@
+"""What is told of a run is what its files say, without torch."""
+
 import json
 import subprocess
 import sys

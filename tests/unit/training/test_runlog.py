@@ -1,3 +1,5 @@
+"""A run's lines reach the terminal, TensorBoard and Weights & Biases alike, or one is told what to install."""
+
 import re
 import sys
 from types import SimpleNamespace

@@ -1,3 +1,5 @@
+"""The score is the first executor episode's share of the ceiling; without a ceiling above the floor there is none."""
+
 import subprocess
 import sys
 from types import SimpleNamespace

@@ -1,3 +1,5 @@
+"""One task by itself pays, and begins its episodes, as it does in the batch."""
+
 import numpy as np
 import pytest
 import torch

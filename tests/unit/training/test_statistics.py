@@ -1,3 +1,5 @@
+"""What few seeds allow one to say: intervals that hold the truth about as often as they claim."""
+
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,3 +1,5 @@
+"""A sweep is every choice, once, each an ordinary run; what dies, fails or stops in it ends no other."""
+
 import signal
 from contextlib import nullcontext
 from types import SimpleNamespace

@@ -1,3 +1,5 @@
+"""Tensors that are written piece by piece are what safetensors reads, with their digest."""
+
 import hashlib
 
 import pytest

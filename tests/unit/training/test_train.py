@@ -1,3 +1,5 @@
+"""A run is a function of its seed, and whatever stops it, it goes on as if nothing had."""
+
 import errno
 import json
 import signal

@@ -1,3 +1,5 @@
+"""Settings are laid over each other in order; one that cannot be is refused by name, with the nearest."""
+
 from typing import get_args
 
 import pytest

@@ -1,3 +1,5 @@
+"""Each loss moves what it should and nothing else, and every parameter steps once an update."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""A user's family is imported because its user names it; what is wrong with the name is told."""
+
 import sys
 
 import pytest

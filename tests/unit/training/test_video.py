@@ -1,3 +1,5 @@
+"""A video has every picture at its rate, or nothing is left behind."""
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
