@@ -47,8 +47,8 @@ class ServerConfig(BaseModel):
         max_candidate_faults: A candidate that fails or misses so many actions is rolled back.
         action_valid_ms: How long after its arrival an action may be applied.
         action_deadline_ms: An action that takes longer is replaced by the fallback; `None`: never.
-        max_rate: Largest change of each action entry from one step to the next, `[act]`, where the bundle allows more;
-            `None`: as the bundle says.
+        max_rate: Largest change of each action entry from one step to the next, `[act]`, of every agent that is served,
+            where its bundle allows more; `None`: as the bundle says.
         fallback: What is given for an action that is late or not finite; `None`: as the bundle says.
         max_misses: A session goes SAFE (the fallback alone) after so many late or not finite actions in a row.
         max_interventions: And after so many in a row that the guard had to mend in any way; `None`: any number.

@@ -246,7 +246,12 @@ def read_agent(path: Path, config: ServerConfig) -> ServedAgent:
     """Check a bundle and open its networks, under the server's limits; raises as `run` does."""
     bundle = load_bundle(path, config.public_key)
     manifest = bundle.manifest
-    safety = laid_over(manifest.safety, manifest.action, config.max_rate, config.fallback)
+    try:
+        safety = laid_over(manifest.safety, manifest.action, config.max_rate, config.fallback)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: {error}; one list is for every agent, and each one's own is set by `ccm export --max-rate`"
+        ) from None
     return ServedAgent(OnnxPolicy(bundle, config.device), manifest.model_copy(update={"safety": safety}), bundle.digest)
 
 

@@ -1,11 +1,14 @@
 """Limits as people name them."""
 
 import pytest
+from tiny_bundle import tiny_graphs, write_bundle, write_tiny_bundle
 
+from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.limits import check_rates, laid_over, parse_rates
 from ccm_runtime.manifest import SafetyLimits
-from ccm_runtime.testing import box
+from ccm_runtime.server import run
+from ccm_runtime.testing import ScriptedPolicy, box, manifest_of
 
 ACTION = box("action", 2)
 
@@ -36,6 +39,17 @@ def test_limits_laid_over_a_bundles_are_never_looser():
     assert SafetyLimits(max_rate=(0.2, 0.2), fallback="hold") == laid_over(SafetyLimits(), ACTION, (0.2, 0.2), "hold")
     with pytest.raises(ConfigError, match="got 3"):
         laid_over(bundled, ACTION, (1.0, 1.0, 1.0), None)
+
+
+@pytest.mark.parametrize("agents", [False, True])
+def test_a_server_of_several_agents_refuses_rates_that_are_not_of_each_and_says_of_which(tmp_path, agents):
+    fits = write_tiny_bundle(tmp_path / "planar" / "v1")
+    three = manifest_of(ScriptedPolicy()).model_copy(update={"action": box("action", 3)})
+    other = write_bundle(tmp_path / "spatial" / "v1", three, tiny_graphs(three))
+    served = {"agents": tmp_path} if agents else {"bundle": (fits, other)}
+    why = rf"^{other}: max_rate: expected 3 numbers, .* got 2; one list is for every agent, .* `ccm export --max-rate`$"
+    with pytest.raises(ConfigError, match=why):
+        run(ServerConfig(port=0, max_rate=(0.5, 0.5), **served))
 
 
 def test_limits_are_told_in_one_line():
