@@ -28,6 +28,8 @@ def run_campaigns(
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if unknown := [name for name in options.campaigns if name not in campaigns]:
+        parser.error(f"no campaign is called {', '.join(unknown)}; there are {', '.join(campaigns)}")
     made = how(*packages)
     made["versions"] |= versions
     clean = True

@@ -10,6 +10,7 @@
 import asyncio
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -69,5 +70,7 @@ def swap_crash_points(seed: int) -> Result:
     }
 
 
+CAMPAIGNS: dict[str, Callable[[int], Result]] = {"hot_reload": hot_reload, "swap_crash_points": swap_crash_points}
+
 if __name__ == "__main__":
-    run_campaigns(__doc__, {"hot_reload": hot_reload, "swap_crash_points": swap_crash_points}, "grpcio", "onnxruntime")
+    run_campaigns(__doc__, CAMPAIGNS, "grpcio", "onnxruntime")

@@ -72,13 +72,13 @@ def train(runs: Path, schedule: str, seed: int) -> None:
     began, points, reached = time.perf_counter(), [], False
     with run.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
-        spent = {"cpu_s": 0.0, "wall_s": 0.0}
-        while process.poll() is None and not reached and spent["cpu_s"] < limit(runs, schedule):
+        spent, ended = {"cpu_s": 0.0, "wall_s": 0.0}, None
+        while ended is None and not reached and spent["cpu_s"] < limit(runs, schedule):
             time.sleep(0.2)
             spent = {"cpu_s": cpu_s(process.pid), "wall_s": round(time.perf_counter() - began, 1)}
+            ended = process.poll()  # before a look at the metrics, which are then whole
             points += [{key: line[key] for key in KEPT} | spent for line in scored_lines(run)[len(points) :]]
             reached = any(point["score"] >= REACH for point in points)
-        ended = process.poll()
         process.kill()
         process.wait()
     if ended:
@@ -113,6 +113,8 @@ def scored_lines(run: Path) -> list[dict[str, Any]]:
 def compare(traces: dict[str, list[Trace]]) -> dict[str, Any]:
     """How many times longer the released schedule takes than our median run; a lower bound where it was given up."""
     ours = [trace for trace in traces["ours"] if trace["reached"]]
+    if not ours:
+        raise SystemExit(f"none of our runs reached {REACH}: there is nothing to compare the others with")
     ratios = [
         {
             "seed": trace["seed"],
