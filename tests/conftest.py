@@ -4,12 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis_server import RedisServer, redis_server
 from tiny_bundle import write_tiny_bundle
 
 from ccm_training.envs.mujoco.robots import choose_opengl
 
 choose_opengl()  # before any test imports MuJoCo, which looks once
+
+# Nothing is timed, and the same examples are tried every time; `--hypothesis-profile default` draws others.
+settings.register_profile("ccm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ccm")
 
 
 @pytest.fixture

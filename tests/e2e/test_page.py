@@ -59,7 +59,7 @@ def test_the_page_shows_sessions_as_they_come_and_go_and_that_the_server_is_gone
             told = f"{float(f'{returns[-1]:.5g}'):.4g}"
             tab.wait(f"document.querySelector('#rows').innerText.includes('{told}')")
         phases = "[...document.querySelectorAll('#rows .phase')].map((phase) => phase.innerText)"
-        assert ["execute", "explore"] == tab.value(phases)
+        tab.wait(f"{phases}.join() === 'execute,explore'")
         tab.wait("document.querySelector('.tile .more').innerText === '1 explore · 1 execute'")
         assert [2, 1] == tab.value(
             "['.spot', '.spot.execute'].map((s) => document.querySelectorAll(`#map ${s}`).length)"

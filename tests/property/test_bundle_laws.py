@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bundle import write_tiny_bundle
 
@@ -16,7 +16,6 @@ def whole(tmp_path_factory):
     return write_tiny_bundle(tmp_path_factory.mktemp("whole") / "bundle")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_a_flipped_byte_is_always_caught(whole, data):
     name = data.draw(st.sampled_from(sorted(path.name for path in whole.iterdir())))
@@ -34,7 +33,7 @@ def test_a_flipped_byte_is_always_caught(whole, data):
     load_bundle(whole)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_truncated_file_is_always_caught(whole, data, tmp_path_factory):
     copy = tmp_path_factory.mktemp("cut") / "bundle"

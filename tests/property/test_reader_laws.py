@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_graphs
 
@@ -44,28 +44,24 @@ def taken_or_refused(kind):
     assert "\n" not in refused
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=300))
 def test_a_manifest_of_any_bytes_is_refused(data):
     with pytest.raises(BundleError):
         from_bytes(data)
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(sorted(MANIFEST)), tree=trees)
 def test_a_manifest_with_any_entry_is_read_or_refused(name, tree):
     with taken_or_refused(BundleError):
         from_bytes(json.dumps({**MANIFEST, name: tree}).encode())
 
 
-@settings(deadline=None)
 @given(place=st.integers(0, len(GRAPH) - 1), noise=st.binary(min_size=1, max_size=50))
 def test_a_graph_with_any_damage_is_scanned_or_refused(place, noise):
     with taken_or_refused(BundleError):
         has_external_data(GRAPH[:place] + noise + GRAPH[place + len(noise) :])
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(sorted(ServerConfig.model_fields)) | st.text(max_size=10), value=st.text(max_size=20))
 def test_a_setting_of_any_text_is_taken_or_refused_in_one_line(name, value):
     for flags, environ in (({name: value}, {}), ({}, {f"CCM_{name.upper()}": value})):
@@ -73,7 +69,6 @@ def test_a_setting_of_any_text_is_taken_or_refused_in_one_line(name, value):
             ServerConfig.resolve(flags, environ)
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_files_of_tokens_and_keys_of_any_bytes_are_read_or_refused(path, data):
     path.write_bytes(data)

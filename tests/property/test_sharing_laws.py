@@ -20,7 +20,7 @@ from ccm_runtime.testing import manifest_of
 
 NUM_SERVERS = 2
 SERVERS = st.integers(0, NUM_SERVERS - 1)
-laws = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+laws = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 names = count()
 
 

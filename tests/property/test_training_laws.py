@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_run import tiny_experiment
 
@@ -31,7 +31,6 @@ def fold(belief, part):
     return beliefs.prefixes(RUN.agent.factors(part), belief)[:, -1]
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(1, 24), st.data())
 def test_folding_in_any_order_and_chunking_gives_one_belief(seed, num, data):
     given_rows = rows(seed, num)
@@ -45,7 +44,6 @@ def test_folding_in_any_order_and_chunking_gives_one_belief(seed, num, data):
     torch.testing.assert_close(at_once, belief, rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(0, 12), st.integers(0, 6))
 def test_padding_anywhere_changes_no_belief(seed, num, padded):
     given_rows = rows(seed, num + padded)

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 from durable import image, model
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccm_runtime.adapt import Memory
@@ -44,7 +44,6 @@ SESSIONS = st.builds(Session, st.text(), MEMORIES, st.none() | ANSWERS, st.text(
 STORED = st.builds(Stored, SESSIONS, st.builds(Moment, FLOATS, st.text(), FLOATS))
 
 
-@settings(deadline=None)
 @given(STORED)
 def test_a_session_is_read_as_it_was_written_bit_for_bit(stored):
     assert image(stored) == image(from_bytes(to_bytes(stored)))
@@ -99,7 +98,6 @@ def test_a_record_of_a_later_version_is_not_guessed_at():
         from_bytes(b"CCM2" + data[4:])
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_whatever_bytes_come_they_are_a_session_or_refused(payload, whole):
     data = b"CCM1" + hashlib.blake2b(payload, digest_size=16).digest() + payload if whole else payload
@@ -107,7 +105,6 @@ def test_whatever_bytes_come_they_are_a_session_or_refused(payload, whole):
         assert isinstance(from_bytes(data), Stored)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_record_spliced_of_two_is_a_session_or_refused(data):
     """With a right digest, as only a fault of ours could write it."""

@@ -108,7 +108,7 @@ def serve_trials(policy, env, episodes):
     return actions, [memory.returns for memory in memories], np.stack(beliefs, 1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     explore=st.integers(0, 3),
