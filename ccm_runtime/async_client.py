@@ -219,8 +219,8 @@ class AsyncClient:
 class AsyncSession(SessionView):
     """One trial on one task. A broken connection is mended in the background of each call; one call at a time.
 
-    A call that raised `DeadlineError` or `ServerUnreachableError` may be made again with the same arguments: it is
-    the same event, and a server that has seen it answers what it answered before.
+    A call that raised one of `errors.UNANSWERED` may be made again with the same arguments: it is the same event, and
+    a server that has seen it answers what it answered before.
     """
 
     def __init__(

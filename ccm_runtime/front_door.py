@@ -1,5 +1,6 @@
 """What every call passes before it reaches its handler: the token, and a decoder that does not fall over."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -24,11 +25,13 @@ class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
     Args:
         tokens: Of the clients; `None`: they need none.
         admin: Of the operators; `None`: no call of theirs is admitted where clients need a token.
+        refused: Counts the calls that are refused here, by reason.
     """
 
-    def __init__(self, tokens: TokenFile | None, admin: TokenFile | None = None) -> None:
+    def __init__(self, tokens: TokenFile | None, admin: TokenFile | None, refused: Counter[str]) -> None:
         self._tokens = tokens
         self._admin = admin
+        self._refused = refused
 
     async def intercept_service(
         self, continuation: Callable[[Details], Awaitable[Handler]], details: Details
@@ -38,7 +41,7 @@ class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         if handler is None:
             return handler
         if not self._admits(details):
-            return _refusing(handler)
+            return _refusing(handler, self._refused)
         return _tolerant(handler) if details.method.startswith(_OURS) else handler
 
     def _admits(self, details: Details) -> bool:
@@ -68,15 +71,16 @@ def _tolerant(handler: Any) -> Handler:
     return tolerant
 
 
-def _refusing(handler: Any) -> Handler:
+def _refusing(handler: Any, refused: Counter[str]) -> Handler:
     """Return a handler of the same shape that refuses the call."""
     error = UnauthenticatedError(
         "this server wants a token, and was given none or another: Client(token=...), --token-file, or the metadata "
         "`authorization: Bearer TOKEN`"
     )
-    _, code, message = statuses.classify(error)
+    reason, code, message = statuses.classify(error)
 
     async def refuse(_: object, context: Any) -> None:
+        refused[reason] += 1
         if handler.request_streaming:
             await hear_out(context)
         await context.abort(code, message, statuses.trailing_metadata(error))

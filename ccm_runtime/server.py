@@ -84,7 +84,7 @@ class Server:
         self._tokens = None if config.token_file is None else TokenFile(config.token_file, log)
         admin = None if config.admin_token_file is None else TokenFile(config.admin_token_file, log)
         self._server = grpc.aio.server(
-            interceptors=(FrontDoor(self._tokens, admin),),
+            interceptors=(FrontDoor(self._tokens, admin, self.hosting.metrics.refused),),
             options=(
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),

@@ -493,6 +493,7 @@ class TestLife:
                 assert (grpc.StatusCode.UNAUTHENTICATED, "UnauthenticatedError") == (code, kind)
             stream = guarded.stub.Session(timeout=LIMIT_S)
             assert grpc.StatusCode.UNAUTHENTICATED is (await refused(stream.read()))[0]
+            assert {"UNAUTHENTICATED": 3} == guarded.server.hosting.metrics.refused
             metadata = (("authorization", "Bearer a-long-enough-secret"),)
             await guarded.stub.DescribeAgent(pb.DescribeAgentRequest(), metadata=metadata, timeout=LIMIT_S)
 

@@ -17,7 +17,7 @@ _BEGINNING = """\
 # Results
 
 Written by `ccm benchmark` from [what is kept]({results}): a file for each run in `runs/BUDGET`, and what they come to
-in `figure3` to `figure6`. Do not edit this page: [how to make it](how-to/reproduce-the-figures.md).
+in a folder for each figure. Do not edit this page: [how to make it](how-to/reproduce-the-figures.md).
 
 The score is the return of the first execution episode on held-out tasks, with deterministic policies; where the best
 return is known, as a share of it (the ceiling of `cheetah-sparse` and `walker-sparse` is 2 a step, which nobody
