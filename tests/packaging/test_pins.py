@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -39,6 +40,11 @@ def test_all_is_every_extra_but_those_that_are_left_out_on_purpose():
     extras = PROJECT["optional-dependencies"].keys() - {"all", "dev"}
     named = {extra for one in map(Requirement, PROJECT["optional-dependencies"]["all"]) for extra in one.extras}
     assert {"serve-gpu", "sweep", "wandb"} == extras - named
+
+
+@pytest.mark.parametrize(("extra", "needed"), [("export", "train"), ("video", "gym")])
+def test_an_extra_that_is_advised_is_enough_to_load_a_family(extra, needed):
+    assert {str(one) for one in required(needed)} <= {str(one) for one in required(extra)}
 
 
 def test_a_gpu_serves_with_the_same_but_for_onnxruntime():
