@@ -2,7 +2,7 @@
 
     python scripts/add_experience.py BUNDLE
 
-The graphs stay as they are; the manifest's digest, and with it the bundle's identity, changes.
+The graphs stay as they are; the manifest's digest, and with it the bundle's identity, changes: sign it anew.
 """
 
 import argparse
