@@ -30,6 +30,12 @@ def changed(self, session):
     note(self, session)
 GroupCommit.changed = changed
 """
+POINTLESS = """
+from ccm_runtime import crash_points
+crash_points.reach = lambda _: None
+import kills
+kills.LIMIT_S = 0.5
+"""
 FORGETFUL = """
 from ccm_runtime import records
 from_proto = records.memory_from_proto
@@ -56,6 +62,11 @@ def test_nothing_acknowledged_is_lost_at_a_random_time(tmp_path):
 def test_the_campaign_notices_a_promise_that_is_broken(tmp_path, sabotage, noticed):
     found = kills.apart(tmp_path / "s.db", "--point", "append", "--kills", "8", sabotage=sabotage)
     assert 0 < found[noticed]
+
+
+def test_the_campaign_notices_a_point_that_is_never_passed(tmp_path):
+    found = kills.apart(tmp_path / "s.db", "--point", "append", "--kills", "2", sabotage=POINTLESS)
+    assert (0, 2) == (found["kills"], found["by_itself"])
 
 
 async def test_a_server_killed_in_mid_session_goes_on_as_if_unbroken(tiny_bundle, tmp_path):

@@ -80,7 +80,7 @@ def child(path, num_sessions, pipe, point, nth, *, live):
 
 
 def run_once(path, num_sessions, delay_s, point="", nth=1, *, live=live):
-    """Let a child live until it is killed; what it acknowledged, by session, and whether it died of the kill."""
+    """Let a child live until it is killed; what it acknowledged, by session, and whether it died so: at its point."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -93,6 +93,7 @@ def run_once(path, num_sessions, delay_s, point="", nth=1, *, live=live):
             if not (chunk := pipe.read(1 << 16)):
                 break
             said += chunk
+        there = not point or time.monotonic() < deadline  # or it never came by
         os.kill(pid, signal.SIGKILL)
         while chunk := pipe.read(1 << 16):
             said += chunk
@@ -102,7 +103,7 @@ def run_once(path, num_sessions, delay_s, point="", nth=1, *, live=live):
     for line in lines:
         index, sequence = map(int, line.split())
         acknowledged[index] = max(sequence, acknowledged.get(index, 0))
-    return acknowledged, os.WIFSIGNALED(status) and time.monotonic() < deadline + LIMIT_S
+    return acknowledged, os.WIFSIGNALED(status) and there
 
 
 def chosen(rng, point, acknowledged):
