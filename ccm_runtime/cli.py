@@ -311,7 +311,7 @@ def record(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to: a name that ends in .mp4 or .gif.")],
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN_DIR|BUNDLE]", help="A training run or a bundle (default: the embedded one)."),
+        typer.Argument(metavar="RUN_DIR|BUNDLE", help="A training run or a bundle (default: the embedded one)."),
     ] = None,
     family: FamilyName = None,
     tasks: TaskSplit = Tasks.TEST,

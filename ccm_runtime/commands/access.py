@@ -33,6 +33,7 @@ class Access:
 def check_target(target: str) -> str:
     """Return the address of a server, or refuse what is none (ConfigError)."""
     host, _, port = target.rpartition(":")
-    if not (host and port.isdigit()):
+    is_address = host and port.isdecimal() and 0 < int(port) < 1 << 16
+    if not is_address or host.startswith(("http://", "https://")):
         raise ConfigError(f"--server {target}: expected HOST:PORT, for instance 127.0.0.1:7070")
     return target

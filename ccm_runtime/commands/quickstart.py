@@ -37,7 +37,7 @@ class Stages:
     @contextlib.contextmanager
     def stage(self, name: str, what: str) -> Iterator[None]:
         """Run one stage."""
-        self._console.print(f"[bold]{name}[/bold]  {what}")
+        self._console.print(f"[bold]{name}[/bold]  {what}", soft_wrap=True)
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 3)

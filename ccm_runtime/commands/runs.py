@@ -27,6 +27,10 @@ def runs(paths: Sequence[Path], *, sort: str, as_json: bool) -> None:
     if sort not in SORTS:
         raise ConfigError(f"--sort {sort!r}: expected one of {', '.join(SORTS)}")
     if len(paths) == 1:
+        if not paths[0].is_dir():
+            raise CheckpointMissingError(
+                f"{paths[0]}: no folder there; give the one that holds runs, as `ccm train` writes"
+            )
         found = [summarize(run_dir) for run_dir in find_runs(paths[0])]
         if not found:
             raise CheckpointMissingError(f"{paths[0]}: no run in it or below; a run holds a config.yaml")

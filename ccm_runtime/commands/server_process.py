@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ccm_runtime.errors import DeadlineError, DependencyMissingError, ServerUnreachableError
+from ccm_runtime.errors import ConfigError, DeadlineError, DependencyMissingError, ServerUnreachableError
 
 _ANNOUNCEMENT = "listening on "
 _STOP_S = 10.0
@@ -42,7 +42,8 @@ def server_process(bundle: Path | None, start_limit_s: float = 60.0) -> Iterator
 
     Raises:
         DependencyMissingError: It lacks an extra.
-        ServerUnreachableError: It ended before it accepted calls; the message holds its last words.
+        ConfigError: A setting of it is wrong.
+        ServerUnreachableError: It ended otherwise before it accepted calls; the message holds its last words.
         DeadlineError: It did not accept calls in time.
     """
     named = [] if bundle is None else [str(bundle)]
@@ -76,8 +77,9 @@ def _address(process: "subprocess.Popen[str]", limit_s: float) -> str:
             raise DeadlineError(f"`ccm serve` did not accept calls within {limit_s:g} s; it said: {last!r}") from None
         if line is None:
             said, code = last.removeprefix("ccm: error: ") or "nothing", process.wait()
-            if code == DependencyMissingError.exit_code:
-                raise DependencyMissingError(said)
+            for error in (ConfigError, DependencyMissingError):
+                if code == error.exit_code:
+                    raise error(said)
             raise ServerUnreachableError(f"`ccm serve` ended with code {code} before it accepted calls: {said}")
         if _ANNOUNCEMENT in line:
             return line.rpartition(_ANNOUNCEMENT)[2].split()[0]

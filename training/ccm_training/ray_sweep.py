@@ -87,7 +87,7 @@ def run_sweep(
 
     Raises:
         ServerUnreachableError: There is no cluster at that address.
-        ConfigError: It will never have the processors or GPUs that a run asks for.
+        ConfigError: That is no address, or it will never have the processors or GPUs that a run asks for.
     """
     threads = max(one.config.threads for one in planned)
     ended: dict[str, Outcome] = {}
@@ -201,9 +201,11 @@ def _connected(cluster: Cluster, threads: int) -> Iterator[Any]:
 
 def _check_answers(address: str) -> None:
     """Knock at a cluster's door: Ray itself would go on trying for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        return  # `auto`, or a form that Ray itself has to judge
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise ConfigError(f"--address {address}: expected local, auto, HOST:PORT or ray://HOST:PORT")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
     except OSError as error:

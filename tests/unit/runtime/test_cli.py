@@ -95,7 +95,9 @@ def test_an_unknown_family_is_told_before_a_server_is_looked_for():
     assert fails(ccm("adapt", "--env", "no-such-family"), 2, "no task family 'no-such-family'; known: ")
 
 
-@pytest.mark.parametrize("server", ["nonsense", "127.0.0.1:http", ":7070"])
+@pytest.mark.parametrize(
+    "server", ["nonsense", "127.0.0.1:http", ":7070", "127.0.0.1:0", "127.0.0.1:65536", "http://127.0.0.1:7070"]
+)
 def test_what_is_no_address_ends_with_code_2(server):
     assert fails(ccm("adapt", "--server", server), 2, f"--server {server}: expected HOST:PORT")
 
@@ -110,14 +112,20 @@ def test_what_is_no_address_ends_with_code_2(server):
         (["verify", "FILE"], 5, "no bundle at"),
         (["hash", "FILE"], 5, "no checkpoint there"),
         (["report", "FILE"], 5, "no checkpoint there"),
+        (["runs", "FILE"], 5, "no folder there"),
+        (["soak", "BUNDLE", "--store", "FILE/store.sqlite"], 2, "store: expected a file in a folder that exists"),
     ],
 )
 def test_a_file_of_another_kind_is_named(tiny_bundle, tmp_path, command, exit_code, words):
     file = tmp_path / "thesis.txt"
     file.write_text("precious", encoding="utf-8")
-    finished = ccm(*({"FILE": file, "BUNDLE": tiny_bundle}.get(word, word) for word in command))
+    finished = ccm(*(word.replace("FILE", str(file)).replace("BUNDLE", str(tiny_bundle)) for word in command))
     assert fails(finished, exit_code, str(file), words)
     assert file.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_run_that_is_named_twice_is_not_compared(tmp_path):
+    assert fails(ccm("report", tmp_path, f"{tmp_path}/"), 2, f"{tmp_path} is there twice")
 
 
 def test_a_port_that_is_taken_ends_with_code_2(tiny_bundle):

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ccm_runtime.commands import doctor
 from ccm_runtime.commands.extras import needs
+from ccm_runtime.commands.quickstart import Stages
 from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.connection import backoff
 from ccm_runtime.errors import DependencyMissingError
@@ -47,6 +48,13 @@ def test_an_oracle_no_better_than_random_actions_gives_no_score():
 def test_the_best_of_negative_returns_is_a_whole_bar_without_a_ceiling():
     lines = shown([-300.0, -150.0, -100.0], floor=-500.0).splitlines()
     assert [len(line.split()[-1]) for line in lines if "e" in line and "█" in line] == [15, 26, 30]
+
+
+def test_the_address_of_a_quickstart_s_server_is_on_one_line_however_narrow():
+    console = Console(file=io.StringIO(), width=20, highlight=False)
+    with Stages(console).stage("adapt", "40 held-out tasks over gRPC at 127.0.0.1:7070"):
+        pass
+    assert "adapt  40 held-out tasks over gRPC at 127.0.0.1:7070" == console.file.getvalue().splitlines()[0]
 
 
 def test_waits_grow_jitter_and_stay_bounded():

@@ -192,6 +192,13 @@ def test_a_cluster_that_does_not_answer_is_said_not_to(tmp_path):
         run_sweep(PLANNED, tmp_path, Cluster("127.0.0.1:1"), lambda *_: None)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:redis", "ray://127.0.0.1:65536"])
+def test_what_is_no_address_of_a_cluster_is_refused(tmp_path, address):
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match=f"--address {address}: expected local, auto, HOST:PORT"):
+        run_sweep(PLANNED, tmp_path, Cluster(address), lambda *_: None)
+
+
 class Ray:
     """Stands in for Ray: begins what it is asked for, and ends the first of it whenever somebody waits."""
 
