@@ -45,8 +45,8 @@ async def test_the_campaign_notices_a_session_that_changes_its_bundle_in_silence
         monkeypatch.setattr(EventCore, "_digest", property(lambda _: "", lambda *_: None), raising=False)
         close = type(served.hosting).close
 
-        def forgetful(self, session_id, token):
-            closed = close(self, session_id, token)
+        def forgetful(self, *who):
+            closed = close(self, *who)
             digest = roster.rollout().current.digest
             return (
                 closed
