@@ -61,6 +61,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         {
             "sparse-point-robot": _amount("sparse_point_robot", oracle=120),
             "hard-point-robot": _amount("hard_point_robot", oracle=120),
+            "signpost-robot": _amount("signpost_robot"),
             "cheetah-sparse": _amount("cheetah_sparse", seeds=3, iterations=350),
             "walker-sparse": _amount("walker_sparse", seeds=3, iterations=350),
             **dict.fromkeys(_LONG_EPISODES, _amount("cheetah_mass", seeds=3, iterations=150)),
@@ -72,6 +73,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         {
             "sparse-point-robot": _amount("sparse_point_robot", oracle=120),
             "hard-point-robot": _amount("hard_point_robot", oracle=120),
+            "signpost-robot": _amount("signpost_robot"),
             "cheetah-sparse": _amount("cheetah_sparse", seeds=3, iterations=250, updates=100, tasks=60),
             "walker-sparse": _amount("walker_sparse", seeds=3, iterations=250, updates=100, tasks=60),
             **dict.fromkeys(_LONG_EPISODES, _amount("cheetah_mass", seeds=3, iterations=100, updates=100, tasks=25)),
@@ -83,6 +85,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         {
             "sparse-point-robot": _amount("sparse_point_robot", iterations=240, updates=80, tasks=20, warmup=4),
             "hard-point-robot": _amount("hard_point_robot", iterations=100, updates=200, tasks=20, warmup=2),
+            "signpost-robot": _amount("signpost_robot"),
             "cheetah-sparse": _amount("cheetah_sparse", iterations=110, updates=320, tasks=20, warmup=4),
             "walker-sparse": _amount("walker_sparse", iterations=87, updates=400, tasks=20, warmup=4),
             "cheetah-mass": _amount("cheetah_mass", iterations=230, updates=200, tasks=10, warmup=2),

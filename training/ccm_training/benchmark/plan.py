@@ -84,7 +84,7 @@ FIGURES: dict[FigureName, Figure] = {
     ),
     "figure4": Figure(
         "Overall adaptation on sparse families (Fig. 4)",
-        ("sparse-point-robot", "hard-point-robot", "cheetah-sparse", "walker-sparse"),
+        ("sparse-point-robot", "hard-point-robot", "signpost-robot", "cheetah-sparse", "walker-sparse"),
         (
             Arm("ccm", "CCM"),
             Arm("pearl-cl", "PEARL-CL"),
@@ -121,7 +121,7 @@ FIGURES: dict[FigureName, Figure] = {
     ),
     "figure5": Figure(
         "What the regularizer of the exploration reward does (Fig. 5)",
-        ("sparse-point-robot", "hard-point-robot"),
+        ("sparse-point-robot", "hard-point-robot", "signpost-robot"),
         (
             Arm("ccm", "telescoping"),
             Arm("ccm", "paper", "paper"),

@@ -1,4 +1,4 @@
-"""Point robots that step together: their laws, stated once for numpy arrays and torch tensors."""
+"""Robots that are points on the plane and step together: their laws, stated once for numpy arrays and torch tensors."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 STRIDE_M = 0.1
 
 
-class PointRobot(Protocol):
-    """A family of point robots: where goals are, what is paid, and from that its simulations.
+class PlaneFamily(Protocol):
+    """A family of points on the plane: where goals are, and from that its simulations.
 
     Attributes:
-        radius: How near a goal pays, in m; the first is touched within half of it.
+        radius: How near a goal pays, in m.
     """
 
     radius: float
@@ -27,66 +27,94 @@ class PointRobot(Protocol):
     def goals(self, tasks: Table) -> Table:
         """Goals in the order in which they are due, `[n, goals, 2]` in m."""
 
-    def reward(self, distances: Any, touched: Any, xp: Any) -> Any:
-        """Rewards, `[n]`, of distances to the goals, `[n, goals]`; `touched`, `[n]`: the first was, before."""
+    def simulation(self, goals: Any, xp: Any) -> Any:
+        """Simulations with these goals, in the library `xp` of `goals`."""
 
-    def simulate(self, tasks: Table, seed: Seeds = 0) -> "PointRobotEnv":
+    def simulate(self, tasks: Table, seed: Seeds = 0) -> Any:
         """Simulations of these tasks in numpy (nothing is random in them: `seed` is not used)."""
         del seed
-        return PointRobotEnv(self, self.goals(tasks), np)
+        return self.simulation(self.goals(tasks), np)
 
-    def make(self, tasks: "Tensor", seed: Seeds = 0) -> "PointRobotEnv":
+    def make(self, tasks: "Tensor", seed: Seeds = 0) -> Any:
         """Simulations of these tasks in torch (`seed` is not used either)."""
         import torch  # noqa: PLC0415  (clients have none)
 
         del seed
-        return PointRobotEnv(self, tasks.new_tensor(self.goals(tasks.cpu().numpy())), torch)
+        return self.simulation(tasks.new_tensor(self.goals(tasks.cpu().numpy())), torch)
 
 
-class PointRobotEnv:
-    """Simulations of one family, each with its own goals.
+class PointRobot(PlaneFamily, Protocol):
+    """A family that pays by the distances to its goals; the first is touched within half of `radius`."""
+
+    def simulation(self, goals: Any, xp: Any) -> "PointRobotEnv":
+        """Simulations with these goals, in the library `xp` of `goals`."""
+        return PointRobotEnv(self, goals, xp)
+
+    def reward(self, distances: Any, touched: Any, xp: Any) -> Any:
+        """Rewards, `[n]`, of distances to the goals, `[n, goals]`; `touched`, `[n]`: the first was, before."""
+
+
+class PlaneEnv:
+    """What moves on the plane from the origin, each with its own goals; who pays for it comes on top.
 
     Args:
-        family: Says what is paid.
+        family: Whose.
         goals: `[n, goals, 2]` in m, in the order in which they are due.
         xp: The library of `goals`, of actions and of whatever is returned: `numpy` or `torch`.
     """
 
-    def __init__(self, family: PointRobot, goals: Any, xp: Any) -> None:
+    def __init__(self, family: PlaneFamily, goals: Any, xp: Any) -> None:
         self.num_envs = len(goals)
-        self._family, self._goals, self._xp = family, goals, xp
+        self._whose, self._goals, self._xp = family, goals, xp
         self.reset()
 
     def retask(self, tasks: "Tensor") -> None:
         """Go to other tasks, as many, in place; in torch."""
-        self._goals.copy_(tasks.new_tensor(self._family.goals(tasks.cpu().numpy())))
+        self._goals.copy_(tasks.new_tensor(self._whose.goals(tasks.cpu().numpy())))
 
     def reset(self, mask: Any = None) -> Any:
-        """Back to the origin, with every goal still to do, everywhere or where `mask`, `[n]`, says; `[n, 2]` in m."""
+        """Back to the origin everywhere, or where `mask`, `[n]`, says; `[n, 2]` in m."""
         if mask is None:
             self._position = self._xp.zeros_like(self._goals[:, 0])
-            self._touched = self._position[:, 0] != 0.0
             self._path = [self._position]
             self._num_steps = np.zeros(self.num_envs, int)
         else:
             self._position = self._xp.where(mask[:, None], 0.0, self._position)
-            self._touched = self._touched & ~mask
             self._path[-1] = self._position
             self._num_steps[np.asarray(mask.tolist())] = 0
         return self._position
 
-    def step(self, action: Any) -> Step:
-        """Move; `action` is `[n, 2]` in m."""
-        self._position = self._position + self._xp.clip(action, -STRIDE_M, STRIDE_M)
-        self._path.append(self._position)
+    def move_to(self, position: Any) -> None:
+        """Be at `position`, `[n, 2]` in m, a step later."""
+        self._position = position
+        self._path.append(position)
         self._num_steps += 1
-        distances = self._xp.linalg.norm(self._position[:, None] - self._goals, axis=-1)
-        reward = self._family.reward(distances, self._touched, self._xp)
-        self._touched = self._touched | (distances[:, 0] <= self._family.radius / 2)
-        return Step(self._position, reward, self._xp.zeros_like(self._touched))
 
     def frame(self, index: int) -> Picture:
         """The plane with the goals and the path of the episode."""
         path = self._path[len(self._path) - 1 - self._num_steps[index] :]
-        goals = np.asarray([[*goal, self._family.radius] for goal in self._goals[index].tolist()], np.float32)
+        goals = np.asarray([[*goal, self._whose.radius] for goal in self._goals[index].tolist()], np.float32)
         return plane.draw(np.array([at[index].tolist() for at in path], np.float32), goals)
+
+
+class PointRobotEnv(PlaneEnv):
+    """Simulations of point robots; their arguments are those of `PlaneEnv`."""
+
+    def __init__(self, family: PointRobot, goals: Any, xp: Any) -> None:
+        self._family = family
+        self._touched: Any = None
+        super().__init__(family, goals, xp)
+
+    def reset(self, mask: Any = None) -> Any:
+        """Also with every goal still to do."""
+        position = super().reset(mask)
+        self._touched = position[:, 0] != 0.0 if mask is None else self._touched & ~mask
+        return position
+
+    def step(self, action: Any) -> Step:
+        """Move; `action` is `[n, 2]` in m."""
+        self.move_to(self._position + self._xp.clip(action, -STRIDE_M, STRIDE_M))
+        distances = self._xp.linalg.norm(self._position[:, None] - self._goals, axis=-1)
+        reward = self._family.reward(distances, self._touched, self._xp)
+        self._touched = self._touched | (distances[:, 0] <= self._family.radius / 2)
+        return Step(self._position, reward, self._xp.zeros_like(self._touched))

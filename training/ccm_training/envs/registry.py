@@ -9,6 +9,7 @@ from ccm_training.envs.mujoco.cheetah import CHEETAH_FAMILIES
 from ccm_training.envs.mujoco.humanoid import HUMANOID_FAMILIES
 from ccm_training.envs.mujoco.walker import WALKER_FAMILIES
 from ccm_training.envs.point_robot import HardPointRobot, SparsePointRobot
+from ccm_training.envs.signpost import SignpostRobot
 from ccm_training.envs.user_family import import_family, is_reference
 
 _FAMILIES: dict[str, Family] = {
@@ -17,6 +18,7 @@ _FAMILIES: dict[str, Family] = {
         SparsePointRobot(),
         HardPointRobot("hard-point-robot", aligned=False),
         HardPointRobot("hard-point-robot-aligned", aligned=True),
+        SignpostRobot(),
         *CHEETAH_FAMILIES,
         *WALKER_FAMILIES,
         *ANT_FAMILIES,
