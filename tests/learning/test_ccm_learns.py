@@ -21,6 +21,15 @@ def test_a_small_run_leaves_the_floor_and_the_untrained_agent_behind(tmp_path):
     assert trained.returns[scored] > untrained.returns[scored]
 
 
+def test_the_information_gain_leads_the_explorer_to_a_sign_that_pays_nothing(tmp_path):
+    def score(run_dir, *settings):
+        config = load_config("signpost_robot", [*settings, "evaluation.every=0"], seed=0)
+        return train(config, run_dir, device="cpu", progress=False).evaluation.adaptation_score
+
+    assert score(tmp_path / "gain") > 0.9
+    assert score(tmp_path / "none", "policy.information_weight=0") < 0.3
+
+
 def test_an_oracle_learns_to_go_where_it_is_told(tmp_path):
     found = evaluation(tmp_path / "oracle", "collect.iterations=60", method="oracle")
     assert found.adaptation_score > 0.3

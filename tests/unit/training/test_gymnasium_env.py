@@ -13,10 +13,12 @@ from gymnasium.utils.env_checker import check_env
 import ccm_training
 from ccm_runtime.errors import ConfigError, SpecError
 from ccm_training.envs.gymnasium_env import TaskEnv
+from ccm_training.envs.mujoco.family import MujocoFamily
 from ccm_training.envs.registration import gymnasium_id
 from ccm_training.envs.registry import get_family, list_families
 
 IDS = {family.name: gymnasium_id(family.name) for family in list_families()}
+ROBOTS = [family.name for family in list_families() if isinstance(family, MujocoFamily)]
 gymnasium.register_envs(ccm_training)
 
 
@@ -29,6 +31,7 @@ def test_the_ids_are_what_the_documentation_says():
         "sparse-point-robot": "ccm/SparsePointRobot-v0",
         "hard-point-robot": "ccm/HardPointRobot-v0",
         "hard-point-robot-aligned": "ccm/HardPointRobotAligned-v0",
+        "signpost-robot": "ccm/SignpostRobot-v0",
         "cheetah-sparse": "ccm/CheetahSparse-v0",
         "cheetah-mass": "ccm/CheetahMass-v0",
         "cheetah-mass-ood": "ccm/CheetahMassOod-v0",
@@ -44,7 +47,7 @@ def test_the_ids_are_what_the_documentation_says():
 @pytest.mark.filterwarnings("ignore:.*Box observation space m[ai][nx]imum value is -?infinit.*:UserWarning")
 @pytest.mark.parametrize("name", IDS)
 def test_gymnasium_accepts_every_family(name):
-    check_env(make(name), skip_render_check="point-robot" not in name and not has_opengl())
+    check_env(make(name), skip_render_check=name in ROBOTS and not has_opengl())
 
 
 @pytest.mark.parametrize("name", [name for name in IDS if "point-robot" in name])
@@ -105,7 +108,7 @@ def trial(env, seed: int) -> np.ndarray:
     return np.stack(begun)
 
 
-@pytest.mark.parametrize("name", [name for name in IDS if "point-robot" not in name])
+@pytest.mark.parametrize("name", ROBOTS)
 def test_a_seed_decides_on_a_trial_whose_episodes_begin_differently(name):
     env = gymnasium.make(IDS[name])
     first, again, other = (trial(env, seed) for seed in (4, 4, 5))
@@ -157,7 +160,7 @@ def test_rendering_draws_goals_and_path():
 
 
 @needs_opengl
-@pytest.mark.parametrize("name", [name for name in IDS if "point-robot" not in name])
+@pytest.mark.parametrize("name", ROBOTS)
 def test_robots_are_seen_to_move(name):
     env = gymnasium.make(IDS[name], render_mode="rgb_array")
     env.reset(seed=0)
