@@ -87,7 +87,7 @@ def benchmark(
     figure: Annotated[
         PaperFigure,
         typer.Argument(
-            metavar="figure3|4|5|6|asymptotes",
+            metavar="FIGURE",
             help="Encoder strategies; overall adaptation; the regularizer's effect; t-SNE of beliefs; "
             "on-policy methods at three times the steps.",
         ),

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ccm_export.bundle_writer import export_run
 from ccm_export.verify import verify_bundle
+from ccm_runtime.bundle import MANIFEST
 from ccm_runtime.commands.adapt import run_trials
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
@@ -66,6 +67,8 @@ def quickstart(out: Path, *, config: str, seed: int, as_json: bool) -> None:
     started = time.perf_counter()
     run_dir, bundle, report = out / "run", out / "bundle", out / "report.html"
     resolved = load_config(config, [], method=None, seed=seed)
+    if (out / MANIFEST).is_file():
+        raise ConfigError(f"{out} is a bundle, which nothing may be added to; choose another folder with --out")
     _make_way(run_dir)
     with stages.stage("train", f"{config}, seed {seed}, on this CPU"):
         stopped_by = train(resolved, run_dir, device="cpu", resume=False, progress=True).stopped_by

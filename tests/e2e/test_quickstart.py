@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from ccm_runtime.commands.quickstart import _make_way
+from ccm_runtime.commands.quickstart import _make_way, quickstart
+from ccm_runtime.errors import ConfigError
 
 TINY = """
 family: hard-point-robot-aligned
@@ -68,6 +69,11 @@ def test_what_is_no_run_is_not_overwritten(tmp_path):
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "choose another folder" in refused.stderr
     assert (tmp_path / "run" / "thesis.txt").exists()
+
+
+def test_nothing_is_added_to_a_bundle(tiny_bundle):
+    with pytest.raises(ConfigError, match="is a bundle, which nothing may be added to; choose another folder"):
+        quickstart(tiny_bundle, config="point_robot_debug", seed=0, as_json=False)
 
 
 def test_an_earlier_run_makes_way(tmp_path):

@@ -153,7 +153,8 @@ def restore(experiment: Run, run_dir: Path) -> Path | None:
     Raises:
         CheckpointMissingError: There is no run.
         CheckpointCorruptError: None of its checkpoints is whole.
-        ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`).
+        ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`), or has done
+            more iterations already.
     """
     if not _stored(run_dir) and (run_dir / CONFIG).is_file():
         check_begun_with(experiment.config, run_dir)
@@ -208,7 +209,10 @@ def is_whole(run_dir: Path, name: str) -> bool:
 def _put_back(experiment: Run, run_dir: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a checkpoint's tensors over the experiment's own, in place: a cohort's are parts of those of all."""
     _check_settings(experiment.config, parse_config(state["config"], where=f"{run_dir}: checkpoint"), run_dir)
-    experiment.counters = _counters(state)
+    counters, asked = _counters(state), experiment.config.collect.iterations
+    if counters.iteration > asked:
+        raise ConfigError(f"{run_dir} has done {counters.iteration} iterations; collect.iterations is {asked}, fewer")
+    experiment.counters = counters
     for name, target in experiment.tensors().items():
         if name in tensors or not name.startswith("optimizer."):  # earlier versions left out what had not stepped yet
             _part_saved(name, target, tensors[name]).copy_(tensors[name])

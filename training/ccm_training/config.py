@@ -60,10 +60,10 @@ class Config(Frozen):
     family: str
     method: MethodName = "ccm"
     seed: Seed = 0
-    meta_batch: Positive = 16
+    meta_batch: int = Field(default=16, ge=2)
     updates_per_iteration: Positive = 30
     decay_from: Share = 0.6
-    threads: Positive = 2
+    threads: int = Field(default=2, ge=1, le=1024)  # torch crashes on many more than there can be
     checkpoint_every: int = Field(default=20, ge=0)
     checkpoints_kept: Positive = 2
     tasks: TaskConfig = TaskConfig()
@@ -103,6 +103,8 @@ def load_config(
         known = sorted(preset.stem for preset in PRESETS.glob("*.yaml"))
         near = difflib.get_close_matches(name_or_file, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
+        if Path(name_or_file).is_file():
+            raise ConfigError(f"{name_or_file}: expected a YAML file, whose name ends in .yaml or .yml")
         raise ConfigError(f"no config {name_or_file!r}{hint}; give a YAML file or one of: {', '.join(known)}")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -51,7 +51,7 @@ class NetworkConfig(Frozen):
     """Sizes of the networks."""
 
     latent: Positive = 8
-    hidden: tuple[Positive, ...] = (128, 128)
+    hidden: tuple[Positive, ...] = Field(default=(128, 128), min_length=1)
     encoder_hidden: tuple[Positive, ...] = (128, 128)
 
 

@@ -193,6 +193,11 @@ def test_a_finished_run_may_go_on_for_longer(copied):
     assert load_agent(copied).counters.iteration == 3
 
 
+def test_a_run_is_not_resumed_to_fewer_iterations_than_it_has_done(copied):
+    with pytest.raises(ConfigError, match=r"has done 2 iterations; collect\.iterations is 1, fewer"):
+        run(copied, config(iterations=1), resume=True)
+
+
 def test_signals_are_handled_as_before_after_a_run(tmp_path, monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     stop_in(monkeypatch, collecting, "run_trials")

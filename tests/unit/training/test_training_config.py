@@ -58,6 +58,12 @@ def test_a_missing_file_is_named():
         load_config("/nowhere/mine.yaml")
 
 
+def test_a_file_that_is_not_named_as_yaml_is_told_so(tmp_path):
+    (tmp_path / "settings.txt").write_text("family: sparse-point-robot")
+    with pytest.raises(ConfigError, match=r"settings\.txt: expected a YAML file, whose name ends in \.yaml or \.yml"):
+        load_config(str(tmp_path / "settings.txt"))
+
+
 def test_a_file_is_laid_over_the_defaults(file):
     config = load_config(file)
     assert config.policy.discount == 0.9
@@ -201,6 +207,9 @@ def test_null_and_false_are_values(file):
         ("policy.discount=2", "policy.discount: Input should be less than or equal to 1, got 2"),
         ("policy.discount=.nan", "policy.discount: "),
         ("method=sarsa", "method: Input should be 'ccm'"),
+        ("networks.hidden=[]", "networks.hidden: Tuple should have at least 1 item"),
+        ("meta_batch=1", "meta_batch: Input should be greater than or equal to 2, got 1"),
+        ("threads=100000", "threads: Input should be less than or equal to 1024, got 100000"),
         ("networks.hidden=[0]", "networks.hidden.0: Input should be greater than or equal to 1, got 0"),
     ],
 )
