@@ -1,5 +1,6 @@
 """`ccm serve` as a process of its own, for commands that need a server for a while."""
 
+import os
 import queue
 import socket
 import subprocess
@@ -11,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from ccm_runtime.config import PREFIX
+from ccm_runtime.crash_points import VARIABLE
 from ccm_runtime.errors import ConfigError, DeadlineError, DependencyMissingError, ServerUnreachableError
 
 _ANNOUNCEMENT = "listening on "
 _STOP_S = 10.0
+_HANDED_ON = {f"{PREFIX}DEBUG", f"{PREFIX}DEVICE", VARIABLE}
+"""All other `CCM_` variables are of the server that somebody runs in earnest: its store, its ports, its secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,14 @@ def server_process(bundle: Path | None, start_limit_s: float = 60.0) -> Iterator
 @contextmanager
 def listening_process(module: str, *flags: str, start_limit_s: float = 60.0) -> Iterator[Listening]:
     """Run a module that says `listening on HOST:PORT`; stops it afterwards. Raises as `server_process` does."""
-    command = [sys.executable, "-m", module, *flags]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name in _HANDED_ON}
     process = subprocess.Popen(  # noqa: S603  # our own interpreter and package
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, *flags],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ,
     )
     try:
         yield Listening(_address(process, start_limit_s), process.pid)

@@ -193,6 +193,14 @@ def test_a_server_of_our_own_says_why_it_did_not_start(tmp_path):
         pass
 
 
+def test_a_server_of_our_own_leaves_what_somebody_s_server_is_told_alone(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("CCM_STORE", str(tmp_path / "sessions.db"))
+    monkeypatch.setenv("CCM_PAGE_PORT", "tcp://10.0.0.1:80")
+    with server_process(bundle) as address:
+        assert "127.0.0.1:" in address
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_server_of_our_own_that_lacks_an_extra_ends_with_code_3(tmp_path, monkeypatch):
     (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError('no such module', name='onnxruntime')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
