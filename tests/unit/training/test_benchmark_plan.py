@@ -67,7 +67,7 @@ def test_a_variant_sets_what_it_says_and_the_method_as_it_is_belongs_to_two_figu
 
 
 @pytest.mark.parametrize("family", FIGURES["asymptotes"].families)
-def test_on_policy_methods_come_to_their_asymptote_at_three_times_the_steps(family):
+def test_methods_come_to_their_asymptote_at_three_times_the_steps(family):
     for run in runs_of("asymptotes", "cpu", families=[family], seeds=[0]):
         usual = run_of(run.arm.method, 0, family=family).config
         assert (3 if run.arm.variant else 1) * usual.collect.iterations == run.config.collect.iterations

@@ -7,7 +7,7 @@ import pytest
 from kept import MADE, quality, result
 
 from ccm_training.benchmark.campaign import Folders, draw_figure
-from ccm_training.benchmark.page import results_page
+from ccm_training.benchmark.page import once_for_all_seeds, results_page
 from ccm_training.benchmark.pictures import band_of, colours_of, curve_of, draw, num_shown
 from ccm_training.benchmark.plan import FIGURES
 from ccm_training.benchmark.result import Curve, write_result
@@ -93,6 +93,11 @@ def test_who_trained_and_who_recorded_is_told_once():
     )
     assert ["ccm benchmark figure4", "ccm benchmark figure4 --seeds 1"] == row.recorded
     assert (["abc"], ("2026-01-01", "2026-01-02")) == (row.commits, row.dates)
+
+
+def test_commands_that_differ_by_their_seeds_alone_are_told_as_one():
+    told = ["a --seeds 0 --jobs 1", "b", "a --seeds 1,2 --jobs 1", "a --jobs 1", "b", "a --seeds 0 --jobs 2"]
+    assert ["a --seeds 0,1,2 --jobs 1", "b", "a --jobs 1", "a --seeds 0 --jobs 2"] == once_for_all_seeds(told)
 
 
 def test_a_learning_curve_is_that_of_the_scored_episode_over_steps_that_all_seeds_have():

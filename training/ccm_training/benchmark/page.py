@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from ccm_training.benchmark.summary import Odds, Row, Summary
 
 EARLIER = ("locomotion",)
 """Folders of results in which runs were not kept one by one; they go as their runs are made anew."""
+
+_SEEDS = re.compile(r"--seeds (\S+)")
 
 _BEGINNING = """\
 # Results
@@ -113,7 +116,7 @@ def sentence_of(odds: Odds) -> str:
 
 def made_by(rows: list[Row]) -> list[str]:
     """Every command that these rows come from."""
-    recorded = list(dict.fromkeys(command for row in rows for command in row.recorded))
+    recorded = once_for_all_seeds([command for row in rows for command in row.recorded])
     commits = ", ".join(dict.fromkeys(commit for row in rows for commit in row.commits))
     machines = "; ".join(dict.fromkeys(machine for row in rows for machine in row.machines))
     first, last = min(row.dates[0] for row in rows), max(row.dates[1] for row in rows)
@@ -131,6 +134,18 @@ def made_by(rows: list[Row]) -> list[str]:
         *(f"{row.trained}   # SEED: {', '.join(map(str, row.seeds))}" for row in rows),
         "```",
         "",
+    ]
+
+
+def once_for_all_seeds(commands: Iterable[str]) -> list[str]:
+    """Commands, in order; those that differ by their seeds alone are one, with all of these."""
+    seeds: dict[str, list[str]] = {}
+    for command in commands:
+        given = _SEEDS.search(command)
+        seeds.setdefault(_SEEDS.sub("--seeds SEEDS", command), []).extend(given[1].split(",") if given else [])
+    return [
+        command.replace("--seeds SEEDS", f"--seeds {','.join(dict.fromkeys(known))}")
+        for command, known in seeds.items()
     ]
 
 

@@ -107,17 +107,25 @@ FIGURES: dict[FigureName, Figure] = {
         ),
     ),
     "asymptotes": Figure(
-        f"On-policy methods at {LONGER} times the environment steps",
+        f"What more training brings: {LONGER} times the environment steps",
         ("sparse-point-robot", "hard-point-robot"),
         (
             Arm("ccm", "CCM"),
+            Arm("ccm", "CCM, long", "long"),
             Arm("varibad", "VariBAD, long", "long"),
             Arm("rl2", "RL2, long", "long"),
             Arm("maml", "MAML, long", "long"),
             Arm("promp", "ProMP, long", "long"),
             *_ENDS,
         ),
-        (("ccm", "varibad-long"), ("ccm", "rl2-long"), ("ccm", "maml-long"), ("ccm", "promp-long")),
+        (
+            ("ccm-long", "ccm"),
+            ("ccm-long", "varibad-long"),
+            ("ccm-long", "rl2-long"),
+            ("ccm-long", "maml-long"),
+            ("ccm-long", "promp-long"),
+            ("ccm", "rl2-long"),
+        ),
     ),
     "figure5": Figure(
         "What the regularizer of the exploration reward does (Fig. 5)",
