@@ -16,9 +16,9 @@ from ccm_runtime.trial import Trial
 from ccm_runtime.v1 import session_record_pb2 as pb
 from ccm_runtime.vigil import Vigil
 
-_MAGIC = b"CCM1"
-_DIGEST_SIZE = 16
-_HEAD = len(_MAGIC) + _DIGEST_SIZE
+MAGIC = b"CCM1"
+DIGEST_SIZE = 16
+_HEAD = len(MAGIC) + DIGEST_SIZE
 _FLOAT32 = np.dtype("<f4")
 
 
@@ -46,7 +46,7 @@ def to_bytes(stored: Stored) -> bytes:
         safe_reason=wire.safe_to_proto(session.vigil.safe),
         client=session.client,
     ).SerializeToString()
-    return _MAGIC + _digest(message) + message
+    return MAGIC + _digest(message) + message
 
 
 def from_bytes(data: bytes) -> Stored:
@@ -55,9 +55,9 @@ def from_bytes(data: bytes) -> Stored:
     Raises:
         RecordCorruptError: These are not the bytes that were written, or a later version wrote them.
     """
-    if data[: len(_MAGIC)] != _MAGIC:
-        raise RecordCorruptError(f"the record begins with {data[:4]!r}, expected {_MAGIC!r}: another version wrote it")
-    if data[len(_MAGIC) : _HEAD] != _digest(data[_HEAD:]):
+    if data[: len(MAGIC)] != MAGIC:
+        raise RecordCorruptError(f"the record begins with {data[:4]!r}, expected {MAGIC!r}: another version wrote it")
+    if data[len(MAGIC) : _HEAD] != _digest(data[_HEAD:]):
         raise RecordCorruptError(f"the record's digest is not that of its {len(data) - _HEAD} bytes")
     try:
         message = pb.SessionRecord.FromString(data[_HEAD:])
@@ -78,7 +78,7 @@ def from_bytes(data: bytes) -> Stored:
 
 
 def _digest(message: bytes) -> bytes:
-    return hashlib.blake2b(message, digest_size=_DIGEST_SIZE).digest()
+    return hashlib.blake2b(message, digest_size=DIGEST_SIZE).digest()
 
 
 def memory_to_proto(memory: Memory) -> pb.TrialMemory:

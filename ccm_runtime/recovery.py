@@ -50,7 +50,7 @@ def store_of(config: ServerConfig, log: Any) -> Store | SharedStore | None:
         url = config.store.get_secret_value()
         return RedisStore(url, config.store_password_file, say=lambda line: log.warning("store forgets", what=line))
     path = config.store.absolute()
-    if not path.parent.is_dir() or path.is_dir():
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
         raise ConfigError(f"store: expected a file in a folder that exists, got {config.store}")
     return SqliteStore(path, config.store_sync, say=lambda line: log.warning("store damaged", what=line))
 

@@ -2,8 +2,8 @@
 
 `normal` survives the death of the process at any instant; `full` also a power cut, for one flush of the disk a commit.
 After any failure the connection is given up and the file looked at anew: a flush that failed once may claim to have
-succeeded when it is tried again. A file that SQLite cannot read any more is moved aside, and what can still be read of
-it goes into a new one.
+succeeded when it is tried again. A store that SQLite cannot read any more is moved aside, and what can still be read of
+it goes into a new one; a file that never was one is refused and left as it is.
 """
 
 import hashlib
@@ -19,15 +19,14 @@ from typing import Any, Literal
 from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import ConfigError, StoreUnavailableError
 from ccm_runtime.store import MAX_SET_ASIDE, Record
+from ccm_runtime.store_file import APPLICATION_ID, SIDE_FILES, is_foreign
 
 Connect = Callable[[Path], sqlite3.Connection]
 
-_APPLICATION_ID = 0x63636D31  # "ccm1", in the file's header
 _SCHEMA_VERSION = 1
 _CHECKPOINT_BYTES = 4 << 20  # the log is folded into the file and emptied once it is this long
 _LOCK_LIMIT_S = 2.0
 _MAX_DAMAGED_FILES = 3
-_SIDE_FILES = ("-wal", "-shm", "-journal")
 _UNREADABLE = (sqlite3.Error, OSError, UnicodeDecodeError)  # the last one, of the text of an error of SQLite
 _SCHEMA = """\
 CREATE TABLE IF NOT EXISTS sessions (session_id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
@@ -171,8 +170,8 @@ class SqliteStore:
 
     def _open(self, salvaged: Collection[Record]) -> sqlite3.Connection:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        if self.path.stat().st_mode & 0o077:
-            self.path.chmod(0o600)  # the secret is in there; SQLite gives its side files the same mode
+        if is_foreign(self.path):
+            raise ConfigError(f"store: {self.path} is no database, and is left as it is; name another file")
         connection = self._connect(self.path)
         try:
             self._prepare(connection)
@@ -195,11 +194,12 @@ class SqliteStore:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second server on the same file is refused
         application_id = _first(connection, "PRAGMA application_id")
         blank = _first(connection, "SELECT count(*) FROM sqlite_master") == 0  # new, or we died while making it
-        if application_id not in {0, _APPLICATION_ID} or (application_id == 0 and not blank):
+        if application_id not in {0, APPLICATION_ID} or (application_id == 0 and not blank):
             raise ConfigError(f"store: {self.path} is a database, but not one of sessions; name another file")
+        self._keep_private()
         if blank:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         if (version := _first(connection, "PRAGMA user_version")) != _SCHEMA_VERSION:
             raise ConfigError(
@@ -231,10 +231,11 @@ class SqliteStore:
 
     def _move_aside(self, why: str) -> list[Record]:
         """Move the damaged file away, and return the records that could still be read of it."""
+        self._keep_private()
         salvaged = self._salvage()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}-{secrets.token_hex(2)}")
-        for suffix in _SIDE_FILES:
+        for suffix in SIDE_FILES:
             with suppress(FileNotFoundError):
                 self._side_file(suffix).rename(f"{aside}{suffix}")
         self.path.rename(aside)
@@ -263,6 +264,11 @@ class SqliteStore:
             finally:
                 connection.close()
         return list(found.values())
+
+    def _keep_private(self) -> None:
+        """The secret is in there; SQLite gives its side files the same mode."""
+        if self.path.stat().st_mode & 0o077:
+            self.path.chmod(0o600)
 
     def _forget_old_damage(self) -> None:
         damaged = sorted(self.path.parent.glob(f"{self.path.name}.damaged-*"))
@@ -307,7 +313,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _without_suffix(name: str) -> str:
-    for suffix in _SIDE_FILES:
+    for suffix in SIDE_FILES:
         name = name.removesuffix(suffix)
     return name
 

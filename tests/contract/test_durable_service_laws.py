@@ -1,6 +1,7 @@
 """Laws of a server with a store: what its clients see over restarts, damage, and a disk that fails and mends."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from contextlib import asynccontextmanager, closing
@@ -262,8 +263,11 @@ async def test_two_servers_do_not_share_a_store(path, monkeypatch):
                 pass
 
 
-def test_a_store_in_a_folder_that_is_not_there_is_a_mistake(tmp_path):
-    config = ServerConfig(port=0, store=tmp_path / "typo" / "s.db")
+@pytest.mark.parametrize("store", ["typo/s.db", "folder", "pipe"])
+def test_a_store_that_can_be_no_file_is_a_mistake(tmp_path, store):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    config = ServerConfig(port=0, store=tmp_path / store)
     with pytest.raises(ConfigError, match="expected a file in a folder that exists"):
         Server(ServedAgent(AGENT, manifest_of(AGENT), DIGEST), config)
 

@@ -68,10 +68,24 @@ def test_a_file_that_is_no_store_of_ours_is_left_alone(open_store, path):
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE accounts (balance)")
     other.close()
+    path.chmod(0o640)
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="not one of sessions; name another file"):
         open_store().read()
     assert before == path.read_bytes()
+    assert 0o640 == path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    "content", [b"x", b"A thesis on CCM1 and its stores.\n" * 500, b"\x89PNG\r\n\x1a\n" + b"\xff" * 5000]
+)
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(open_store, path, content):
+    path.write_bytes(content)
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"store: .*s\.db is no database, and is left as it is; name another file"):
+        open_store().read()
+    assert content == path.read_bytes()
+    assert ("s.db", 0o644) == (*(file.name for file in path.parent.iterdir()), path.stat().st_mode & 0o777)
 
 
 def test_a_store_of_a_later_version_is_left_alone(open_store, path):
@@ -219,9 +233,23 @@ def test_a_name_or_a_table_that_is_not_as_it_was_made_is_damage(open_store, path
     assert 8 == again.next_sequence
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"", b"\x00" * 5000, b"no database at all", b"SQLite format 3\x00" + b"\xff" * 8000]
-)
+@pytest.mark.parametrize("beginning", [b"\xa5" * 64, b"\xa5" * 4096, b"\x00" * 4096])
+def test_a_store_whose_beginning_is_lost_is_still_ours(open_store, path, beginning):
+    filled(open_store()).close()
+    data = path.read_bytes()
+    path.write_bytes(beginning + data[len(beginning) :])
+    assert 20 == len(sessions_of(filled(open_store())))
+    (aside,) = path.parent.glob("s.db.damaged-*")
+    assert 0o600 == aside.stat().st_mode & 0o777
+
+
+def test_a_log_beside_a_lost_file_tells_that_it_was_ours(open_store, path):
+    path.write_bytes(b"\xa5" * 4096)
+    path.with_name("s.db-wal").write_bytes(b"\xa5" * 4096)
+    assert 20 == len(sessions_of(filled(open_store())))
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x00" * 5000, b"SQLit", b"SQLite format 3\x00" + b"\xff" * 8000])
 def test_whatever_lies_there_a_store_begins(open_store, path, garbage):
     path.write_bytes(garbage)
     assert 20 == len(sessions_of(filled(open_store())))
@@ -229,7 +257,7 @@ def test_whatever_lies_there_a_store_begins(open_store, path, garbage):
 
 def test_of_damaged_files_the_last_few_are_kept(open_store, path):
     for _ in range(6):
-        path.write_bytes(b"no database at all, but longer than a header" * 100)
+        path.write_bytes(b"SQLite format 3, but no database at all" * 100)
         store = open_store()
         store.read()
         store.close()
