@@ -11,7 +11,9 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -446,9 +448,20 @@ def main() -> None:
     warnings.showwarning = _warn
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would tell standard error of what we tell in a line
     try:
+        _check_arguments(sys.argv[1:])
         app(prog_name="ccm")
     except Exception as error:  # CCM_DEBUG=1 shows where it came from
         sys.exit(_complain(_of_a_file(error) or error))
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse an empty one, mostly a shell's variable that is not set: as a path it would be the current folder."""
+    for before, argument in pairwise(("", *arguments)):
+        if argument == "" or (argument.startswith("--") and argument.find("=") == len(argument) - 1):
+            name = argument[:-1] or (before if before.startswith("-") else "an argument")
+            raise ConfigError(
+                f"{name}: expected a value, got nothing (an empty variable of the shell?); leave it out, or give it one"
+            )
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:

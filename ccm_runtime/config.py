@@ -180,6 +180,8 @@ class ServerConfig(BaseModel):
             name: environ[PREFIX + name.upper()] for name in cls.model_fields if PREFIX + name.upper() in environ
         }
         given = {name: value for name, value in flags.items() if value is not None}
+        if empty := [PREFIX + name.upper() for name in variables if not variables[name] and name not in given]:
+            raise ConfigError(f"{empty[0]}: expected a value, got nothing; unset it, or give it one")
         try:
             return cls.model_validate({**variables, **given})
         except ValidationError as error:

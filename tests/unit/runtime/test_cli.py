@@ -86,6 +86,32 @@ def test_a_missing_bundle_ends_with_code_5(command, tmp_path):
     assert fails(ccm(*command, tmp_path / "nowhere"), 5, "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["train", "--config", "quickstart", "--run-dir", ""], "--run-dir: "),
+        (["export", "run", "--out="], "--out: "),
+        (["serve", "--store", ""], "--store: "),
+        (["verify", ""], "an argument: "),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(arguments, name, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda **_: pytest.fail("it ran"))
+    monkeypatch.setattr(sys, "argv", ["ccm", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert 2 == ended.value.code
+    assert f"ccm: error: {name}expected a value, got nothing" in capsys.readouterr().err
+
+
+def test_a_setting_may_be_set_to_nothing(monkeypatch):
+    ran = []
+    monkeypatch.setattr(cli, "app", lambda **_: ran.append(True))
+    monkeypatch.setattr(sys, "argv", ["ccm", "train", "--set", "label=", "--set=label="])
+    cli.main()
+    assert [True] == ran
+
+
 def test_an_unknown_family_names_the_nearest_and_ends_with_code_2():
     finished = ccm("adapt", "--server", "127.0.0.1:1", "--env", "hard-point-robo")
     assert fails(finished, 2, "'hard-point-robo'", "'hard-point-robot'")

@@ -16,6 +16,13 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default():
     assert (99, 7, "127.0.0.1") == (config.port, config.max_sessions, config.host)
 
 
+def test_an_empty_variable_is_not_the_current_folder_and_a_flag_wins_over_it():
+    for name in ("CCM_RECORD", "CCM_AGENTS", "CCM_BUNDLE"):
+        with pytest.raises(ConfigError, match=f"{name}: expected a value, got nothing"):
+            ServerConfig.resolve({}, {name: ""})
+    assert Path("r") == ServerConfig.resolve({"record": Path("r")}, {"CCM_RECORD": ""}).record
+
+
 def test_limits_are_read_from_a_variable_too():
     config = ServerConfig.resolve({"fallback": None}, {"CCM_MAX_RATE": "0.5,1", "CCM_FALLBACK": "hold"})
     assert ((0.5, 1.0), "hold") == (config.max_rate, config.fallback)
