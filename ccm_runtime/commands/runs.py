@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import typer
 from rich.table import Table
 
 from ccm_runtime.commands.show import table_console
-from ccm_runtime.errors import CheckpointMissingError, ConfigError
+from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError
 from ccm_training.run_folder import RunSummary, differing, find_runs, summarize
 
 _LEAST = 10  # columns of a run's name, in the narrowest terminal
@@ -22,6 +23,7 @@ def runs(paths: Sequence[Path], *, sort: str, as_json: bool) -> None:
 
     Raises:
         CheckpointMissingError: There is no run there.
+        CheckpointCorruptError: Of the only run in a folder, or of one of several runs, a file cannot be read.
         ConfigError: There is no such order.
     """
     if sort not in SORTS:
@@ -31,7 +33,7 @@ def runs(paths: Sequence[Path], *, sort: str, as_json: bool) -> None:
             raise CheckpointMissingError(
                 f"{paths[0]}: no folder there; give the one that holds runs, as `ccm train` writes"
             )
-        found = [summarize(run_dir) for run_dir in find_runs(paths[0])]
+        found = _readable(find_runs(paths[0]))
         if not found:
             raise CheckpointMissingError(f"{paths[0]}: no run in it or below; a run holds a config.yaml")
     else:
@@ -43,6 +45,21 @@ def runs(paths: Sequence[Path], *, sort: str, as_json: bool) -> None:
         _list(shown, paths[0])
     else:
         _compare(shown)
+
+
+def _readable(run_dirs: Sequence[Path]) -> list[RunSummary]:
+    """What can be read, with a warning for each of the others; where nothing can, the first one's error."""
+    found, errors = [], []
+    for run_dir in run_dirs:
+        try:
+            found.append(summarize(run_dir))
+        except CheckpointCorruptError as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    for damage in errors:
+        warnings.warn(str(damage), stacklevel=2)
+    return found
 
 
 def _order(run: RunSummary, sort: str) -> tuple[Any, ...]:

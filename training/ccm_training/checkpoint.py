@@ -40,7 +40,7 @@ from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import first_agent
 from ccm_training.policy import AgentPolicy
 from ccm_training.rollout import BatchPolicy
-from ccm_training.run_folder import CONFIG
+from ccm_training.run_folder import CONFIG, read_tree
 from ccm_training.tensor_file import write_tensors
 
 FOLDER = "checkpoints"
@@ -257,10 +257,11 @@ def read_config(run_dir: Path) -> Config:
     """The settings that a run was begun with.
 
     Raises:
+        CheckpointCorruptError: They cannot be read.
         ConfigError: They are not what this version of ccm knows.
     """
     path = run_dir / CONFIG
-    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+    return parse_config(read_tree(path), where=str(path))
 
 
 def _check_settings(config: Config, begun_with: Config, run_dir: Path) -> None:

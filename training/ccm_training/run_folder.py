@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 
-from ccm_runtime.errors import CheckpointMissingError
+from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError
 from ccm_training.lock import is_being_trained
 from ccm_training.methods import METHODS
 
@@ -69,12 +69,12 @@ class RunSummary:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Runs in a folder and below it, by name; a run inside a run is not looked for."""
+    """Runs in a folder and below it, by name, those whose settings cannot be read too; not a run inside a run."""
     found = []
     for path, folders, files in os.walk(folder):
         if CONFIG in files:
             folders.clear()
-            if _read_config(Path(path)) is not None:
+            if not {METRICS, EVALUATION}.isdisjoint(files) or _has_settings(Path(path)):
                 found.append(Path(path))
         folders.sort()
     return found
@@ -85,12 +85,14 @@ def summarize(run_dir: Path) -> RunSummary:
 
     Raises:
         CheckpointMissingError: It holds no run.
+        CheckpointCorruptError: A file of it cannot be read, or is not what was written.
     """
-    config = _read_config(run_dir)
-    if config is None:
+    if not os.path.lexists(run_dir / CONFIG):
         raise CheckpointMissingError(f"{run_dir}: no run there; expected {run_dir / CONFIG}, as `ccm train` writes")
+    config = _read_settings(run_dir)
     last, tried = _ends(run_dir / METRICS)
-    evaluation, divergence = (_read_json(run_dir / name) for name in (EVALUATION, DIVERGENCE))
+    evaluation = _read_json(run_dir / EVALUATION, {"returns", "explore_episodes", "adaptation_score", "interval"})
+    divergence = _read_json(run_dir / DIVERGENCE, {"iteration"})
     iteration = int(last.get("iteration", 0))
     learns = METHODS[config["method"]].learns
     if is_being_trained(run_dir):
@@ -161,7 +163,7 @@ def _ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _lines(path: Path, *, backwards: bool = False) -> Iterator[dict[str, Any]]:
     """Whole lines, from first to last or the other way; read as they are asked for."""
-    texts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    texts = _read(path).splitlines() if path.is_file() else []
     for text in reversed(texts) if backwards else texts:
         try:
             yield json.loads(text)
@@ -169,20 +171,63 @@ def _lines(path: Path, *, backwards: bool = False) -> Iterator[dict[str, Any]]:
             continue  # cut off when the run was killed
 
 
-def _read_config(run_dir: Path) -> dict[str, Any] | None:
-    """Its settings; `None`: none of ours."""
+def read_tree(path: Path) -> Any:
+    """What a file of settings says, unchecked.
+
+    Raises:
+        CheckpointCorruptError: It cannot be read, or is no YAML.
+    """
     try:
-        tree = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
+        return yaml.safe_load(_read(path))
+    except yaml.YAMLError as error:
+        raise CheckpointCorruptError(f"{path} is damaged: it is no YAML ({' '.join(str(error).split())})") from None
+
+
+def _read_settings(run_dir: Path) -> dict[str, Any]:
+    tree = read_tree(run_dir / CONFIG)
     ours = (
-        isinstance(tree, dict) and {"family", "method", "seed", "collect"} <= tree.keys() and tree["method"] in METHODS
+        isinstance(tree, dict)
+        and {"family", "method", "seed"} <= tree.keys()
+        and isinstance(tree.get("collect"), dict)
+        and isinstance(tree["collect"].get("iterations"), int)
     )
-    return tree if ours else None
+    if not ours:
+        raise CheckpointCorruptError(f"{run_dir / CONFIG} is damaged: it does not hold the settings of a run")
+    if tree["method"] not in tuple(METHODS):
+        raise CheckpointCorruptError(
+            f"{run_dir / CONFIG}: expected a method of {', '.join(METHODS)}, got {tree['method']!r}"
+        )
+    return cast("dict[str, Any]", tree)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _has_settings(run_dir: Path) -> bool:
+    try:
+        _read_settings(run_dir)
+    except CheckpointCorruptError:
+        return False
+    return True
+
+
+def _read_json(path: Path, names: set[str]) -> dict[str, Any] | None:
+    """An object with these names; `None`: there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        tree = json.loads(_read(path))
+    except ValueError as error:
+        raise CheckpointCorruptError(f"{path} is damaged: it is no JSON ({error})") from None
+    if not isinstance(tree, dict) or not names <= tree.keys():
+        raise CheckpointCorruptError(f"{path} is damaged: expected an object with {', '.join(sorted(names))}")
+    return tree
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CheckpointCorruptError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CheckpointCorruptError(f"{path} is damaged: it is no text in UTF-8 ({error.reason})") from None
 
 
 def _dated(run_dir: Path) -> list[Path]:

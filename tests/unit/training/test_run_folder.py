@@ -11,7 +11,7 @@ from tiny_run import tiny_config
 
 from ccm_runtime.commands import runs as runs_command
 from ccm_runtime.commands.runs import runs
-from ccm_runtime.errors import CheckpointMissingError
+from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError
 from ccm_training.lock import trained_by_us_alone
 from ccm_training.run_folder import differing, find_runs, flat_settings, read_metrics, summarize
 
@@ -91,6 +91,47 @@ def test_runs_are_found_below_a_folder_and_nothing_else_is_taken_for_one(tmp_pat
 def test_what_is_no_run_is_said_to_be_none(tmp_path):
     with pytest.raises(CheckpointMissingError, match=r"no run there; expected .*config\.yaml"):
         summarize(tmp_path)
+
+
+def torn(run_dir, name, content):
+    """A run one of whose files is not what was written."""
+    (write_run(run_dir, lines=[LINE, SECOND], evaluation=EVALUATION) / name).write_bytes(content)
+    return run_dir
+
+
+DAMAGED = [
+    ("config.yaml", b"family: [", "it is no YAML"),
+    ("config.yaml", b"\xff\x00", "no text in UTF-8"),
+    ("config.yaml", b"theme: dark", "does not hold the settings of a run"),
+    ("config.yaml", b"{family: a, seed: 0, method: [ccm], collect: {iterations: 2}}", r"method .*, got \['ccm'\]"),
+    ("config.yaml", b"{family: a, seed: 0, method: ccm, collect: [2]}", "does not hold the settings of a run"),
+    ("evaluation.json", b'{"returns": [1.0', "it is no JSON"),
+    ("evaluation.json", b"[]", "expected an object with adaptation_score, "),
+    ("metrics.jsonl", b"\xff\xff", "no text in UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "why"), DAMAGED)
+def test_a_run_that_cannot_be_read_is_named_with_the_reason_and_the_others_are_listed(
+    tmp_path, capsys, name, content, why
+):
+    torn(tmp_path / "bad", name, content)
+    with pytest.raises(CheckpointCorruptError, match=f"bad/{name}.*{why}"):
+        runs([tmp_path], sort="name", as_json=True)
+    write_run(tmp_path / "good", lines=[LINE])
+    with pytest.warns(UserWarning, match=f"bad/{name}.*{why}"):
+        runs([tmp_path], sort="name", as_json=True)
+    assert [str(tmp_path / "good")] == [run["run_dir"] for run in json.loads(capsys.readouterr().out)]
+    with pytest.raises(CheckpointCorruptError, match=f"bad/{name}"):
+        runs([tmp_path / "good", tmp_path / "bad"], sort="name", as_json=True)
+
+
+def test_settings_that_the_system_does_not_give_are_named(tmp_path):
+    config = write_run(tmp_path / "run", lines=[LINE]) / "config.yaml"
+    config.unlink()
+    config.symlink_to(config)
+    with pytest.raises(CheckpointCorruptError, match=r"cannot read .*config\.yaml: Too many levels"):
+        runs([tmp_path], sort="name", as_json=False)
 
 
 def test_settings_that_differ_are_named_with_their_value_in_each():
