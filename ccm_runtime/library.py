@@ -27,23 +27,26 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Library:
     """The agents in a folder. Names may come from the network: whatever is no plain name is unknown.
 
+    Attributes:
+        folder: Its absolute path.
+
     Raises:
         ConfigError: There is no such folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()
-        if not self._folder.is_dir():
+        self.folder = folder.absolute()
+        if not self.folder.is_dir():
             raise ConfigError(f"agents: expected a folder with AGENT/VERSION/ for every bundle, got {folder}")
 
     @property
     def agents(self) -> list[str]:
         """Names of the agents."""
-        return _folders(self._folder)
+        return _folders(self.folder)
 
     def versions(self, agent: str) -> list[str]:
         """Return the names of an agent's versions."""
-        return _folders(self._folder / _plain(agent, "agent", self.agents))
+        return _folders(self.folder / _plain(agent, "agent", self.agents))
 
     def current(self, agent: str) -> str:
         """Return the name of the version that new sessions of an agent open with.
@@ -52,15 +55,17 @@ class Library:
             ConfigError: Nothing says which.
         """
         found = self.versions(agent)
-        link = self._folder / agent / CURRENT
+        link = self.folder / agent / CURRENT
         try:
             named = os.readlink(link).rstrip("/")  # noqa: PTH115 (a Path would lose what is no plain name)
         except OSError:
             if len(found) == 1:
                 return found[0]
+            if not found:
+                raise ConfigError(f"agents: expected VERSION/ with a bundle in {link.parent}, found none") from None
             raise ConfigError(
-                f"{agent} has the versions {', '.join(found) or '(none)'} and no link {CURRENT} to one of them; say "
-                f"which: ln -s VERSION {link}"
+                f"{agent} has the versions {', '.join(found)} and no link {CURRENT} to one of them; say which: "
+                f"ln -s VERSION {link}"
             ) from None
         if named not in found:
             raise ConfigError(f"{link} leads to {named}; expected one of {', '.join(found) or '(none)'}")
@@ -72,7 +77,7 @@ class Library:
         Raises:
             AgentUnknownError: There is none.
         """
-        return self._folder / agent / _plain(version, f"version of {agent}", self.versions(agent))
+        return self.folder / agent / _plain(version, f"version of {agent}", self.versions(agent))
 
     def digest(self, agent: str, version: str) -> str | None:
         """Return the digest of a version's bundle, unchecked; `None`: it has no manifest."""

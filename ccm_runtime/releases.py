@@ -201,7 +201,7 @@ def served_from(library: Library, read: Read) -> Sequence[ServedAgent]:
     """
     found = [(agent, library.current(agent)) for agent in library.agents]
     if not found:
-        raise ConfigError("agents: the folder holds no AGENT/VERSION/; put a bundle there")
+        raise ConfigError(f"agents: expected AGENT/VERSION/ with a bundle in {library.folder}, found none")
     return [named(read(library.path(agent, version)), agent, version) for agent, version in found]
 
 

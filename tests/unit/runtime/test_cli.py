@@ -112,6 +112,16 @@ def test_a_setting_may_be_set_to_nothing(monkeypatch):
     assert [True] == ran
 
 
+@pytest.mark.parametrize(
+    ("there", "expected", "named"),
+    [("agents", "AGENT/VERSION/", "agents"), ("agents/walker", "VERSION/", "agents/walker")],
+)
+def test_a_folder_of_agents_that_lacks_a_bundle_is_named(tmp_path, there, expected, named):
+    (tmp_path / there).mkdir(parents=True)
+    finished = ccm("serve", "--agents", tmp_path / "agents", "--port", 0)
+    assert fails(finished, 2, f"agents: expected {expected} with a bundle in {tmp_path / named}, found none")
+
+
 def test_an_unknown_family_names_the_nearest_and_ends_with_code_2():
     finished = ccm("adapt", "--server", "127.0.0.1:1", "--env", "hard-point-robo")
     assert fails(finished, 2, "'hard-point-robo'", "'hard-point-robot'")
