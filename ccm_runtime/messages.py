@@ -4,7 +4,7 @@ Vectors are float32 in environment units, in the order of the agent's specs.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from ccm_runtime.specs import BoxSpec
 from ccm_runtime.trial import Phase
 
 
-class Intervention(Enum):
+class Intervention(StrEnum):
     """What the guard had to mend in a policy's action."""
 
     BOUND = "bound"
@@ -24,7 +24,7 @@ class Intervention(Enum):
     SAFE = "safe"
 
 
-class SafeReason(Enum):
+class SafeReason(StrEnum):
     """Why a session is SAFE: its actions are the fallback until an episode begins that leaves SAFE."""
 
     MISSES = "misses"

@@ -5,13 +5,13 @@ that they cannot disagree on when exploring ends.
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from ccm_runtime.errors import TrialOrderError
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """What the trial is doing."""
 
     EXPLORE = "explore"

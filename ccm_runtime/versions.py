@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ccm_runtime.session import Session
 from ccm_runtime.trial import ExplorationRenewed, advance
 
 
-class Role(Enum):
+class Role(StrEnum):
     """What a version is loaded for."""
 
     CURRENT = "current"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from matplotlib.ticker import EngFormatter, MultipleLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MultipleLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from ccm_runtime.trial import Phase
@@ -279,6 +279,9 @@ def _losses(axes: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("Losses")
     if axes.lines:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.95), ncols=3, borderaxespad=0.0)
 
 

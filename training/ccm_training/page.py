@@ -56,8 +56,9 @@ def render_page(report: Report) -> str:
     scores = report.scores
     heading = f"{scores['family']} · {scores['method']} · seed {report.config.get('seed', '?')}"
     how = "served over gRPC and stepped by a client" if report.served else "run in process"
+    episodes = "1 episode" if scores["explore_episodes"] == 1 else f"{scores['explore_episodes']} episodes"
     lead = (
-        f"An agent that explores an unseen task for {scores['explore_episodes']} episodes and then executes. "
+        f"An agent that explores an unseen task for {episodes} and then executes. "
         f"Measured on {scores.get('trials', '?')} held-out tasks, {how}, with no gradient step."
     )
     return fill(heading, lead, cards=_cards(report), sections=_sections(report), written_at=report.written_at)

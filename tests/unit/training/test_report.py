@@ -123,6 +123,11 @@ def test_the_same_report_makes_the_same_page(page):
     assert page == render_page(report())
 
 
+@pytest.mark.parametrize(("episodes", "words"), [(1, "for 1 episode and then"), (4, "for 4 episodes and then")])
+def test_the_page_counts_episodes_as_people_do(episodes, words):
+    assert words in render_page(report(scores=report().scores | {"explore_episodes": episodes}))
+
+
 def test_what_is_not_known_is_left_out():
     scores = report().scores | {"adaptation_score": None, "interval": None, "ceiling": None}
     page = render_page(report(scores=scores, served=False, metrics=[], trials=None, goals=None))

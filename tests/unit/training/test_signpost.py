@@ -77,3 +77,11 @@ def test_a_reset_of_some_leaves_the_others_where_they_are(tasks):
     env.step(np.full((len(tasks), 2), 0.1, np.float32))
     mask = np.arange(len(tasks)) % 2 == 0
     assert np.array_equal(np.where(mask, 0.0, np.float32(0.1)), env.reset(mask)[:, 0])
+
+
+def test_pictures_show_where_the_sign_is_read_and_where_the_wall_is(tasks):
+    picture = FAMILY.simulate(tasks[:1] * 0.0).frame(0)
+    rows = [tuple(picture[round((2.0 - y) / 3.0 * 255), 5]) for y in (1.3, 0.9, 0.3, -0.6, -0.9)]
+    above, wall, room, below, sign = rows
+    assert above == room == below
+    assert wall == sign != room

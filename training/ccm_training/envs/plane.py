@@ -1,6 +1,7 @@
 """Pictures of the plane that the point robots live on, in plain numpy."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,19 @@ EXTENT_M = (-1.5, 1.5, -1.0, 2.0)
 """Left, right, bottom and top of the picture."""
 _PAPER, _PATH, _START = (250, 250, 247), (31, 41, 55), (107, 114, 128)
 _GOALS = ((217, 119, 6), (37, 99, 235))
+_BAND = (203, 213, 225)
 
 Pixels = NDArray[np.float32]
 
 
-def draw(path: Table, goals: Table, size: int = 256) -> NDArray[np.uint8]:
+def draw(path: Table, goals: Table, size: int = 256, bands: Sequence[tuple[float, float]] = ()) -> NDArray[np.uint8]:
     """Draw a path over goals.
 
     Args:
         path: Positions, `[steps, 2]` in m.
         goals: `[goals, (x, y, radius)]` in m.
         size: Pixels of a side.
+        bands: From which y to which another law holds, in m; shaded.
 
     Returns:
         `[size, size, 3]`, the y axis pointing up.
@@ -32,6 +35,8 @@ def draw(path: Table, goals: Table, size: int = 256) -> NDArray[np.uint8]:
     rows = np.linspace(top, bottom, size, dtype=np.float32)
     pixels = np.stack(np.meshgrid(columns, rows), -1)
     picture = np.broadcast_to(np.array(_PAPER, np.float32), (*pixels.shape[:2], 3)).copy()
+    for low, high in bands:
+        _blend(picture, _BAND, 0.5 * _inside(np.abs(pixels[..., 1] - (low + high) / 2.0) - (high - low) / 2.0, width))
     for (x, y, radius), colour in zip(goals, _GOALS, strict=False):
         distance: Pixels = np.hypot(pixels[..., 0] - x, pixels[..., 1] - y)
         _blend(picture, colour, 0.25 * _inside(distance - radius, width))

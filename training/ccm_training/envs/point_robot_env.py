@@ -18,9 +18,11 @@ class PlaneFamily(Protocol):
 
     Attributes:
         radius: How near a goal pays, in m.
+        bands: From which y to which another law holds, in m; for pictures.
     """
 
     radius: float
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ()
     takes_seeds: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
 
@@ -94,7 +96,8 @@ class PlaneEnv:
         """The plane with the goals and the path of the episode."""
         path = self._path[len(self._path) - 1 - self._num_steps[index] :]
         goals = np.asarray([[*goal, self._whose.radius] for goal in self._goals[index].tolist()], np.float32)
-        return plane.draw(np.array([at[index].tolist() for at in path], np.float32), goals)
+        walked = np.array([at[index].tolist() for at in path], np.float32)
+        return plane.draw(walked, goals, bands=self._whose.bands)
 
 
 class PointRobotEnv(PlaneEnv):

@@ -6,7 +6,7 @@ and hell (Geffner and Bonet, 1998), or a T-maze; this form of it is ours.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ class SignpostRobot(PlaneFamily):
     observation: BoxSpec = _OBSERVATION
     action: BoxSpec = _ACTION
     task: BoxSpec = _TASK
+    bands: ClassVar[tuple[tuple[float, float], ...]] = ((-1.0, -LINE_M), (LINE_M, 1.0))
 
     def sample_tasks(self, split: Split, num: int, seed: int) -> Table:
         """Goals, `[num, 1]`, one in each of `num` equal parts of the wall."""
