@@ -4,8 +4,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from ccm_runtime.config import read_pem
 from ccm_runtime.errors import BundleSignatureError, ConfigError, DependencyMissingError
+from ccm_runtime.files import read_pem
 
 SIGNATURE = "manifest.sig"
 SIGNATURE_BYTES = 64

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ccm_runtime.config import read_file
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.files import read_file
 
 MIN_TOKEN_LENGTH = 16
 TENANT: ContextVar[str] = ContextVar("tenant", default="")

@@ -7,8 +7,9 @@ from typing import Any
 
 import grpc
 
-from ccm_runtime.config import ServerConfig, read_pem
+from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.files import read_pem
 
 Certificates = tuple[bytes, bytes, bytes | None]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import grpc
 
-from ccm_runtime.config import read_file, read_pem
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.files import read_file, read_pem
 
 
 @dataclass(frozen=True)

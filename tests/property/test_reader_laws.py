@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_graphs
 
-from ccm_runtime.config import ServerConfig, read_pem
+from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import BundleError, ConfigError
+from ccm_runtime.files import read_pem
 from ccm_runtime.manifest import EXECUTION_POLICY, from_bytes, to_bytes
 from ccm_runtime.onnx_scan import has_external_data
 from ccm_runtime.tenants import Tokens
