@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ccm_runtime.errors import CcmError, FamilyError, FamilyUnknownError
+from ccm_runtime.errors import CcmError, DependencyMissingError, FamilyError, FamilyUnknownError
 from ccm_training.envs.registry import get_family, get_listed_family, list_families
 
 GOOD = """
@@ -73,6 +73,14 @@ def test_families_of_ours_are_listed_and_those_of_users_are_not(write):
 def test_what_cannot_name_a_family_is_refused(write, name):
     assert refused(name, FamilyUnknownError) == (
         f"family {name!r}: expected package.module:Family, for instance pendulums:Pendulums"
+    )
+
+
+def test_a_missing_simulator_is_told_with_its_extra(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    write("import mujoco")
+    assert refused("robots_of_mine:Robots", DependencyMissingError) == (
+        "family 'robots_of_mine:Robots' needs mujoco, which is not installed; install it with: pip install 'ccm[gym]'"
     )
 
 

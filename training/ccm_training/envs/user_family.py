@@ -9,12 +9,13 @@ import traceback
 from types import ModuleType
 from typing import Any, cast
 
-from ccm_runtime.errors import CcmError, FamilyError, FamilyUnknownError
+from ccm_runtime.errors import CcmError, DependencyMissingError, FamilyError, FamilyUnknownError
 from ccm_runtime.specs import BoxSpec
 from ccm_training.envs.family import Family
 
 _KINDS = {"task": BoxSpec, "observation": BoxSpec, "action": BoxSpec, "horizon": int, "explore_episodes": int}
 _METHODS = ("sample_tasks", "task_features", "simulate", "make", "ceiling")
+_SIMULATORS = ("gymnasium", "mujoco")  # of the extra `gym`
 
 
 def is_reference(name: str) -> bool:
@@ -29,6 +30,7 @@ def import_family(reference: str) -> Family:
 
     Raises:
         FamilyUnknownError: There is no such module, or nothing of that name in it.
+        DependencyMissingError: It needs a simulator of ours that is not installed.
         FamilyError: The module cannot be imported, or what it holds is no family.
     """
     module_name, _, attribute = reference.partition(":")
@@ -56,6 +58,11 @@ def _module(reference: str, name: str) -> ModuleType:
             raise FamilyUnknownError(
                 f"family {reference!r}: no module {error.name!r} in {here} or among the installed packages; run the "
                 f"command in the folder that holds {name.partition('.')[0]}.py, or install its package"
+            ) from error
+        if error.name in _SIMULATORS:
+            raise DependencyMissingError(
+                f"family {reference!r} needs {error.name}, which is not installed; install it with: "
+                "pip install 'ccm[gym]'"
             ) from error
         raise _broken(reference, name, error) from error
     except Exception as error:

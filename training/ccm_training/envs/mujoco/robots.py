@@ -110,7 +110,7 @@ def _compile(name: str) -> "mujoco.MjModel":
         import mujoco.batch  # noqa: PLC0415  (clients may have none)
     except ImportError as error:
         raise DependencyMissingError(
-            f"the {name} robot needs MuJoCo 3.17 or newer ({error}): pip install 'ccm[train]'"
+            f"the {name} robot needs MuJoCo 3.17 or newer ({error}): pip install 'ccm[gym]'"
         ) from error
     except Exception as error:  # each OpenGL binding has errors of its own
         raise ConfigError(
