@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from ccm_runtime.belief import NoveltyStats
 
 MAX_POINTS = 256
+_CORNERS = 64  # of an outline
 Pair = tuple[FiniteFloat, FiniteFloat]
 
 
@@ -47,18 +48,17 @@ class BeliefMap(BaseModel):
         return placed
 
 
-def known_region(plane: BeliefMap, stats: NoveltyStats, num_points: int = 64) -> list[tuple[float, float]]:
+def known_region(plane: BeliefMap, stats: NoveltyStats) -> list[tuple[float, float]]:
     """Return the outline on the plane of where novelty is below 1: the shadow of an ellipsoid.
 
     Args:
         plane: Where to draw it.
         stats: What novelty is told by.
-        num_points: Corners of the outline.
     """
     axes = np.asarray(plane.axes)
     shadow = axes @ np.linalg.inv(np.asarray(stats.precision, np.float64)) @ axes.T * stats.threshold**2
     values, vectors = np.linalg.eigh(shadow)
-    turns = np.linspace(0.0, 2.0 * np.pi, num_points, endpoint=False)
+    turns = np.linspace(0.0, 2.0 * np.pi, _CORNERS, endpoint=False)
     circle = np.stack((np.cos(turns), np.sin(turns)), 1)
     outline = circle * np.sqrt(np.maximum(values, 0.0)) @ vectors.T + plane.place([stats.mean])[0]
     return [(float(x), float(y)) for x, y in outline]

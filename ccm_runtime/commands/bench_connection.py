@@ -5,21 +5,22 @@ from abc import ABC, abstractmethod
 
 from ccm_runtime.errors import ServerUnreachableError
 
+_LIMIT_S = 20.0  # longest wait for an answer
+
 
 class Connection(ABC):
     """A connection to a server, with one exchange at a time.
 
     Args:
         address: `HOST:PORT`.
-        limit_s: Longest wait for an answer.
 
     Attributes:
         socket: What to wait on.
     """
 
-    def __init__(self, address: str, limit_s: float = 20.0) -> None:
+    def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), limit_s)
+        self.socket = socket.create_connection((host, int(port)), _LIMIT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
 

@@ -23,11 +23,10 @@ class Wire(Connection):
     Args:
         address: `HOST:PORT`.
         stream: Whether calls stream.
-        limit_s: Longest wait for an answer.
     """
 
-    def __init__(self, address: str, *, stream: bool, limit_s: float = 20.0) -> None:
-        super().__init__(address, limit_s)
+    def __init__(self, address: str, *, stream: bool) -> None:
+        super().__init__(address)
         self._stream = stream
         self._authority = address.encode()
         self._sent_fields: list[tuple[bytes, bytes]] = []

@@ -39,16 +39,15 @@ class Robots:
         num: How many.
         observation_size: Of what they see.
         episodes: Episodes of a trial; after it the session is closed and another one opened, on a new connection.
-        seed: Of what they see.
 
     Raises:
         CcmError: An event was refused, a connection was lost, or nobody was answered for a minute.
     """
 
-    def __init__(self, address: str, num: int, observation_size: int, episodes: int, seed: int = 0) -> None:
+    def __init__(self, address: str, num: int, observation_size: int, episodes: int) -> None:
         self._address = address
         self._episodes = episodes
-        rng = random.Random(seed)  # noqa: S311 (no secret)
+        rng = random.Random(0)  # noqa: S311 (no secret)
         self._seen = [[rng.gauss(0.0, 1.0) for _ in range(observation_size)] for _ in range(_NUM_SEEN)]
         self._selector = selectors.DefaultSelector()
         for number in range(num):

@@ -3,7 +3,7 @@
 import torch
 
 from ccm_training.batch import Batch, Draws, draw, sample_batch
-from ccm_training.cohort import build
+from ccm_training.cohort import build_cohort
 from ccm_training.config import Config, parse_config
 from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Experiment
@@ -41,7 +41,7 @@ def short_config(method: str = "ccm", collect: dict[str, int] | None = None, **c
 
 def tiny_experiment(method: str = "ccm", **changes) -> Experiment:
     """Return a run before its first step, its scales fitted to made-up transitions and its weights enlarged."""
-    experiment = build(tiny_config(method, **changes), torch.device("cpu"))
+    experiment = build_cohort([tiny_config(method, **changes)], torch.device("cpu")).first
     agent, generator = experiment.agent, torch.Generator().manual_seed(5)
     width = len(agent.observation_norm.mean)
 

@@ -192,8 +192,3 @@ def build_cohort(configs: Sequence[Config], device: torch.device, *, at_once: bo
         for place, (own, agent, part) in enumerate(zip(configs, agents, replay.parts(len(configs)), strict=True))
     ]
     return Cohort(tuple(runs), replay)
-
-
-def build(config: Config, device: torch.device) -> Experiment:
-    """A run by itself before its first step; as `build_cohort`."""
-    return build_cohort([config], device).first

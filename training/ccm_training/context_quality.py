@@ -13,27 +13,28 @@ from ccm_training.diagnostics import ContextQuality, certain_after, effective_ra
 from ccm_training.replay import Rows
 from ccm_training.rollout import Noise, Trials, Wanderer, run_trials
 
+_TRIALS = 8  # of each task; an even number
+_SEED = 0  # of noise and environments
 
-def quality_of_context(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> ContextQuality:
+
+def quality_of_context(run: LoadedRun) -> ContextQuality:
     """What a run's beliefs say of held-out tasks, as many as a meta-batch has.
 
     Args:
         run: Whose method has an encoder.
-        trials: Of each task, an even number.
-        seed: Of noise and environments.
     """
-    num, generator = run.config.meta_batch, torch.Generator().manual_seed(seed)
-    found = _noisy_trials(run, trials, seed, generator)
+    num, generator = run.config.meta_batch, torch.Generator().manual_seed(_SEED)
+    found = _noisy_trials(run, generator)
     latents = _last_latents(run, found)
     contrast = None
     if isinstance(run.agent, Agent) and run.config.encoder.contrastive_weight > 0.0:
-        rows = Rows(*(field.reshape(num, trials, *field.shape[1:]) for field in found.rows))
+        rows = Rows(*(field.reshape(num, _TRIALS, *field.shape[1:]) for field in found.rows))
         contrast = _contrast(run.agent, run.config.encoder.key_rows, rows, latents, generator)
     certainty = found.certainty.mean(0).tolist()
     table = latents.numpy()
     return ContextQuality(
         tasks=num,
-        trials=trials,
+        trials=_TRIALS,
         accuracy=None if contrast is None else contrast.accuracy.item(),
         information=None if contrast is None else math.log(num) - contrast.loss.item(),
         chance=1.0 / num,
@@ -46,10 +47,9 @@ def quality_of_context(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Con
     )
 
 
-def latents_of_trials(run: LoadedRun, *, trials: int = 8, seed: int = 0) -> Tensor:
+def latents_of_trials(run: LoadedRun) -> Tensor:
     """The latents of which `quality_of_context` speaks, `[tasks, trials, latent]`."""
-    found = _noisy_trials(run, trials, seed, torch.Generator().manual_seed(seed))
-    return _last_latents(run, found)
+    return _last_latents(run, _noisy_trials(run, torch.Generator().manual_seed(_SEED)))
 
 
 def _last_latents(run: LoadedRun, found: Trials) -> Tensor:
@@ -57,16 +57,16 @@ def _last_latents(run: LoadedRun, found: Trials) -> Tensor:
     return latents.reshape(run.config.meta_batch, -1, latents.shape[-1])
 
 
-def _noisy_trials(run: LoadedRun, trials: int, seed: int, generator: torch.Generator) -> Trials:
+def _noisy_trials(run: LoadedRun, generator: torch.Generator) -> Trials:
     """So many trials of each task, one after another."""
     collect, action = run.config.collect, run.family.action
     tasks = torch.from_numpy(run.family.sample_tasks("test", run.config.meta_batch, run.config.tasks.seed))
-    every = tasks.repeat_interleave(trials, 0)
+    every = tasks.repeat_interleave(_TRIALS, 0)
     wanderer = Wanderer.within(
         action, turn_probability=collect.turn_probability, generator=generator, device=tasks.device
     )
     return run_trials(
-        run.family.make(every, seed),
+        run.family.make(every, _SEED),
         run.policy_for(),
         episodes=run.adaptation.episodes,
         noise=Noise(len(every), wanderer, size=action.size, correlation=collect.noise_correlation, generator=generator),

@@ -16,6 +16,7 @@ from ccm_training.envs.simulated import SimulatedTask
 from ccm_training.trained_on import family_of_bundle
 
 Task = NDArray[np.float32]
+_PICTURES = 6  # of an episode, and that of its end
 
 
 class Actor(NamedTuple):
@@ -119,14 +120,14 @@ class Strip(NamedTuple):
     pictures: tuple[Picture, ...]
 
 
-def film_strips(adapter: Adapter, env: SimulatedTask, *, num_pictures: int = 6) -> list[Strip]:
+def film_strips(adapter: Adapter, env: SimulatedTask) -> list[Strip]:
     """Pictures of the first episode of each phase: evenly spread over the horizon, and of its end.
 
     Raises:
         RenderingError: The family cannot be drawn here.
     """
     horizon = adapter.policy.adaptation.horizon
-    wanted = set(np.linspace(0, horizon, num_pictures).round().astype(int).tolist())
+    wanted = set(np.linspace(0, horizon, _PICTURES).round().astype(int).tolist())
     strips: dict[Phase, Strip] = {}
     for moment in moments(adapter, env):
         strip = strips.get(moment.phase, Strip(moment.phase, moment.episode, 0.0, (), ()))

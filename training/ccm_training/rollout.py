@@ -14,6 +14,8 @@ from ccm_training.envs.family import BatchedEnv
 from ccm_training.replay import Rows
 from ccm_training.sources import Source, normal, uniform
 
+_STROLL_END_PROBABILITY = 0.2  # at each step of one
+
 
 class BatchPolicy(Protocol):
     """The runtime's `Policy` in torch: the leading dimension is the simulation."""
@@ -110,7 +112,6 @@ class Noise:
         wanderer: Draws the strolls' actions.
         correlation: Of one draw with the next.
         stroll_probability: Chance at each step to begin a stroll.
-        stroll_end_probability: Chance at each step to end one.
         generator: Draws everything else.
     """
 
@@ -122,13 +123,12 @@ class Noise:
         size: int,
         correlation: float,
         stroll_probability: float = 0.0,
-        stroll_end_probability: float = 0.2,
         generator: Source,
     ) -> None:
         self._shape = (num, size)
         self._wanderer = wanderer
         self._correlation = correlation
-        self._begin, self._end = stroll_probability, stroll_end_probability
+        self._begin = stroll_probability
         self._generator = generator
         self.restart()
 
@@ -151,7 +151,7 @@ class Noise:
         """The policies' actions, or the stroll's where one is under way, `[n, act]`."""
         num = len(action)
         begins = self._wanderer.chance(num, self._begin) & ~self._strolling
-        ends = self._wanderer.chance(num, self._end) & self._strolling
+        ends = self._wanderer.chance(num, _STROLL_END_PROBABILITY) & self._strolling
         self._action = torch.where(begins, self._wanderer.turn(num), self._action)
         self._strolling = (self._strolling | begins) & ~ends
         return torch.where(self._strolling, self._action, action)

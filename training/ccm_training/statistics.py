@@ -50,9 +50,8 @@ def estimate(
     *,
     seed: int = 0,
     num_resamples: int = 2_000,
-    confidence: float = 0.95,
 ) -> Estimate:
-    """Estimate a statistic over seeds and tasks, with its stratified bootstrap interval (percentile).
+    """Estimate a statistic over seeds and tasks, with its stratified bootstrap interval (95 %, percentile).
 
     A resample draws seeds with replacement and, within each drawn seed (the stratum), its tasks with replacement: it
     varies as another training and another set of tasks would. With one seed it varies by tasks alone.
@@ -62,14 +61,13 @@ def estimate(
         statistic: Reduces the given `axis`.
         seed: Of the resampling.
         num_resamples: How often.
-        confidence: Share of the resamples within the interval.
 
     Raises:
         ValueError: The scores are empty, not finite or of another shape.
     """
     table = _checked(scores)
     rng = np.random.default_rng(seed)
-    low, high = _interval(statistic(_resample(table, num_resamples, rng), axis=(1, 2)), confidence)
+    low, high = _interval(statistic(_resample(table, num_resamples, rng), axis=(1, 2)))
     return Estimate(float(statistic(table, axis=(0, 1))), low, high)
 
 
@@ -79,7 +77,6 @@ def probability_of_improvement(
     *,
     seed: int = 0,
     num_resamples: int = 2_000,
-    confidence: float = 0.95,
 ) -> Estimate:
     """Chance that a run scores above a run of the baseline on the same task; a tie counts half.
 
@@ -91,7 +88,6 @@ def probability_of_improvement(
         baseline: `[seeds of the baseline, the same tasks]`.
         seed: Of the resampling.
         num_resamples: How often.
-        confidence: Share of the resamples within the interval.
 
     Raises:
         ValueError: The tables are not on the same number of tasks, empty or not finite.
@@ -106,7 +102,7 @@ def probability_of_improvement(
     for index in range(num_resamples):
         drawn = (rng.integers(size, size=size) for size in wins.shape)
         resampled[index] = wins[np.ix_(*drawn)].mean()
-    return Estimate(float(wins.mean()), *_interval(resampled, confidence))
+    return Estimate(float(wins.mean()), *_interval(resampled))
 
 
 def _resample(table: Table, num: int, rng: np.random.Generator) -> Table:
@@ -117,9 +113,8 @@ def _resample(table: Table, num: int, rng: np.random.Generator) -> Table:
     return table[row, column]
 
 
-def _interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(values, (tail, 1.0 - tail))
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
 
 

@@ -16,8 +16,6 @@ from ccm_runtime.errors import ConfigError, RenderingError
 from ccm_training.envs.family import Picture
 
 SUFFIXES = (".mp4", ".gif")
-MAX_FPS = 50
-"""The shortest time that a GIF's viewers respect is 2/100 s."""
 MAX_GIF_FRAMES = 2_000
 """A GIF is held in memory until it is written."""
 _END_S = 60.0  # for ffmpeg to write what it holds
@@ -39,7 +37,7 @@ def write_video(pictures: Iterable[Picture], out: Path, *, fps: int) -> None:
     Args:
         pictures: `[height, width, 3]` of bytes each; at least one.
         out: A name that `check_target` accepts; its folder is made.
-        fps: Pictures a second, 1 to `MAX_FPS`.
+        fps: Pictures a second, 1 to 50: viewers of a GIF respect no time shorter than 2/100 s.
 
     Raises:
         ConfigError: More pictures than a GIF may have.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_run import lesson, tiny_config
 
-from ccm_training.cohort import build
+from ccm_training.cohort import build_cohort
 from ccm_training.config import Config
 from ccm_training.methods import ADAPTIVE, METHODS
 from ccm_training.objective import Objective
@@ -25,7 +25,7 @@ def config_of(method, **encoder) -> Config:
 
 def plain_run(method):
     """A run whose encoder says the same of every transition, whose models say 0, and whose scales are 1."""
-    run = build(config_of(method), torch.device("cpu"))
+    run = build_cohort([config_of(method)], torch.device("cpu")).first
     agent, latent = run.agent, run.agent.latent
     with torch.no_grad():
         last = agent.encoder.body[-1]
@@ -62,7 +62,7 @@ def test_the_encoders_loss_is_what_a_hand_computes(method):
 
 def encoder_gradient(method, **encoder):
     """What one update's losses ask of the encoder, at its first weights."""
-    run = build(config_of(method, **encoder), torch.device("cpu"))
+    run = build_cohort([config_of(method, **encoder)], torch.device("cpu")).first
     generator = torch.Generator().manual_seed(1)
     shape = (len(run.tasks), run.adaptation.episodes, run.family.horizon)
     observation, action, reward, after = (torch.randn(*shape, size, generator=generator) for size in (3, 2, 1, 3))

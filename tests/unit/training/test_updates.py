@@ -7,7 +7,7 @@ from tiny_run import lesson, tiny_config, tiny_experiment
 
 from ccm_training import losses
 from ccm_training.batch import sample_batch
-from ccm_training.cohort import build
+from ccm_training.cohort import build_cohort
 from ccm_training.objective import Objective
 from ccm_training.replay import Rows
 from ccm_training.rewards import ExplorationReward
@@ -136,7 +136,7 @@ def test_the_momentum_encoder_follows_as_a_moving_average_and_by_nothing_else(st
 
 
 def test_the_momentum_encoder_begins_as_a_copy():
-    agent = build(tiny_config(), torch.device("cpu")).agent
+    agent = build_cohort([tiny_config()], torch.device("cpu")).first.agent
     torch.testing.assert_close(weights(agent.encoder), weights(agent.momentum_encoder), rtol=0.0, atol=0.0)
 
 

@@ -33,12 +33,12 @@ class Stepped(NamedTuple):
     share: float
 
 
-def conjugate_gradient(product: Callable[[Tensor], Tensor], wanted: Tensor, iterations: int = _ITERATIONS) -> Tensor:
+def conjugate_gradient(product: Callable[[Tensor], Tensor], wanted: Tensor) -> Tensor:
     """`x` such that `product(x)`, a positive definite matrix times it, is about `wanted`, `[n]`."""
     solution = torch.zeros_like(wanted)
     left = direction = wanted
     size = left @ left
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         if size <= _ENOUGH:
             break
         turned = product(direction)
