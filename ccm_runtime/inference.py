@@ -8,7 +8,6 @@ import ctypes
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 from ccm_runtime.belief import Array, Folded, Transitions
 from ccm_runtime.bundle import Bundle
 from ccm_runtime.errors import BundleSchemaError, ConfigError, DependencyMissingError, ProviderUnavailableError
+from ccm_runtime.machine import installed_version
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY
 from ccm_runtime.signatures import Signature, fits, signatures, sized
 
@@ -106,7 +106,7 @@ class OnnxPolicy:
 
 def _onnxruntime() -> ModuleType:
     """Return onnxruntime, if exactly one build of it is installed."""
-    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
         raise ConfigError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall both, then "
             "install 'ccm[serve]' or 'ccm[serve-gpu]'"
@@ -115,14 +115,6 @@ def _onnxruntime() -> ModuleType:
         return import_module("onnxruntime")
     except ImportError:
         raise DependencyMissingError("serving needs onnxruntime: pip install 'ccm[serve]'") from None
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def _choose(runtime: ModuleType, device: Device) -> Literal["cpu", "cuda"]:

@@ -1,7 +1,8 @@
-"""This machine, and its processes as Linux tells of them in `/proc`; elsewhere they cannot be asked (OSError)."""
+"""This machine, what is installed on it, and its processes as Linux tells of them; elsewhere they raise OSError."""
 
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 
 
@@ -11,6 +12,14 @@ def machine() -> str:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{next(named, platform.machine())}, {os.cpu_count()} cores"
+
+
+def installed_version(package: str) -> str | None:
+    """Version of a package; `None`: it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def cpu_s(pid: int) -> float:

@@ -13,10 +13,11 @@ from ccm_runtime.batching import Stepper
 from ccm_runtime.belief import Array, Transitions, certainty
 from ccm_runtime.errors import ContextMismatchError, RolloutError
 from ccm_runtime.manifest import Manifest
-from ccm_runtime.messages import Agent, Answer, Context, Intervention
+from ccm_runtime.messages import Agent, Answer, Context
 from ccm_runtime.policy import Policy
 from ccm_runtime.session import Session
 from ccm_runtime.trial import ExplorationRenewed, advance
+from ccm_runtime.vigil import UNUSABLE
 
 
 class Role(StrEnum):
@@ -26,9 +27,6 @@ class Role(StrEnum):
     CANDIDATE = "candidate"
     PREVIOUS = "previous"
     LEAVING = "leaving"
-
-
-_UNUSABLE = {Intervention.LATE, Intervention.NOT_FINITE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ class Tally:
     def mended(self, answer: Answer) -> None:
         """Count an action that the guard mended."""
         self.num_interventions += 1
-        self.num_misses += not _UNUSABLE.isdisjoint(answer.reaction.interventions)
+        self.num_misses += not UNUSABLE.isdisjoint(answer.reaction.interventions)
 
     def ended(self, total: float) -> None:
         """Count an episode that ended."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ccm_runtime.messages import Intervention, SafeReason
 
-_UNUSABLE = {Intervention.LATE, Intervention.NOT_FINITE}
+UNUSABLE = {Intervention.LATE, Intervention.NOT_FINITE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Vigil:
             return self
         if not interventions:
             return WATCHFUL
-        misses = 0 if _UNUSABLE.isdisjoint(interventions) else self.misses + 1
+        misses = 0 if UNUSABLE.isdisjoint(interventions) else self.misses + 1
         mended = self.mended + 1
         if limits.max_misses is not None and misses >= limits.max_misses:
             return Vigil(misses, mended, SafeReason.MISSES)

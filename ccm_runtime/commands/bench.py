@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,7 +44,7 @@ from ccm_runtime.commands.server_process import Listening, listening_process
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.inference import OnnxPolicy
-from ccm_runtime.machine import cpu_s, machine
+from ccm_runtime.machine import cpu_s, installed_version, machine
 
 _PACKAGES = ("ccm", "grpcio", "protobuf", "numpy", "onnxruntime", "uvloop")
 _EMPTY = {EMPTY_STREAM: "Stream", EMPTY_UNARY: "Unary", NETWORKS_STREAM: "Networks"}  # methods of the floor
@@ -203,15 +202,8 @@ def made() -> dict[str, Any]:
         "realtime": hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in {os.SCHED_FIFO, os.SCHED_RR},
         "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in _PACKAGES if (found := installed_version(name))},
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _show(findings: Findings, console: Console) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ccm_runtime import __version__
+from ccm_runtime.machine import installed_version
 
 _PURPOSE = {
     "serve": "serve a bundle on a CPU",
@@ -85,7 +86,7 @@ def diagnose() -> Diagnosis:
     """Look at this installation; loads torch and onnxruntime where they are installed."""
     requirements = _requirements()
     names = sorted({name for required in requirements.values() for name in required})
-    versions = {name: found for name in names if (found := _version(name)) is not None}
+    versions = {name: found for name in names if (found := installed_version(name)) is not None}
     extras = {
         extra: _extra(purpose, [name for name in requirements[extra] if name not in versions])
         for extra, purpose in _PURPOSE.items()
@@ -122,13 +123,6 @@ def _requirements() -> dict[str, list[str]]:
     return found
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _imported(name: str) -> Any | None:
     try:
         return importlib.import_module(name)
@@ -158,7 +152,7 @@ def _advice(extras: dict[str, Extra]) -> list[str]:
     if not extras:
         return ["ccm runs from a source tree; install it to see its extras: pip install -e '.[dev]'"]
     advice = []
-    if _version("onnxruntime") and _version("onnxruntime-gpu"):
+    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
         advice.append("onnxruntime and onnxruntime-gpu share one folder: pip uninstall both, then install one")
     if not (extras["serve"].installed or extras["serve-gpu"].installed):
         advice.append("to serve a bundle: pip install 'ccm[serve]'")

@@ -68,7 +68,7 @@ def test_auto_falls_back_and_says_so(bundle, monkeypatch):
 
 
 def test_two_builds_of_onnxruntime_are_refused(bundle, monkeypatch):
-    monkeypatch.setattr(inference, "version", lambda _: "1.0")
+    monkeypatch.setattr(inference, "installed_version", lambda _: "1.0")
     with pytest.raises(ConfigError, match="both installed"):
         OnnxPolicy(bundle)
 
