@@ -1,7 +1,6 @@
 """The pictures of a report, as SVG text. Pure functions over arrays: no file, no clock, no network."""
 
 import io
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ EXPLORER, EXECUTOR, CEILING, FLOOR = "#d97706", "#2563eb", "#047857", "#9ca3af"
 _INK, _GREY, _GRID = "#1f2937", "#6b7280", "#e5e7eb"
 _GOALS = ("#f59e0b", "#3b82f6")
 _EPISODES = LinearSegmentedColormap.from_list("episodes", ["#fcd9a4", "#b45309"])
+_COLUMNS = 3  # maps in a row
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -81,31 +81,6 @@ def learning_curve(
         return svg_of(figure)
 
 
-def comparison(curves: Mapping[str, tuple[Array, Array]], title: str) -> str:
-    """Draw the learning curves of several methods: mean over seeds, and the band from the worst seed to the best.
-
-    Args:
-        curves: By method, environment steps `[points]` and adaptation scores `[seeds, points]`.
-        title: What was learned.
-    """
-    colours = (EXECUTOR, EXPLORER, CEILING, "#7c3aed", "#be123c", _GREY)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for (method, (steps, scores)), colour in zip(curves.items(), itertools.cycle(colours)):
-            axes.plot(steps, scores.mean(0), color=colour, linewidth=1.8, label=f"{method} ({len(scores)} seeds)")
-            axes.fill_between(steps, scores.min(0), scores.max(0), color=colour, alpha=0.15, linewidth=0)
-        axes.axhline(1.0, color=CEILING, linewidth=1, linestyle="--")
-        axes.annotate("ceiling", (1.0, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=CEILING)
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]), top=max(1.1, axes.get_ylim()[1]))
-        axes.set_xlabel("environment steps")
-        axes.set_ylabel("adaptation score")
-        axes.set_title(title)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.legend(loc="lower right")
-        return svg_of(figure)
-
-
 def adaptation_curve(
     returns: Sequence[float],
     explore_episodes: int,
@@ -152,9 +127,7 @@ def adaptation_curve(
         return svg_of(figure)
 
 
-def trajectory_map(
-    observations: Array, explore_episodes: int, goals: Array, *, returns: Array | None = None, columns: int = 3
-) -> str:
+def trajectory_map(observations: Array, explore_episodes: int, goals: Array, *, returns: Array | None = None) -> str:
     """Draw the paths of each task's trial on the plane: explorer's episodes, then the first executor episode.
 
     Args:
@@ -162,15 +135,14 @@ def trajectory_map(
         explore_episodes: K.
         goals: `[tasks, goals, (x, y, radius)]` in m.
         returns: Of each episode, `[tasks, episodes]`.
-        columns: Maps in a row.
     """
     tasks, episodes = observations.shape[:2]
-    rows = -(-tasks // columns)
+    rows = -(-tasks // _COLUMNS)
     low, high = _extent(observations[..., :2], goals)
-    height = 9.2 / columns * (high[1] - low[1]) / (high[0] - low[0]) + 0.3
+    height = 9.2 / _COLUMNS * (high[1] - low[1]) / (high[0] - low[0]) + 0.3
     with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(9.2, height * rows + 0.4), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        grid = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
         for index, axes in enumerate(grid):
             if index >= tasks:
                 axes.set_axis_off()

@@ -248,12 +248,6 @@ def test_metrics_of_a_method_without_an_encoder_are_drawn():
     ET.fromstring(figures.learning_curve(lines, scored=True, floor=None, chance=None))  # noqa: S314
 
 
-def test_methods_are_compared_over_seeds():
-    steps = np.linspace(0, 1e6, 5, dtype=np.float32)
-    curves = {name: (steps, np.random.default_rng(0).random((3, 5), np.float32)) for name in ("ccm", "pearl")}
-    ET.fromstring(figures.comparison(curves, "hard-point-robot"))  # noqa: S314 (our own picture)
-
-
 def test_an_executor_alone_has_a_curve_and_a_map():
     trials, goals = report().trials, report().goals
     assert "<svg" in figures.adaptation_curve([1.0, 2.0], 0, ceiling=None, floor=None)
