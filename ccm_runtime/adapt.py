@@ -54,7 +54,8 @@ class Memory(NamedTuple):
         seed: Seed of the trial's own noise.
         stochastic: Whether actions are sampled.
         num_events: Events so far; with the seed, it determines the next noise.
-        returns: Return of every finished episode, and of the one under way.
+        returns: Return of every finished episode.
+        return_so_far: Return of the episode under way.
         owed: Transitions that were answered without the networks and are not in the belief yet, oldest first.
         re_explore: Episodes to explore for when the task has changed; 0: that is not watched.
     """

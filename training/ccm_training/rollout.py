@@ -110,6 +110,7 @@ class Noise:
     Args:
         num: Simulations.
         wanderer: Draws the strolls' actions.
+        size: Entries of an action.
         correlation: Of one draw with the next.
         stroll_probability: Chance at each step to begin a stroll.
         generator: Draws everything else.
