@@ -192,7 +192,9 @@ def _read_settings(run_dir: Path) -> dict[str, Any]:
         and isinstance(tree["collect"].get("iterations"), int)
     )
     if not ours:
-        raise CheckpointCorruptError(f"{run_dir / CONFIG} is damaged: it does not hold the settings of a run")
+        raise CheckpointCorruptError(
+            f"{run_dir / CONFIG} does not hold the settings of a run, as `ccm train` writes them"
+        )
     if tree["method"] not in tuple(METHODS):
         raise CheckpointCorruptError(
             f"{run_dir / CONFIG}: expected a method of {', '.join(METHODS)}, got {tree['method']!r}"
