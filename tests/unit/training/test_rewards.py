@@ -7,7 +7,7 @@ import torch
 
 from ccm_training.rewards import PAPER_CLAMP, ExplorationReward, information_gain
 
-LOG2, LOG3, LOG4 = math.log(2.0), math.log(3.0), math.log(4.0)
+LOG2, LOG4 = math.log(2.0), math.log(4.0)
 OWN = torch.tensor([[[0]]])
 # Scores of one trial's task against the others before, after one and after two transitions: the shares of the own task
 # among e^0, e^0 and e^log2, e^0 and e^log4, e^log2 are 1/2, 2/3 and 2/3.
