@@ -147,7 +147,7 @@ class SqliteStore:
             yield self._opened()
         except (sqlite3.Error, OSError) as error:
             self._give_up()
-            if "locked" in str(error):
+            if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise ConfigError(f"store: another server uses {self.path}; stop it, or name another file") from error
             why = getattr(error, "strerror", None) or str(error)
             raise StoreUnavailableError(f"the store {self.path} cannot be used: {why}") from error
@@ -308,8 +308,13 @@ def _is_damage(error: Exception) -> bool:
     """Whether the file, not the disk, is at fault: text that is none, or tables that our statements do not fit."""
     if isinstance(error, UnicodeDecodeError):
         return True
+    return _code(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+
+
+def _code(error: Exception) -> int | None:
+    """SQLite's primary code of an error; `None`: it is none of SQLite's."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+    return None if code is None else code & 0xFF
 
 
 def _without_suffix(name: str) -> str:

@@ -143,6 +143,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         store.read()
 
 
+def test_a_path_that_speaks_of_locks_is_not_another_server(tmp_path):
+    with pytest.raises(StoreUnavailableError, match=r"unlocked/s\.db cannot be used: No such file"):
+        SqliteStore(tmp_path / "unlocked" / "s.db").read()
+
+
 def test_a_read_only_file_is_unavailable_not_damaged(open_store, path):
     filled(open_store()).close()
 
