@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -271,7 +272,7 @@ class SqliteStore:
             self.path.chmod(0o600)
 
     def _forget_old_damage(self) -> None:
-        damaged = sorted(self.path.parent.glob(f"{self.path.name}.damaged-*"))
+        damaged = sorted(self.path.parent.glob(f"{escape(self.path.name)}.damaged-*"))
         names = sorted({_without_suffix(path.name) for path in damaged})
         for path in damaged:
             if _without_suffix(path.name) not in names[-_MAX_DAMAGED_FILES:]:

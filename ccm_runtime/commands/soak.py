@@ -6,6 +6,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class _Seen:
     def _store_bytes(self) -> int:
         if self._store is None:
             return 0
-        return sum(path.stat().st_size for path in self._store.parent.glob(f"{self._store.name}*"))
+        return sum(path.stat().st_size for path in self._store.parent.glob(f"{escape(self._store.name)}*"))
 
 
 def json_of(plan: SoakPlan, windows: list[Window], judged: list[Verdict]) -> str:

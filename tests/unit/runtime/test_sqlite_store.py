@@ -260,13 +260,14 @@ def test_whatever_lies_there_a_store_begins(open_store, path, garbage):
     assert 20 == len(sessions_of(filled(open_store())))
 
 
-def test_of_damaged_files_the_last_few_are_kept(open_store, path):
+@pytest.mark.parametrize("name", ["s.db", "s[1].db"])
+def test_of_damaged_files_the_last_few_are_kept(tmp_path, name):
     for _ in range(6):
-        path.write_bytes(b"SQLite format 3, but no database at all" * 100)
-        store = open_store()
+        (tmp_path / name).write_bytes(b"SQLite format 3, but no database at all" * 100)
+        store = SqliteStore(tmp_path / name)
         store.read()
         store.close()
-    assert 3 == len(list(path.parent.glob("s.db.damaged-*")))
+    assert 3 == len(list(tmp_path.glob("*.damaged-*")))
 
 
 def test_a_damaged_secret_is_replaced_and_said(open_store, path):
