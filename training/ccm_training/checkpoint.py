@@ -40,7 +40,7 @@ from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import first_agent
 from ccm_training.policy import AgentPolicy
 from ccm_training.rollout import BatchPolicy
-from ccm_training.run_folder import CONFIG, read_tree
+from ccm_training.run_folder import CONFIG, read_evaluation, read_tree
 from ccm_training.tensor_file import write_tensors
 
 FOLDER = "checkpoints"
@@ -283,7 +283,7 @@ def load_agent(run_dir: Path) -> LoadedRun:
 
     Raises:
         CheckpointMissingError: There is none.
-        CheckpointCorruptError: None of them is whole.
+        CheckpointCorruptError: None of them is whole, or the scores cannot be read.
     """
     _, state, tensors = _last(run_dir)
     config = parse_config(state["config"], where=f"{run_dir}: checkpoint")
@@ -294,14 +294,13 @@ def load_agent(run_dir: Path) -> LoadedRun:
         else build_agent(config, family, torch.device("cpu"))
     )
     agent.load_state_dict({name: tensors[f"agent.{name}"] for name in agent.state_dict()})
-    scores = run_dir / "evaluation.json"
     return LoadedRun(
         config=config,
         family=family,
         adaptation=adaptation_of(config, family),
         agent=agent,
         counters=_counters(state),
-        scores=json.loads(scores.read_text(encoding="utf-8")) if scores.is_file() else None,
+        scores=read_evaluation(run_dir),
     )
 
 

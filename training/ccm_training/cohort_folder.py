@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ccm_runtime.crash_points import reach
 from ccm_runtime.durable import write_whole
@@ -32,7 +33,7 @@ from ccm_training.checkpoint import (
 )
 from ccm_training.cohort import Cohort
 from ccm_training.lock import trained_by_us_alone
-from ccm_training.run_folder import CONFIG
+from ccm_training.run_folder import CONFIG, read_json
 
 MARKER = "cohort.json"
 
@@ -81,13 +82,12 @@ class CohortFolder:
 
         Raises:
             CheckpointMissingError: There is no such run or cohort.
+            CheckpointCorruptError: What there is of a cohort cannot be read.
         """
         if self.root is None:
             check_begun(self.runs[0])
-        elif not self._marker().is_file():
-            raise CheckpointMissingError(
-                f"{self.root}: no cohort there; expected {self._marker()}, as `ccm train --seeds` writes"
-            )
+        else:
+            self._marked()
 
     def begin(self, cohort: Cohort) -> None:
         """Write the settings of every run; from then on the folder holds the cohort."""
@@ -147,7 +147,7 @@ class CohortFolder:
         )
 
     def _check_seeds(self, cohort: Cohort) -> None:
-        begun_with = json.loads(self._marker().read_text("utf-8"))["seeds"]
+        begun_with = self._marked()["seeds"]
         seeds = [run.config.seed for run in cohort.runs]
         if seeds != begun_with:
             was, now = (",".join(map(str, some)) for some in (begun_with, seeds))
@@ -156,8 +156,16 @@ class CohortFolder:
     def _marker(self) -> Path:
         return (self.root or self.runs[0]) / MARKER
 
+    def _marked(self) -> dict[str, Any]:
+        found = read_json(self._marker(), {"seeds", "saved"})
+        if found is None:
+            raise CheckpointMissingError(
+                f"{self.root}: no cohort there; expected {self._marker()}, as `ccm train --seeds` writes"
+            )
+        return found
+
     def _saved(self) -> list[list[str]]:
-        found: list[list[str]] = json.loads(self._marker().read_text("utf-8"))["saved"]
+        found: list[list[str]] = self._marked()["saved"]
         return found
 
     def _mark(self, cohort: Cohort, saved: list[list[str]]) -> None:

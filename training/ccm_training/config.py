@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ccm_runtime.errors import ConfigError
 from ccm_training.methods import METHODS, Method, MethodName
+from ccm_training.run_folder import flat_settings
 from ccm_training.settings import (
     CollectConfig,
     EncoderConfig,
@@ -143,16 +144,8 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
 
 def changed_settings(before: Config, after: Config) -> dict[str, str]:
     """What differs, by dotted name, in words: `policy.discount was 0.9, is 0.95`."""
-    old, new = _flat(before), _flat(after)
+    old, new = (flat_settings(config.model_dump(mode="json")) for config in (before, after))
     return {name: f"{name} was {old[name]}, is {value}" for name, value in new.items() if value != old[name]}
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted name."""
-    tree = config.model_dump(mode="json")
-    flat = {name: value for name, value in tree.items() if not isinstance(value, dict)}
-    groups = ((name, group) for name, group in tree.items() if isinstance(group, dict))
-    return flat | {f"{name}.{key}": value for name, group in groups for key, value in group.items()}
 
 
 def _lay_method_over(tree: dict[str, Any], overrides: list[str], own: object) -> None:

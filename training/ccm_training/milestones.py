@@ -12,6 +12,7 @@ from ccm_training.checkpoint import LoadedRun, load_agent
 from ccm_training.context_quality import quality_of_context
 from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Run
+from ccm_training.run_folder import EVALUATION
 from ccm_training.scores import Evaluation
 from ccm_training.stopping import Stop
 from ccm_training.watched import watched
@@ -47,5 +48,5 @@ def _evaluated(finished: LoadedRun, run_dir: Path) -> Evaluation:
     evaluation = evaluate_run(finished)
     if finished.config.what.encoder:
         evaluation = evaluation.model_copy(update={"context": quality_of_context(finished)})
-    write_whole(run_dir / "evaluation.json", evaluation.model_dump_json(indent=2))
+    write_whole(run_dir / EVALUATION, evaluation.model_dump_json(indent=2))
     return evaluation

@@ -91,8 +91,7 @@ def summarize(run_dir: Path) -> RunSummary:
         raise CheckpointMissingError(f"{run_dir}: no run there; expected {run_dir / CONFIG}, as `ccm train` writes")
     config = _read_settings(run_dir)
     last, tried = _ends(run_dir / METRICS)
-    evaluation = _read_json(run_dir / EVALUATION, {"returns", "explore_episodes", "adaptation_score", "interval"})
-    divergence = _read_json(run_dir / DIVERGENCE, {"iteration"})
+    evaluation, divergence = read_evaluation(run_dir), read_json(run_dir / DIVERGENCE, {"iteration"})
     iteration = int(last.get("iteration", 0))
     learns = METHODS[config["method"]].learns
     if is_being_trained(run_dir):
@@ -119,6 +118,11 @@ def summarize(run_dir: Path) -> RunSummary:
         time_s=float(last.get("time_s", 0.0)),
         changed_at=max(path.stat().st_mtime for path in _dated(run_dir)),
     )
+
+
+def read_evaluation(run_dir: Path) -> dict[str, Any] | None:
+    """A run's scores on held-out tasks; `None`: it has none yet. Raises as `read_json` does."""
+    return read_json(run_dir / EVALUATION, {"returns", "explore_episodes", "adaptation_score", "interval"})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -183,6 +187,23 @@ def read_tree(path: Path) -> Any:
         raise CheckpointCorruptError(f"{path} is damaged: it is no YAML ({' '.join(str(error).split())})") from None
 
 
+def read_json(path: Path, names: set[str]) -> dict[str, Any] | None:
+    """A file's object, which has these names; `None`: there is no such file.
+
+    Raises:
+        CheckpointCorruptError: It cannot be read, or is no such object.
+    """
+    if not path.is_file():
+        return None
+    try:
+        tree = json.loads(_read(path))
+    except ValueError as error:
+        raise CheckpointCorruptError(f"{path} is damaged: it is no JSON ({error})") from None
+    if not isinstance(tree, dict) or not names <= tree.keys():
+        raise CheckpointCorruptError(f"{path} is damaged: expected an object with {', '.join(sorted(names))}")
+    return tree
+
+
 def _read_settings(run_dir: Path) -> dict[str, Any]:
     tree = read_tree(run_dir / CONFIG)
     ours = (
@@ -208,19 +229,6 @@ def _has_settings(run_dir: Path) -> bool:
     except CheckpointCorruptError:
         return False
     return True
-
-
-def _read_json(path: Path, names: set[str]) -> dict[str, Any] | None:
-    """An object with these names; `None`: there is no such file."""
-    if not path.is_file():
-        return None
-    try:
-        tree = json.loads(_read(path))
-    except ValueError as error:
-        raise CheckpointCorruptError(f"{path} is damaged: it is no JSON ({error})") from None
-    if not isinstance(tree, dict) or not names <= tree.keys():
-        raise CheckpointCorruptError(f"{path} is damaged: expected an object with {', '.join(sorted(names))}")
-    return tree
 
 
 def _read(path: Path) -> str:

@@ -248,6 +248,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copied):
         assert load_agent(copied).counters.iteration == 1
 
 
+def test_damaged_scores_or_settings_of_a_run_are_named(copied):
+    (copied / "evaluation.json").write_text('{"returns": [1.0')
+    with pytest.raises(CheckpointCorruptError, match=r"evaluation\.json is damaged: it is no JSON"):
+        load_agent(copied)
+    (copied / "config.yaml").write_bytes(b"\xff\xff")
+    with pytest.raises(CheckpointCorruptError, match=r"config\.yaml is damaged: it is no text in UTF-8"):
+        checkpoint.read_config(copied)
+
+
 def test_a_damaged_checkpoint_is_set_aside_when_the_run_goes_on(copied):
     whole = parameter_hash(copied)
     damage(copied / FOLDER / "000002")

@@ -174,6 +174,12 @@ def test_seeds_are_not_overwritten(short):
         run(short, config(2, **UNTAUGHT), seeds=(0, 1), resume=True)
 
 
+def test_what_is_left_of_a_damaged_cohort_is_named(short):
+    (short / cohort_folder.MARKER).write_text('{"seeds": [0')
+    with pytest.raises(CheckpointCorruptError, match=r"cohort\.json is damaged: it is no JSON"):
+        run(short, config(2, **UNTAUGHT), seeds=(0, 1), resume=True)
+
+
 def test_a_seed_that_diverges_is_named_and_stops_all(tmp_path, monkeypatch):
     update = Learner.update
 
