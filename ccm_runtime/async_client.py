@@ -5,10 +5,10 @@ import contextlib
 import random
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -41,7 +41,7 @@ from ccm_runtime.messages import (
     Transition,
 )
 from ccm_runtime.progress import Progress, SessionView
-from ccm_runtime.specs import BoxSpec, as_reward
+from ccm_runtime.specs import BoxSpec, as_flag, as_reward
 from ccm_runtime.statuses import error_from_event
 from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
@@ -120,7 +120,7 @@ class AsyncClient:
         re_explore: bool = False,
         agent: str = "",
     ) -> "AsyncSession":
-        """A trial, to be opened by `async with` or `await session.open()`.
+        """A trial, to be opened by `async with` or `await`: `session = await client.open_session()`.
 
         Args:
             seed: Seed of the session's own noise.
@@ -156,7 +156,7 @@ class AsyncClient:
         expected_observation: BoxSpec | None = None,
         expected_action: BoxSpec | None = None,
     ) -> "AsyncSession":
-        """The session of a ticket, where it is now, to be taken over by `async with` or `await session.open()`.
+        """The session of a ticket, where it is now, to be taken over by `async with` or `await`.
 
         Nobody else can drive it from then on: whoever had it is refused with SessionTakenError. It may be in
         mid-episode, unless its `episode_over`.
@@ -246,6 +246,9 @@ class AsyncSession(SessionView):
     async def __aenter__(self) -> Self:
         return await self.open()
 
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.open().__await__()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -321,7 +324,9 @@ class AsyncSession(SessionView):
         """
         applied = None if applied_action is None else self.agent.action.validate_array(applied_action).copy()
         observed, reward = self._observed(observation), as_reward(reward)
-        transition = Transition(observed, reward, bool(terminated), bool(truncated), applied)
+        transition = Transition(
+            observed, reward, as_flag("terminated", terminated), as_flag("truncated", truncated), applied
+        )
         action = (await self._tell(transition)).reaction.action
         return None if action is None else action.copy()
 

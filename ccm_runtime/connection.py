@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from numbers import Real
 from typing import Any, TypeVar
 
 import grpc
@@ -13,6 +15,7 @@ from ccm_runtime import __version__
 from ccm_runtime.config import is_loopback
 from ccm_runtime.errors import (
     CcmError,
+    ConfigError,
     DeadlineError,
     ServerBusyError,
     ServerError,
@@ -37,6 +40,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.primary_user_agent", f"ccm/{__version__}"),
 )
+_SCHEMES = ("dns:///", "unix:", "unix-abstract:", "vsock:", "xds:///")  # gRPC's, which need no port
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -44,6 +48,16 @@ def backoff(rng: random.Random, first_s: float = 0.02, most_s: float = 1.0) -> I
     """Waits between attempts, without end: doubling up to `most_s`, each between half and the whole of its size."""
     for attempt in itertools.count():
         yield min(first_s * 2.0 ** min(attempt, 30), most_s) * rng.uniform(0.5, 1.0)
+
+
+def check_target(target: object, name: str = "target") -> str:
+    """Return the address of one server or several, or refuse what is none (ConfigError)."""
+    if isinstance(target, str):
+        host, _, port = target.rpartition(":")
+        is_address = host and port.isdecimal() and 0 < int(port) < 1 << 16
+        if target.startswith(_SCHEMES) or (is_address and not host.startswith(("http://", "https://"))):
+            return target
+    raise ConfigError(f"{name} {target}: expected HOST:PORT, for instance 127.0.0.1:7070")
 
 
 class Connection:
@@ -56,6 +70,9 @@ class Connection:
         token: Sent as `authorization: Bearer TOKEN`.
         credentials: TLS credentials; `None`: plain text.
         rng: Jitters the waits between attempts.
+
+    Raises:
+        ConfigError: The target is no address, a time no positive number, or the token nothing that can be sent.
     """
 
     def __init__(
@@ -68,10 +85,10 @@ class Connection:
         credentials: grpc.ChannelCredentials | None,
         rng: random.Random,
     ) -> None:
-        self.target = target
-        self._timeout_s = timeout_s
-        self._connect_timeout_s = connect_timeout_s
-        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        self.target = check_target(target)
+        self._timeout_s = _positive("timeout_s", timeout_s)
+        self._connect_timeout_s = _positive("connect_timeout_s", connect_timeout_s)
+        self._metadata = () if token is None else (("authorization", f"Bearer {_sendable(token)}"),)
         self._credentials = credentials
         self._rng = rng
         self._opening = asyncio.Lock()
@@ -219,6 +236,20 @@ class SessionStream:
         if code is grpc.StatusCode.OK:
             return ServerUnreachableError("the server ended the stream")
         return _translated(code, await self._call.details(), await self._call.trailing_metadata())
+
+
+def _positive(name: str, time_s: object) -> float:
+    if not isinstance(time_s, Real) or not 0 < float(time_s) < math.inf:
+        raise ConfigError(f"{name}: expected a positive number of seconds, as nothing waits for ever; got {time_s!r}")
+    return float(time_s)
+
+
+def _sendable(token: object) -> str:
+    if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
+        raise ConfigError(
+            "token: expected visible ASCII characters on one line; strip() what was read from a file of a line"
+        )
+    return token
 
 
 def _hosts(target: str) -> list[str]:

@@ -24,7 +24,7 @@ from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
 from ccm_runtime.errors import UNANSWERED, ServerBusyError, SessionError, TrialOrderError
 from ccm_runtime.messages import Agent, Transition
-from ccm_runtime.specs import as_reward
+from ccm_runtime.specs import as_flag, as_reward
 from ccm_runtime.watchdog import Watchdog
 
 MAX_UNTOLD = 1_024
@@ -92,7 +92,7 @@ class AsyncPilot:
         """Tell what the last action did; the next one `[act]`, or `None` once the episode is over.
 
         Raises:
-            SpecError: An observation or reward that cannot be: it counts as not told.
+            SpecError: An observation, a reward or an ending that cannot be: it counts as not told.
             TrialOrderError: No episode is under way.
             SessionError: The server was silent for more transitions than can be kept.
             CcmError: The server refuses the session. Apply `watchdog.action`, and stop.
@@ -102,7 +102,8 @@ class AsyncPilot:
         if len(self._untold) >= MAX_UNTOLD:
             raise SessionError(f"the server was silent for {MAX_UNTOLD} transitions; stop, and begin a new session")
         observed = self._session.agent.observation.validate_array(observation).copy()
-        transition = Transition(observed, as_reward(reward), bool(terminated), bool(truncated), self._given)
+        ended, cut = as_flag("terminated", terminated), as_flag("truncated", truncated)
+        transition = Transition(observed, as_reward(reward), ended, cut, self._given)
         self._untold.append(transition)
         self._steps += 1
         self._moves = True
@@ -112,7 +113,7 @@ class AsyncPilot:
             action = telling.result()
             self._over = action is None
             return None if action is None else self._renew(action, given=None)
-        if terminated or truncated or self._steps >= self._session.agent.horizon:
+        if ended or cut or self._steps >= self._session.agent.horizon:
             self._over = True
             return None
         self.num_safe += 1

@@ -128,5 +128,5 @@ class SessionView:
     @property
     def _opened(self) -> Opened:
         if self._progress.opened is None:
-            raise SessionUnknownError("the session is not open; use it in a `with` block, or await its open()")
+            raise SessionUnknownError("the session is not open; use it in an `async with` block, or await it")
         return self._progress.opened

@@ -109,6 +109,23 @@ def as_reward(value: float) -> float:
     return reward
 
 
+def as_flag(name: str, value: object) -> bool:
+    """Return whether an episode has ended as `name` says.
+
+    Raises:
+        SpecError: It is a text, or an array of several.
+    """
+    if value is True or value is False:
+        return value
+    try:
+        if not isinstance(value, str):
+            return bool(value)
+    except ValueError:  # an array of several
+        pass
+    got = f"shape {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+    raise SpecError(f"{name}: expected True or False, got {got}")
+
+
 def finite(array: NDArray[np.float32]) -> bool:
     """Return whether every entry is finite."""
     # A sum of squares is by far the fastest look at a small array; it can only be wrong by overflowing, and `vdot` does

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import grpc
 
-from ccm_runtime.errors import ConfigError
 from ccm_runtime.files import read_file, read_pem
 
 
@@ -28,12 +27,3 @@ class Access:
     def credentials(self) -> grpc.ChannelCredentials | None:
         """What to connect with; raises ConfigError where the file holds no certificate."""
         return None if self.tls_ca is None else grpc.ssl_channel_credentials(read_pem(self.tls_ca, "CERTIFICATE"))
-
-
-def check_target(target: str) -> str:
-    """Return the address of a server, or refuse what is none (ConfigError)."""
-    host, _, port = target.rpartition(":")
-    is_address = host and port.isdecimal() and 0 < int(port) < 1 << 16
-    if not is_address or host.startswith(("http://", "https://")):
-        raise ConfigError(f"--server {target}: expected HOST:PORT, for instance 127.0.0.1:7070")
-    return target

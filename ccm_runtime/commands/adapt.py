@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ccm_runtime.async_client import AsyncClient
-from ccm_runtime.commands.access import Access, check_target
+from ccm_runtime.commands.access import Access
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.commands.show import show_evaluation
+from ccm_runtime.connection import check_target
 from ccm_runtime.drive import drive_async
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError
@@ -32,7 +33,7 @@ _TIMEOUT_S = 60.0  # of a call: many sessions at once on a busy machine
 def _client(access: Access, target: str) -> AsyncClient:
     """A client of the server at `target`; raises ConfigError where a file cannot be used, or it is no address."""
     return AsyncClient(
-        check_target(target), timeout_s=_TIMEOUT_S, token=access.token(), credentials=access.credentials()
+        check_target(target, "--server"), timeout_s=_TIMEOUT_S, token=access.token(), credentials=access.credentials()
     )
 
 

@@ -7,9 +7,10 @@ import grpc
 import typer
 from rich.table import Table
 
-from ccm_runtime.commands.access import Access, check_target
+from ccm_runtime.commands.access import Access
 from ccm_runtime.commands.show import table_console
 from ccm_runtime.config import is_loopback
+from ccm_runtime.connection import check_target
 from ccm_runtime.errors import DeadlineError, ServerUnreachableError
 from ccm_runtime.statuses import error_from_rpc
 from ccm_runtime.v1 import admin_pb2 as pb
@@ -48,7 +49,7 @@ def _call(server: str, access: Access, rpc: str, request: Any) -> Any:
         DeadlineError: No answer came in time.
         CcmError: What the server refuses the call with.
     """
-    target, credentials, token = check_target(server), access.credentials(), access.token()
+    target, credentials, token = check_target(server, "--server"), access.credentials(), access.token()
     # A proxy that the environment names is for other machines.
     options = (("grpc.enable_http_proxy", 0),) if is_loopback(target.rpartition(":")[0]) else ()
     bearer = () if token is None else (("authorization", f"Bearer {token}"),)

@@ -232,6 +232,21 @@ async def test_an_observation_that_does_not_fit_is_refused_before_it_is_sent(obs
         assert server.received == []
 
 
+@pytest.mark.parametrize("ending", ["no", [False, True]])
+@pytest.mark.parametrize("name", ["terminated", "truncated"])
+async def test_an_ending_that_is_neither_true_nor_false_is_refused_before_it_is_sent(name, ending):
+    async with scripted() as (server, client), client.open_session() as session:
+        await session.begin_episode(ORIGIN)
+        with pytest.raises(SpecError, match=f"{name}: expected True or False"):
+            await session.act(ORIGIN, 0.0, **{name: np.array(ending) if isinstance(ending, list) else ending})
+        assert 1 == len(server.received)
+
+
+async def test_a_session_is_opened_by_awaiting_it_too():
+    async with scripted() as (_, client), await client.open_session() as session:
+        assert [1, 2] == await play(session, 2)
+
+
 async def test_an_unreachable_server_is_named():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

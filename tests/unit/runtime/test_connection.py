@@ -6,8 +6,9 @@ import random
 import grpc
 import pytest
 
-from ccm_runtime.connection import Connection, SessionStream
-from ccm_runtime.errors import ServerBusyError, ServerUnreachableError
+from ccm_runtime.client import Client
+from ccm_runtime.connection import Connection, SessionStream, check_target
+from ccm_runtime.errors import ConfigError, ServerBusyError, ServerUnreachableError
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 
@@ -33,6 +34,31 @@ def connection(channel, timeout_s=20.0):
     )
     made._channel, made._stub = channel, object()
     return made
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"target": target}, f"target {target}: expected HOST:PORT")
+        for target in (None, "", 7070, "127.0.0.1", "127.0.0.1:", "127.0.0.1:70700", "http://127.0.0.1:7070")
+    ]
+    + [
+        ({"token": token}, "token: expected visible ASCII")
+        for token in ("of a file\n", "schlüssel", b"0123456789abcdef")
+    ]
+    + [({"timeout_s": time}, "timeout_s: expected a positive number") for time in (None, 0, -1.0, "3", float("inf"))]
+    + [({"connect_timeout_s": float("nan")}, "connect_timeout_s: expected a positive number")],
+)
+def test_what_would_never_reach_a_server_is_refused_at_once(setting, told):
+    with pytest.raises(ConfigError, match=told):
+        Client(**{"target": "127.0.0.1:7070"} | setting)
+
+
+@pytest.mark.parametrize(
+    "target", ["[::1]:7070", "dns:///ccm:7070", "dns:///ccm", "ipv4:10.0.0.1:1,10.0.0.2:1", "unix:s"]
+)
+def test_an_address_of_grpcs_own_is_one(target):
+    assert target == check_target(target)
 
 
 async def test_nothing_is_called_until_the_connection_is_back():
