@@ -190,6 +190,39 @@ def test_what_is_not_finite_is_refused_with_its_task_and_step(flaw, what):
     assert told.startswith(f"{family.name}: expected finite numbers, got {what} at step 2 of an episode of task [1]")
 
 
+@pytest.mark.parametrize(
+    ("flaw", "told"),
+    [
+        (
+            {"step": lambda self, _: (self.seen(), 0.0, False, {})},
+            "step() gave a tuple of 4; expected a tuple of 5, observation, reward, terminated, truncated and info",
+        ),
+        (
+            {"paid": lambda _: np.zeros(2)},
+            "step() gave the reward array([0., 0.]) and terminated False; expected one number",
+        ),
+        ({"paid": lambda _: None}, "step() gave the reward None and terminated False; expected one number"),
+        (
+            {"terminated": lambda _: np.ones(2, bool)},
+            "terminated array([ True,  True]); expected one number, and True or False",
+        ),
+        (
+            {"seen": lambda self: {"x": 1.0} if self.num_steps else np.zeros(1)},
+            "an observation is dict; expected 1 numbers",
+        ),
+    ],
+)
+def test_a_step_that_is_not_gymnasium_s_is_told(flaw, told):
+    env = with_env(**flaw)().simulate(WINDS)
+    env.reset()
+    assert told in refusal(None, lambda _: push(env, 0.0))
+
+
+def test_a_reset_without_an_info_is_told():
+    env = with_env(reset=lambda _, **__: np.zeros(2))().simulate(WINDS)
+    assert "reset() gave ndarray; expected a tuple of 2, observation and info" in refusal(None, lambda _: env.reset())
+
+
 def test_an_observation_of_another_shape_than_its_space_is_refused():
     env = with_env(seen=lambda _: np.zeros(2, np.float32))().simulate(WINDS)
     assert "an observation has shape [2]; expected [1]" in refusal(None, lambda _: env.reset())

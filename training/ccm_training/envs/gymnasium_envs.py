@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Env = gymnasium.Env[Any, Any]
 Row = NDArray[np.float32]
 
+_STEP = "observation, reward, terminated, truncated and info"
+
 
 class GymnasiumEnvs:
     """`n` environments, each on its own task; a `BatchedEnv` in numpy.
@@ -44,7 +46,8 @@ class GymnasiumEnvs:
         self._observation = self._observation.copy()
         for i in range(self.num_envs) if mask is None else np.flatnonzero(mask):
             chance = np.random.SeedSequence((int(self._seed[i]), int(self._num_episodes[i]))).generate_state(1)
-            observation, _ = self._envs[i].reset(seed=int(chance[0]), options={"task": self._tasks[i].copy()})
+            given = self._envs[i].reset(seed=int(chance[0]), options={"task": self._tasks[i].copy()})
+            observation, _ = self._parts("reset", given, "observation and info")
             self._observation[i] = self._row(observation)
             self._num_episodes[i] += 1
             self._num_steps[i] = 0
@@ -58,8 +61,16 @@ class GymnasiumEnvs:
         self._observation, self._terminated = self._observation.copy(), self._terminated.copy()
         reward = np.zeros(self.num_envs, np.float32)
         for i in np.flatnonzero(~self._terminated):
-            observation, reward[i], self._terminated[i], truncated, _ = self._envs[i].step(actions[i])
+            given = self._envs[i].step(actions[i])
+            observation, paid, ended, truncated, _ = self._parts("step", given, _STEP)
             self._observation[i] = self._row(observation)
+            try:
+                reward[i], self._terminated[i] = float(paid), ended
+            except (TypeError, ValueError):
+                raise FamilyError(
+                    f"{self._family.name}: step() gave the reward {paid!r} and terminated {ended!r}; expected one "
+                    "number, and True or False"
+                ) from None
             self._num_steps[i] += 1
             if truncated and not self._terminated[i] and self._num_steps[i] < self._family.horizon:
                 raise self._truncated_early(int(self._num_steps[i]))
@@ -86,8 +97,25 @@ class GymnasiumEnvs:
             )
         return picture.astype(np.uint8)
 
+    def _parts(self, method: str, given: Any, expected: str) -> tuple[Any, ...]:
+        """What a method of the environment gave; environments made for Gym before 0.26 give less."""
+        size = 5 if method == "step" else 2
+        if isinstance(given, tuple) and len(given) == size:
+            return given
+        got = f"a tuple of {len(given)}" if isinstance(given, tuple) else type(given).__name__
+        raise FamilyError(
+            f"{self._family.name}: the environment's {method}() gave {got}; expected a tuple of {size}, {expected}, as "
+            "Gymnasium asks for"
+        )
+
     def _row(self, observation: Any) -> Row:
-        row: Row = np.asarray(observation, np.float32)
+        try:
+            row: Row = np.asarray(observation, np.float32)
+        except (TypeError, ValueError):
+            raise FamilyError(
+                f"{self._family.name}: an observation is {type(observation).__name__}; expected {self._size} numbers, "
+                "as the observation space says"
+            ) from None
         if row.shape != (self._size,):
             raise FamilyError(
                 f"{self._family.name}: an observation has shape {list(row.shape)}; expected [{self._size}], as the "
