@@ -1,6 +1,7 @@
 """`ccm export`."""
 
 import json
+import shlex
 from pathlib import Path
 
 import typer
@@ -27,6 +28,7 @@ def export(run_dir: Path, out: Path, *, max_rate: str | None, fallback: str, as_
         agreed = f"onnxruntime agrees with torch to {manifest.parity.tolerance:g} on {compared:,} inputs"
         typer.echo(f"bundle: {out} ({manifest.agent_id}; {agreed})")
         typer.echo(f"limits: {manifest.safety}")
+    quoted = shlex.quote(str(out))
     if was_signed:
-        typer.echo(f"the bundle that was there was signed, and this one is not: ccm sign {out} --key FILE", err=True)
-    typer.echo(f"next: ccm verify {out}    or    ccm serve {out}", err=True)
+        typer.echo(f"the bundle that was there was signed, and this one is not: ccm sign {quoted} --key FILE", err=True)
+    typer.echo(f"next: ccm verify {quoted}    or    ccm serve {quoted}", err=True)

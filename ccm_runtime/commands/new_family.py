@@ -2,6 +2,7 @@
 
 import keyword
 import re
+import shlex
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,7 @@ def new_family(name: str, out: Path) -> None:
         text = files("ccm_training").joinpath("starting_point", template).read_text(encoding="utf-8")
         path.write_text(Template(text).substitute(module=module, family=family), encoding="utf-8")
         typer.echo(path)
-    there = "" if out.resolve() == Path.cwd() else f"cd {out} && "
+    there = "" if out.resolve() == Path.cwd() else f"cd {shlex.quote(str(out))} && "
     typer.echo(
         f"next: {there}ccm check-family {module}:{family}    or    {there}ccm train --config {module}.yaml", err=True
     )

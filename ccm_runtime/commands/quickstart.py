@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -100,4 +101,4 @@ def quickstart(out: Path, *, config: str, seed: int, as_json: bool) -> None:
         typer.echo(json.dumps(summary))
         return
     show_evaluation(summary)
-    typer.echo(f"\nreport: {report}\nnext:   ccm serve {bundle}")
+    typer.echo(f"\nreport: {report}\nnext:   ccm serve {shlex.quote(str(bundle))}")

@@ -1,6 +1,7 @@
 """`ccm sweep`."""
 
 import json
+import shlex
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -128,4 +129,5 @@ def _show(table: Mapping[str, Any], out: Path) -> None:
         console.print(shown)
         console.print()
     console.print(f"tables: {out / 'sweep.json'}, {out / 'sweep.md'}", highlight=False, soft_wrap=True)
-    typer.echo(f"next: ccm report {out}/*/    or    ccm runs {out}", err=True)
+    quoted = shlex.quote(str(out))
+    typer.echo(f"next: ccm report {quoted}/*/    or    ccm runs {quoted}", err=True)

@@ -1,5 +1,6 @@
 """`ccm train`."""
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -47,5 +48,6 @@ def _tell(config: Config, folder: Path, results: list[TrainResult]) -> None:
             show_evaluation(result.evaluation.model_dump())
         typer.echo(f"\nrun:  {result.run_dir}" + ("" if len(results) == 1 else "\n"))
     run = folder if len(results) == 1 else results[0].run_dir
-    export = f"    or    ccm export {run} --out bundle" if config.what.encoder else ""
-    typer.echo(f"next: ccm evaluate {run}{export}", err=True)
+    quoted = shlex.quote(str(run))
+    export = f"    or    ccm export {quoted} --out bundle" if config.what.encoder else ""
+    typer.echo(f"next: ccm evaluate {quoted}{export}", err=True)

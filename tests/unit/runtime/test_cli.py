@@ -148,6 +148,7 @@ def test_what_is_no_address_ends_with_code_2(server):
         (["verify", "FILE"], 5, "no bundle at"),
         (["hash", "FILE"], 5, "no checkpoint there"),
         (["report", "FILE"], 5, "no checkpoint there"),
+        (["report", "run", "--out", "FILE"], 2, "exists and is no report"),
         (["runs", "FILE"], 5, "no folder there"),
         (["soak", "BUNDLE", "--store", "FILE/store.sqlite"], 2, "store: expected a file in a folder that exists"),
     ],
@@ -158,6 +159,12 @@ def test_a_file_of_another_kind_is_named(tiny_bundle, tmp_path, command, exit_co
     finished = ccm(*(word.replace("FILE", str(file)).replace("BUNDLE", str(tiny_bundle)) for word in command))
     assert fails(finished, exit_code, str(file), words)
     assert file.read_text(encoding="utf-8") == "precious"
+
+
+def test_a_report_is_no_folder_and_may_be_written_anew(tmp_path):
+    assert fails(ccm("report", "run", "--out", tmp_path), 2, f"--out {tmp_path}: that is a folder")
+    (page := tmp_path / "old.html").write_text("<!doctype html>", encoding="utf-8")
+    assert fails(ccm("report", tmp_path / "run", "--out", page), 5, "no checkpoint there")
 
 
 def test_a_run_that_is_named_twice_is_not_compared(tmp_path):

@@ -58,6 +58,13 @@ def test_export_tells_what_it_wrote_and_advises_on_standard_error(tiny_bundle, t
     assert f"next: ccm verify {tiny_bundle}" in printed.err
 
 
+def test_export_s_advice_can_be_pasted_where_a_name_has_spaces(tiny_bundle, tmp_path, monkeypatch, capsys):
+    manifest, bundle = load_bundle(tiny_bundle).manifest, tmp_path / "of mine"
+    monkeypatch.setattr(exporting, "export_run", lambda *_, **__: manifest)
+    exporting.export(tmp_path / "run", bundle, max_rate=None, fallback="zero", as_json=False)
+    assert f"next: ccm verify '{bundle}'    or    ccm serve '{bundle}'" in capsys.readouterr().err
+
+
 def test_the_page_knows_every_entry():
     assert set(Evaluation.model_fields) == ROWS["evaluate"] == ROWS["adapt"]
     assert set(Diagnosis.model_fields) == ROWS["doctor"]

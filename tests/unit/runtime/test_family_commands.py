@@ -21,6 +21,11 @@ def started(tmp_path_factory):
     return folder
 
 
+def test_advice_can_be_pasted_where_a_name_has_spaces(tmp_path):
+    told = ccm("new-family", "my-arm", "--out", tmp_path / "of mine").stderr
+    assert f"next: cd '{tmp_path}/of mine' && ccm check-family" in told
+
+
 def test_families_are_listed_with_what_varies():
     rows = json.loads(ccm("families", "--json").stdout)
     assert [row["family"] for row in rows] == [family.name for family in list_families()]
