@@ -40,7 +40,8 @@ from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import first_agent
 from ccm_training.policy import AgentPolicy
 from ccm_training.rollout import BatchPolicy
-from ccm_training.run_folder import CONFIG, read_evaluation, read_tree
+from ccm_training.run_files import read_yaml
+from ccm_training.run_folder import CONFIG, read_evaluation
 from ccm_training.tensor_file import write_tensors
 
 FOLDER = "checkpoints"
@@ -261,7 +262,7 @@ def read_config(run_dir: Path) -> Config:
         ConfigError: They are not what this version of ccm knows.
     """
     path = run_dir / CONFIG
-    return parse_config(read_tree(path), where=str(path))
+    return parse_config(read_yaml(path), where=str(path))
 
 
 def _check_settings(config: Config, begun_with: Config, run_dir: Path) -> None:

@@ -33,7 +33,8 @@ from ccm_training.checkpoint import (
 )
 from ccm_training.cohort import Cohort
 from ccm_training.lock import trained_by_us_alone
-from ccm_training.run_folder import CONFIG, read_json
+from ccm_training.run_files import CohortShape, read_json
+from ccm_training.run_folder import CONFIG
 
 MARKER = "cohort.json"
 
@@ -157,7 +158,7 @@ class CohortFolder:
         return (self.root or self.runs[0]) / MARKER
 
     def _marked(self) -> dict[str, Any]:
-        found = read_json(self._marker(), {"seeds", "saved"})
+        found = read_json(self._marker(), CohortShape)
         if found is None:
             raise CheckpointMissingError(
                 f"{self.root}: no cohort there; expected {self._marker()}, as `ccm train --seeds` writes"

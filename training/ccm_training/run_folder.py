@@ -6,18 +6,16 @@ RUN_DIR/evaluation.json      scores on held-out tasks, once it has come to its e
 RUN_DIR/divergence.json      what there is to say of a number that was not finite
 """
 
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import yaml
+from typing import Any, Literal
 
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError
 from ccm_training.lock import is_being_trained
 from ccm_training.methods import METHODS
+from ccm_training.run_files import DivergenceShape, EvaluationShape, SettingsShape, read_json, read_lines, read_yaml
 
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 EVALUATION, DIVERGENCE = "evaluation.json", "divergence.json"
@@ -89,9 +87,9 @@ def summarize(run_dir: Path) -> RunSummary:
     """
     if not os.path.lexists(run_dir / CONFIG):
         raise CheckpointMissingError(f"{run_dir}: no run there; expected {run_dir / CONFIG}, as `ccm train` writes")
-    config = _read_settings(run_dir)
+    config = read_yaml(run_dir / CONFIG, SettingsShape)
     last, tried = _ends(run_dir / METRICS)
-    evaluation, divergence = read_evaluation(run_dir), read_json(run_dir / DIVERGENCE, {"iteration"})
+    evaluation, divergence = read_evaluation(run_dir), read_json(run_dir / DIVERGENCE, DivergenceShape)
     iteration = int(last.get("iteration", 0))
     learns = METHODS[config["method"]].learns
     if is_being_trained(run_dir):
@@ -122,12 +120,12 @@ def summarize(run_dir: Path) -> RunSummary:
 
 def read_evaluation(run_dir: Path) -> dict[str, Any] | None:
     """A run's scores on held-out tasks; `None`: it has none yet. Raises as `read_json` does."""
-    return read_json(run_dir / EVALUATION, {"returns", "explore_episodes", "adaptation_score", "interval"})
+    return read_json(run_dir / EVALUATION, EvaluationShape)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Whole lines of a run's metrics; none where there is no file (nothing was trained)."""
-    return list(_lines(path))
+    return list(read_lines(path))
 
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,86 +156,19 @@ def _scores_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 def _ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The last line of the metrics, and the last with a score; empty where there is none."""
     last: dict[str, Any] = {}
-    for line in _lines(path, backwards=True):
+    for line in read_lines(path, backwards=True):
         last = last or line
         if line.get("score") is not None:
             return last, line
     return last, {}
 
 
-def _lines(path: Path, *, backwards: bool = False) -> Iterator[dict[str, Any]]:
-    """Whole lines, from first to last or the other way; read as they are asked for."""
-    texts = _read(path).splitlines() if path.is_file() else []
-    for text in reversed(texts) if backwards else texts:
-        try:
-            yield json.loads(text)
-        except ValueError:
-            continue  # cut off when the run was killed
-
-
-def read_tree(path: Path) -> Any:
-    """What a file of settings says, unchecked.
-
-    Raises:
-        CheckpointCorruptError: It cannot be read, or is no YAML.
-    """
-    try:
-        return yaml.safe_load(_read(path))
-    except yaml.YAMLError as error:
-        raise CheckpointCorruptError(f"{path} is damaged: it is no YAML ({' '.join(str(error).split())})") from None
-
-
-def read_json(path: Path, names: set[str]) -> dict[str, Any] | None:
-    """A file's object, which has these names; `None`: there is no such file.
-
-    Raises:
-        CheckpointCorruptError: It cannot be read, or is no such object.
-    """
-    if not path.is_file():
-        return None
-    try:
-        tree = json.loads(_read(path))
-    except ValueError as error:
-        raise CheckpointCorruptError(f"{path} is damaged: it is no JSON ({error})") from None
-    if not isinstance(tree, dict) or not names <= tree.keys():
-        raise CheckpointCorruptError(f"{path} is damaged: expected an object with {', '.join(sorted(names))}")
-    return tree
-
-
-def _read_settings(run_dir: Path) -> dict[str, Any]:
-    tree = read_tree(run_dir / CONFIG)
-    ours = (
-        isinstance(tree, dict)
-        and {"family", "method", "seed"} <= tree.keys()
-        and isinstance(tree.get("collect"), dict)
-        and isinstance(tree["collect"].get("iterations"), int)
-    )
-    if not ours:
-        raise CheckpointCorruptError(
-            f"{run_dir / CONFIG} does not hold the settings of a run, as `ccm train` writes them"
-        )
-    if tree["method"] not in tuple(METHODS):
-        raise CheckpointCorruptError(
-            f"{run_dir / CONFIG}: expected a method of {', '.join(METHODS)}, got {tree['method']!r}"
-        )
-    return cast("dict[str, Any]", tree)
-
-
 def _has_settings(run_dir: Path) -> bool:
     try:
-        _read_settings(run_dir)
+        read_yaml(run_dir / CONFIG, SettingsShape)
     except CheckpointCorruptError:
         return False
     return True
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CheckpointCorruptError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise CheckpointCorruptError(f"{path} is damaged: it is no text in UTF-8 ({error.reason})") from None
 
 
 def _dated(run_dir: Path) -> list[Path]:

@@ -71,10 +71,10 @@ def test_without_a_ceiling_the_first_executor_episode_s_return_is_the_score(tmp_
     assert summarize(write_run(tmp_path / "run", lines=[LINE, SECOND], evaluation=found)).score == 3.0
 
 
-def test_a_line_that_was_cut_off_is_passed_over(tmp_path):
+def test_a_line_that_was_cut_off_or_damaged_is_passed_over(tmp_path):
     run_dir = write_run(tmp_path / "run", lines=[LINE])
     with (run_dir / "metrics.jsonl").open("a") as file:
-        file.write('{"iteration": 2, "env_')
+        file.write('[1]\n{"iteration": "x"}\n{"iteration": 2, "env_')
     assert summarize(run_dir).iteration == 1
     assert read_metrics(run_dir / "metrics.jsonl") == [LINE]
 
@@ -102,11 +102,22 @@ def torn(run_dir, name, content):
 DAMAGED = [
     ("config.yaml", b"family: [", "it is no YAML"),
     ("config.yaml", b"\xff\x00", "no text in UTF-8"),
-    ("config.yaml", b"theme: dark", "does not hold the settings of a run"),
-    ("config.yaml", b"{family: a, seed: 0, method: [ccm], collect: {iterations: 2}}", r"method .*, got \['ccm'\]"),
-    ("config.yaml", b"{family: a, seed: 0, method: ccm, collect: [2]}", "does not hold the settings of a run"),
+    ("config.yaml", b"theme: dark", "not what `ccm train` writes: family: Field required"),
+    ("config.yaml", b"- theme", "not what `ccm train` writes: Input should be "),
+    (
+        "config.yaml",
+        b"{family: a, seed: 0, method: [ccm], collect: {iterations: 2}}",
+        "method: Input should be 'ccm', ",
+    ),
+    (
+        "config.yaml",
+        b"{family: a, seed: 0, method: ccm, collect: {iterations: x}}",
+        "collect: iterations: Input should be ",
+    ),
     ("evaluation.json", b'{"returns": [1.0', "it is no JSON"),
-    ("evaluation.json", b"[]", "expected an object with adaptation_score, "),
+    ("evaluation.json", b"[]", "not what `ccm train` writes"),
+    ("evaluation.json", json.dumps(EVALUATION | {"returns": 1.0}).encode(), "returns: Input should be a valid list"),
+    ("divergence.json", b'{"iteration": "x"}', "iteration: Input should be a valid integer"),
     ("metrics.jsonl", b"\xff\xff", "no text in UTF-8"),
 ]
 
