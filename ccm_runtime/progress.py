@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from ccm_runtime.belief import Array
 from ccm_runtime.errors import SessionUnknownError
-from ccm_runtime.messages import Agent, Answer, BeginEpisode, Event, Opened, SafeReason, Standing
+from ccm_runtime.messages import Agent, Answer, BeginEpisode, Event, Intervention, Opened, SafeReason, Standing
 from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 
@@ -66,7 +66,7 @@ class SessionView:
 
     @property
     def answer(self) -> Answer | None:
-        """The last answer, whole: interventions of the guard, timing, validity; `None` before the first."""
+        """The last answer, whole: what the agent does and knows, timing, validity; `None` before the first."""
         return self._progress.answer
 
     @property
@@ -104,6 +104,11 @@ class SessionView:
     def novelty(self) -> float:
         """How far this is from what training tasks showed; above 1 is farther than 99 % of them, 0 is unknown."""
         return 0.0 if self._progress.answer is None else self._progress.answer.reaction.novelty
+
+    @property
+    def interventions(self) -> tuple[Intervention, ...]:
+        """What the guard had to mend in the last answer's action; empty: nothing."""
+        return () if self._progress.answer is None else self._progress.answer.reaction.interventions
 
     @property
     def task_changed(self) -> bool:

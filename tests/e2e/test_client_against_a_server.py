@@ -17,7 +17,7 @@ from ccm_runtime.errors import (
     TrialOrderError,
     UnauthenticatedError,
 )
-from ccm_runtime.messages import Context, EncodedTransition, SafeReason
+from ccm_runtime.messages import Context, EncodedTransition, Intervention, SafeReason
 from ccm_runtime.testing import ScriptedPolicy, box, serve, serving
 from ccm_runtime.trial import Phase
 
@@ -203,9 +203,11 @@ class Broken(ScriptedPolicy):
 def test_a_safe_session_is_given_the_fallback_until_an_episode_begins_that_leaves_safe():
     config, policy = ServerConfig(port=0, log_level="error", max_misses=3), Broken()
     with serve(policy, config) as address, Client(address) as client, client.open_session() as session:
+        assert () == session.interventions
         session.begin_episode(np.zeros(2))
         assert session.safe is None
         session.act(np.zeros(2), 0.0)
+        assert (Intervention.NOT_FINITE,) == session.interventions
         session.act(np.zeros(2), 0.0)
         assert SafeReason.MISSES is session.safe
         policy.mended.set()
