@@ -50,6 +50,12 @@ class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its 
         """Number of entries."""
         return len(self.labels)
 
+    @property
+    def entries(self) -> list[str]:
+        """Each entry for a person: its label, with its unit if it has one, as in `goal angle (rad)`."""
+        pairs = zip(self.labels, self.units, strict=True)
+        return [label if unit == "1" else f"{label} ({unit})" for label, unit in pairs]
+
     @cached_property
     def low_array(self) -> NDArray[np.float32]:
         """Lower bounds, `[size]`, minus infinity where unbounded."""

@@ -6,7 +6,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ccm_runtime.specs import BoxSpec
 from ccm_training.envs.registry import list_families
 
 
@@ -29,13 +28,6 @@ def families(*, as_json: bool) -> None:
     table = Table("family", "what varies", "observation", "action", "T", "K", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for row, family in zip(rows, list_families(), strict=True):
-        table.add_row(*(str(value) for value in (row | {"task": _varies(family.task)}).values()))
+        table.add_row(*(str(value) for value in (row | {"task": ", ".join(family.task.entries)}).values()))
     Console().print(table)
     typer.echo("\nT steps an episode, K exploring. One of your own: ccm new-family NAME", err=True)
-
-
-def _varies(task: BoxSpec) -> str:
-    """Every entry with its unit."""
-    return ", ".join(
-        label if unit == "1" else f"{label} ({unit})" for label, unit in zip(task.labels, task.units, strict=True)
-    )

@@ -154,10 +154,7 @@ def _group(label: str, found: Sequence[RunSummary]) -> Group:
         explore_episodes=adaptation_of(config, family).explore_episodes,
         ceiling=None if ceilings is None else float(ceilings.mean()),
         members=[_member(summary) for summary in found],
-        parameters=[
-            name if unit == "1" else f"{name} ({unit})"
-            for name, unit in zip(family.task.labels, family.task.units, strict=True)
-        ],
+        parameters=family.task.entries,
     )
 
 

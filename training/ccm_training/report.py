@@ -76,10 +76,7 @@ def read_report(run_dir: Path, *, adaptation: Scores | None, written_at: datetim
         written_at=written_at,
         trials=trials,
         goals=goals,
-        parameters=[
-            name if unit == "1" else f"{name} ({unit})"
-            for name, unit in zip(run.family.task.labels, run.family.task.units, strict=True)
-        ],
+        parameters=run.family.task.entries,
         strips=[] if filmed is None else _strips(run_dir, filmed),
         filmed_task="" if filmed is None else task_in_words(run.family, filmed),
         context=None if run.scores is None else run.scores.get("context"),
