@@ -1,6 +1,7 @@
 """The life of a serving process: start, say so, serve, drain, stop."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -272,6 +273,8 @@ async def _serve(
     if config.shadow is not None:
         server.hosting.cast_shadow(read_agent(config.shadow, config))
     await server.start()
+    # What is there now stays to the end. A collection that looked at all of it held every session up for 60 ms.
+    gc.freeze()
     log = server.hosting.log
     for version in server.hosting.roster.versions:
         told = {"agent": version.agent.name, "agent_id": version.agent.agent_id, "version": version.name}

@@ -30,10 +30,10 @@ print("torch" in sys.modules)
 """
 
 
-def start(**settings):
+def start(run=RUN, **settings):
     environ = {**os.environ, "CCM_PORT": "0", **{f"CCM_{name.upper()}": str(value) for name, value in settings.items()}}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", RUN], env=environ, **pipes)
+    return subprocess.Popen([sys.executable, "-c", run], env=environ, **pipes)
 
 
 def listening(process):
@@ -95,6 +95,15 @@ def test_a_signal_drains_then_ends_with_zero(tiny_bundle, number):
     assert (0, "False\n") == (code, out)
     assert "drained=True" in err
     assert opened.token not in err
+
+
+def test_no_pause_while_it_serves_is_for_garbage_among_what_it_began_with(tiny_bundle):
+    counting = RUN + "import gc; print(gc.get_freeze_count() > 10 * len(gc.get_objects()))"
+    with start(counting, bundle=tiny_bundle) as process:
+        listening(process)
+        process.send_signal(signal.SIGTERM)
+        code, out, _ = ended(process)
+    assert (0, "True") == (code, out.split()[-1])
 
 
 def test_an_abandoned_episode_holds_a_shutdown_for_drain_s_only(tiny_bundle):
