@@ -14,7 +14,7 @@
     │   └── ParityError               what should act alike does not: networks, a replay          exit 7
     ├── RunError
     │   ├── CheckpointMissingError    no checkpoint in that run directory                       exit 5
-    │   ├── CheckpointCorruptError    a checkpoint fails its digests                            exit 6
+    │   ├── CheckpointCorruptError    a checkpoint or another file of a run is damaged          exit 6
     │   ├── DivergenceError           a loss or parameter stopped being finite                  exit 8
     │   └── SimulationError           an environment gave no number, broke down or hangs        exit 8
     ├── RenderingError                a picture cannot be drawn on this machine                 exit 9
@@ -117,7 +117,7 @@ class CheckpointMissingError(RunError):
 
 
 class CheckpointCorruptError(RunError):
-    """A checkpoint fails its digests."""
+    """A checkpoint fails its digests, or another file of a run is not what was written."""
 
     exit_code = 6
 
