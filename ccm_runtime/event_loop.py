@@ -46,7 +46,8 @@ class _AtOnce:
                 fd.recv(waiting - 1)
             callback(*args)
 
-        of_grpc = getattr(getattr(callback, "func", None), "__name__", "") == "_handle_events"
+        name = getattr(getattr(callback, "func", None), "__name__", "")
+        of_grpc = name == "_handle_events" and isinstance(fd, socket.socket)  # another gRPC is left as it is
         super().add_reader(fd, *((woken,) if of_grpc else (callback, *args)))  # type: ignore[misc]  # the loop's
 
 
