@@ -110,7 +110,7 @@ def load_config(
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML in UTF-8: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path}{_place(error)}: not valid YAML in UTF-8: {_reason(error)}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(tree).__name__}")
     own = tree.get("method")
@@ -122,6 +122,17 @@ def load_config(
     for override in overrides or []:
         _lay_over(tree, override)
     return parse_config(tree, where=" --set ".join([name_or_file, *(overrides or [])]))
+
+
+def _place(error: Exception) -> str:
+    """Where a text is no YAML, `:LINE:COLUMN`, where that is known."""
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
+
+
+def _reason(error: Exception) -> str:
+    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
+    return problem or str(error).splitlines()[0]
 
 
 def parse_config(tree: dict[str, Any], where: str) -> Config:

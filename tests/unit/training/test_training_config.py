@@ -220,7 +220,14 @@ def test_a_bad_override_is_told_what_is_wrong_with_it(file, override, message):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("[1, 2]", "expected a mapping")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("a: 1\n\tb: 2", r":2:1: not valid YAML in UTF-8: found character '\\t' that cannot start any token"),
+        ("[1, 2]", "expected a mapping"),
+    ],
+)
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
