@@ -144,7 +144,10 @@ class Service(Answering, AdaptationServicer):
             refused: Exception = error
             await hear_out(context)
         except TimeoutError:
-            refused = SessionUnknownError(f"the stream was silent for {self.hosting.idle_limit_s:g} s")
+            refused = SessionUnknownError(
+                f"the stream was silent for {self.hosting.idle_limit_s:g} s, and no session is kept for longer "
+                "(--idle-limit-s); open a new one"
+            )
         except Exception as error:
             refused = error
         else:

@@ -355,6 +355,7 @@ class TestStream:
             status, _, details = await refused(stream.read())
         assert grpc.StatusCode.NOT_FOUND is status
         assert "silent for 0.05 s" in details
+        assert "--idle-limit-s); open a new one" in details
 
     async def test_many_streams_at_once_keep_apart(self, running):
         async def trial(index):
