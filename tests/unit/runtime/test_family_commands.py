@@ -102,8 +102,8 @@ def test_one_of_ours_can_be_checked():
     [
         ("random", "'random' is the name of an installed module"),
         ("my-arm", "exists already"),
-        ("class", "'class' does not name a family"),
-        ("3d", "'3d' does not name a family"),
+        ("Class", "'Class' does not name a family"),
+        ("3d", "'3d' does not name a family; expected words of the letters a to z and digits, a letter first"),
         ("../arm", "'../arm' does not name a family"),
     ],
 )
@@ -116,3 +116,8 @@ def test_a_name_that_will_not_do_is_refused(started, name, words):
 def test_a_missing_family_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert fails(ccm("check-family", "lost:Family"), 2, "no module 'lost'", str(tmp_path))
+
+
+def test_a_family_is_not_begun_in_a_file(tmp_path):
+    (tmp_path / "notes").touch()
+    assert fails(ccm("new-family", "my-arm", "--out", tmp_path / "notes"), 2, "notes: that is a file; name a folder")
