@@ -15,7 +15,7 @@ from ccm_runtime.manifest import Manifest
 from ccm_training.checkpoint import LoadedRun, load_agent, save_checkpoint
 from ccm_training.onpolicy.registry import ON_POLICY
 
-SCORES = {"returns": [1.0, 2.5], "adaptation_score": 0.875}
+SCORES = {"returns": [1.0, 2.5], "explore_episodes": 1, "adaptation_score": 0.875, "interval": None}
 
 
 class Exported(NamedTuple):
