@@ -37,7 +37,7 @@ from ccm_runtime.cli_options import (
 )
 from ccm_runtime.cli_serve import serve
 from ccm_runtime.commands.extras import needs
-from ccm_runtime.errors import CcmError, ConfigError
+from ccm_runtime.errors import CcmError, ConfigError, FamilyError
 
 app = typer.Typer(
     name="ccm",
@@ -52,6 +52,9 @@ app = typer.Typer(
         "docs/reference/exit-codes.md; CCM_DEBUG=1 adds the traceback."
     ),
 )
+
+
+_MAY_EXIT = {"ccm_runtime", "ccm_training", "ccm_export", "click", "typer"}
 
 
 class Method(StrEnum):
@@ -452,6 +455,11 @@ def main() -> None:
         app(prog_name="ccm")
     except Exception as error:  # CCM_DEBUG=1 shows where it came from
         sys.exit(_complain(_of_a_file(error) or error))
+    except SystemExit as ended:
+        exited = _of_others_code(ended)
+        if exited is None:
+            raise
+        sys.exit(_complain(exited))
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
@@ -468,6 +476,22 @@ def _warn(message: Warning | str, category: type[Warning], *where: object, **mor
     """A warning as one line; where it came from helps nobody who only uses the command."""
     del category, where, more
     typer.echo(f"ccm: warning: {' '.join(str(message).split())}", err=True)
+
+
+def _of_others_code(ended: SystemExit) -> FamilyError | None:
+    """What is wrong where it was neither we nor the command line's parser that called `sys.exit`."""
+    module, place = "", ended.__traceback__
+    where = traceback.extract_tb(place)[-1]
+    while place is not None:
+        module, place = place.tb_frame.f_globals.get("__name__", ""), place.tb_next
+    if module.partition(".")[0] in _MAY_EXIT:
+        return None
+    exited = FamilyError(
+        f"{where.filename}:{where.lineno} called sys.exit({ended.code!r}); a task family that cannot go on must raise "
+        "an error instead"
+    )
+    exited.__cause__ = ended
+    return exited
 
 
 def _of_a_file(error: Exception) -> ConfigError | None:

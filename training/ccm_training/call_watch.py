@@ -83,7 +83,9 @@ class CallWatch:
             yield
         except CcmError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and self._stop.asked_by is not None:
+                raise  # a second signal ends the process
             raise SimulationError(
                 f"the simulation of {family} failed: {type(error).__name__}: {error}; {what_is_saved(self._run_dir)}. "
                 "Mend the family, then go on with --resume"

@@ -93,6 +93,24 @@ def test_a_broken_law_is_told_and_ends_with_code_2(started, monkeypatch):
     (started / "deaf.py").unlink()
 
 
+def test_an_environment_that_ends_the_process_is_told_as_its_fault(started, monkeypatch):
+    monkeypatch.chdir(started)
+    text = (started / "my_arm.py").read_text(encoding="utf-8")
+    quits = text.replace("env.unwrapped.g = float(task[0])", "raise SystemExit(3)")
+    draws = text.replace('if split == "ood":', "raise SystemExit(3)\n        if split:")
+    assert text not in {quits, draws}
+    (started / "quits.py").write_text(quits, encoding="utf-8")
+    (started / "draws.py").write_text(draws, encoding="utf-8")
+    finished = ccm("check-family", "quits:MyArm", COLUMNS="300")
+    assert fails(finished, 2, "quits:MyArm breaks 9 of 11 laws")
+    assert [finished.stdout.count(words) for words in (" quits.py:", ": SystemExit: 3")] == [9, 9]
+    train = ("train", "--config", "my_arm.yaml", "--run-dir", "run", "--set")
+    assert fails(ccm(*train, "family=quits:MyArm"), 8, "the simulation of quits:MyArm failed: SystemExit: 3")
+    assert fails(ccm(*train, "family=draws:MyArm"), 2, "/draws.py:", " called sys.exit(3); a task family that ")
+    for name in ("quits.py", "draws.py"):
+        (started / name).unlink()
+
+
 def test_one_of_ours_can_be_checked():
     assert ccm("check-family", "sparse-point-robot").stdout.count("holds  ") == len(LAWS)
 

@@ -102,6 +102,7 @@ def test_a_missing_attribute_is_told_with_the_nearest_name(write, tmp_path):
     ("text", "cause"),
     [
         ("x = 1\ny = x / 0", "2: ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit(3)", "2: SystemExit: 3"),
         ("import lost_of_mine", "1: ModuleNotFoundError: No module named 'lost_of_mine'"),
         ("def (", "SyntaxError: "),
     ],
@@ -125,6 +126,14 @@ def test_what_is_no_family_is_told_what_it_lacks(write):
 def test_a_class_that_wants_arguments_is_refused(write):
     write(GOOD)
     assert "it must be made without arguments: " in refused("robots_of_mine:Longer")
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"), [("1 / 0", "ZeroDivisionError: division by zero"), ("raise SystemExit(3)", "SystemExit: 3")]
+)
+def test_a_class_that_cannot_be_made_is_told_with_the_cause(write, failure, words):
+    write(f"{GOOD}\nclass Wrong(Robots):\n    def __init__(self): {failure}\n")
+    assert refused("robots_of_mine:Wrong") == f"family 'robots_of_mine:Wrong': making it failed: {words}"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def _judge(law: Law, family: Family) -> Verdict:
         law.check(family)
     except CcmError as error:
         return Verdict(law.words, holds=False, found=str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
         return Verdict(law.words, holds=False, found=f"{where}: {type(error).__name__}: {error}")

@@ -65,11 +65,11 @@ def _module(reference: str, name: str) -> ModuleType:
                 "pip install 'ccm[gym]'"
             ) from error
         raise _broken(reference, name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(reference, name, error) from error
 
 
-def _broken(reference: str, module: str, error: Exception) -> FamilyError:
+def _broken(reference: str, module: str, error: BaseException) -> FamilyError:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return FamilyError(f"family {reference!r}: importing {module} failed{where}: {type(error).__name__}: {error}")
@@ -82,6 +82,10 @@ def _made(reference: str, found: Any) -> Any:
         return found()
     except TypeError as error:
         raise FamilyError(f"family {reference!r}: it must be made without arguments: {error}") from error
+    except CcmError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise FamilyError(f"family {reference!r}: making it failed: {type(error).__name__}: {error}") from error
 
 
 def _checked(reference: str, family: Any) -> Family:
@@ -107,7 +111,7 @@ def _value(reference: str, family: Any, name: str) -> Any:
         return getattr(family, name, None) if name == "name" else getattr(family, name)
     except CcmError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FamilyError(f"family {reference!r}: its {name} failed: {type(error).__name__}: {error}") from error
 
 
