@@ -1,6 +1,6 @@
 """What the explorer is worth by itself: the same encoder and executor, on contexts from different explorers.
 
-    python benchmarks/explorer_ablation.py --out benchmarks/results/explorer runs/cpu/*-point-robot-ccm-?
+    python benchmarks/explorer_ablation.py --out benchmarks/results/explorer runs/figure4/*-point-robot-ccm-?
 
 Each run's agent is tried on held-out tasks four times. In the exploration episodes acts its explorer; its executor on a
 sample of the belief that is held for an episode (the first is of the prior: posterior sampling, as PEARL explores);
@@ -37,6 +37,9 @@ the last column is the chance that a run does worse after this context than afte
 
 All runs were trained with their explorer: encoder and executor have seen its contexts most often, which is part of the
 difference. A method that is trained without an explorer is `pearl-cl`.
+
+The runs are CCM's of [Fig. 4](results.md), each trained by `ccm train --config sparse_point_robot --method ccm --seed SEED
+--run-dir runs/figure4/sparse-point-robot-ccm-SEED`, or the same of `hard_point_robot`.
 """
 
 
