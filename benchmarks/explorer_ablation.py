@@ -38,8 +38,8 @@ the last column is the chance that a run does worse after this context than afte
 All runs were trained with their explorer: encoder and executor have seen its contexts most often, which is part of the
 difference. A method that is trained without an explorer is `pearl-cl`.
 
-The runs are CCM's of [Fig. 4](results.md), each trained by `ccm train --config sparse_point_robot --method ccm --seed SEED
---run-dir runs/figure4/sparse-point-robot-ccm-SEED`, or the same of `hard_point_robot`.
+The runs are CCM's of [Fig. 4](results.md), each trained by `ccm train --config sparse_point_robot --method ccm
+--seed SEED --run-dir runs/figure4/sparse-point-robot-ccm-SEED`, or the same of `hard_point_robot`.
 """
 
 
