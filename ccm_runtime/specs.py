@@ -1,6 +1,7 @@
 """What an array must look like: size, names, bounds and unit of each entry. Validate once, at the boundary."""
 
 import math
+import reprlib
 from functools import cached_property
 from typing import Self
 
@@ -78,9 +79,7 @@ class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its 
         """
         array = value if isinstance(value, np.ndarray) and value.dtype == np.float32 else self._converted(value)
         if array.shape != (self.size,):
-            raise SpecError(
-                f"{self.name}: expected {self.size} values ({', '.join(self.labels)}), got shape {list(array.shape)}"
-            )
+            raise SpecError(f"{self.name}: expected {self._wanted}, got shape {list(array.shape)}")
         if not finite(array):
             bad = int(np.flatnonzero(~np.isfinite(array))[0])
             raise SpecError(f"{self.name}: entry {self.labels[bad]} is {array[bad]}; every entry must be finite")
@@ -91,12 +90,45 @@ class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its 
             )
         return array
 
+    @property
+    def _wanted(self) -> str:
+        return f"{counted(self.size, 'value')} ({', '.join(self.labels)})"
+
     def _converted(self, value: ArrayLike) -> NDArray[np.float32]:
-        try:
-            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused later
-                return np.asarray(value, np.float32)
-        except (TypeError, ValueError) as error:
-            raise SpecError(f"{self.name}: expected {self.size} numbers, got {type(value).__name__}") from error
+        array = _float32(value)
+        if array is None:
+            raise SpecError(f"{self.name}: expected {self._wanted}, got {_shown(value)}")
+        return array
+
+
+def as_vector(name: str, value: ArrayLike) -> NDArray[np.float32]:
+    """Return numbers as a float32 vector, `[any]`; those that float32 cannot hold become infinite.
+
+    Raises:
+        SpecError: It is something else than numbers.
+    """
+    array = _float32(value)
+    if array is None:
+        raise SpecError(f"{name}: expected a vector of numbers, got {_shown(value)}")
+    return array.reshape(-1)
+
+
+def finite_vector(name: str, value: ArrayLike, size: int) -> NDArray[np.float32]:
+    """Return numbers as a finite float32 vector, `[size]`.
+
+    Raises:
+        SpecError: They are more, fewer, in another shape, or not finite.
+    """
+    array = np.asarray(value, np.float32)
+    wanted = f"{name}: expected {counted(size, 'finite number')}"
+    if array.ndim != 1:
+        raise SpecError(f"{wanted}, got shape {list(array.shape)}")
+    if array.size != size:
+        raise SpecError(f"{wanted}, got {array.size}")
+    if not finite(array):
+        bad = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise SpecError(f"{wanted}, and entry {bad} is {array[bad]}")
+    return array
 
 
 def as_reward(value: float) -> float:
@@ -110,6 +142,8 @@ def as_reward(value: float) -> float:
     except (TypeError, ValueError):
         got = f"shape {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
         raise SpecError(f"reward: expected one number, got {got}") from None
+    except OverflowError:  # a whole number beyond every float
+        reward = math.inf
     if not abs(reward) <= _LARGEST:  # not a number compares as false
         raise SpecError(f"reward is {reward}; it must be a finite float32")
     return reward
@@ -137,3 +171,27 @@ def finite(array: NDArray[np.float32]) -> bool:
     # A sum of squares is by far the fastest look at a small array; it can only be wrong by overflowing, and `vdot` does
     # not warn of that.
     return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Return `1 number` or `2 numbers`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {things or f'{thing}s'}"
+
+
+def _float32(value: ArrayLike) -> NDArray[np.float32] | None:
+    """Return numbers as float32; of what is none, such as a text, a date or a ragged list: `None`."""
+    try:
+        array = np.asarray(value)
+        if value is None or array.dtype.kind not in "biufO":
+            return None
+        with np.errstate(over="ignore"):  # what overflows becomes infinite
+            return array.astype(np.float32, copy=False)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _shown(value: object) -> str:
+    """Return what came in place of numbers, in short."""
+    if isinstance(value, np.ndarray):
+        return f"shape {list(value.shape)} of {value.dtype}"
+    return f"{type(value).__name__} {reprlib.repr(value)}" if isinstance(value, (list, tuple)) else type(value).__name__

@@ -208,7 +208,7 @@ def test_what_is_not_finite_is_refused_with_its_task_and_step(flaw, what):
         ),
         (
             {"seen": lambda self: {"x": 1.0} if self.num_steps else np.zeros(1)},
-            "an observation is dict; expected 1 numbers",
+            "an observation is dict; expected 1 number,",
         ),
     ],
 )

@@ -8,6 +8,7 @@ from gymnasium.error import DependencyNotInstalled
 from numpy.typing import ArrayLike, NDArray
 
 from ccm_runtime.errors import FamilyError, RenderingError
+from ccm_runtime.specs import counted
 from ccm_training.envs.family import Picture, Seeds, Step, Table, seeds_of
 from ccm_training.envs.finite import check_finite
 
@@ -113,8 +114,8 @@ class GymnasiumEnvs:
             row: Row = np.asarray(observation, np.float32)
         except (TypeError, ValueError):
             raise FamilyError(
-                f"{self._family.name}: an observation is {type(observation).__name__}; expected {self._size} numbers, "
-                "as the observation space says"
+                f"{self._family.name}: an observation is {type(observation).__name__}; expected "
+                f"{counted(self._size, 'number')}, as the observation space says"
             ) from None
         if row.shape != (self._size,):
             raise FamilyError(
