@@ -18,7 +18,7 @@ from ccm_runtime.guard import Guard, Guarded
 from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import BeginEpisode, EncodedTransition, Event, Intervention, Reaction, Transition
 from ccm_runtime.policy import Policy
-from ccm_runtime.specs import as_reward, finite
+from ccm_runtime.specs import as_reward, finite, finite_vector
 from ccm_runtime.trial import (
     Closed,
     EpisodeBegan,
@@ -173,10 +173,7 @@ class Adapter:
 
     def check_belief_size(self, belief: Array) -> Array:
         """Return `belief`, `[belief]`; no network runs. Raises SpecError: it has another size, or is not finite."""
-        size = self.policy.belief.size
-        if belief.shape != (size,) or not np.isfinite(belief).all():
-            raise SpecError(f"belief: expected {size} finite numbers, got shape {list(belief.shape)}")
-        return belief
+        return finite_vector("belief", belief, self.policy.belief.size)
 
     def read(self, belief: Array) -> tuple[Array, Array]:
         """Return the latent mean and standard deviation of one belief, each `[latent]`."""

@@ -11,10 +11,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ccm_runtime import wire
+from ccm_runtime.arguments import (
+    check_context,
+    check_phase,
+    check_spec,
+    check_text,
+    check_ticket,
+    check_transitions,
+)
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import Connection, SessionStream
 from ccm_runtime.errors import (
@@ -24,7 +31,6 @@ from ccm_runtime.errors import (
     ServerUnreachableError,
     SessionError,
     SessionTakenError,
-    SpecError,
 )
 from ccm_runtime.messages import (
     Acted,
@@ -41,7 +47,7 @@ from ccm_runtime.messages import (
     Transition,
 )
 from ccm_runtime.progress import Progress, SessionView
-from ccm_runtime.specs import BoxSpec, as_flag, as_reward
+from ccm_runtime.specs import BoxSpec, as_flag, as_reward, as_vector, counted
 from ccm_runtime.statuses import error_from_event
 from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
@@ -49,7 +55,7 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 
 # Answered events that are kept until the server calls them durable, to be told again after a crash.
 _MAX_KEPT_EVENTS = 1_024
-_FAREWELL_S = 1.0
+FAREWELL_S = 1.0
 
 
 class AsyncClient:
@@ -98,7 +104,8 @@ class AsyncClient:
 
     async def describe(self, agent: str = "") -> Agent:
         """What is served: specs, K, N, T, sizes, digests; of the agent of that name, or else the default one."""
-        response = await self._connection.call("DescribeAgent", pb.DescribeAgentRequest(agent=agent))
+        request = pb.DescribeAgentRequest(agent=check_text("agent", agent))
+        response = await self._connection.call("DescribeAgent", request)
         return wire.agent_from_proto(response.agent)
 
     async def agents(self) -> tuple[Agent, ...]:
@@ -133,19 +140,23 @@ class AsyncClient:
             expected_action: The same of actions.
             re_explore: Explore anew when an episode shows that the task has changed.
             agent: Name of the agent, where the server has several; empty: its default one.
+
+        Raises:
+            ConfigError: A number, a text or a spec that cannot be.
+            SpecError: A context or a choice that cannot be.
         """
         options = SessionOptions(
             seed=seed,
-            stochastic=stochastic,
+            stochastic=as_flag("stochastic", stochastic),
             explore_episodes=explore_episodes,
-            context=context,
-            expected_family=expected_family,
-            expected_bundle_digest=expected_bundle_digest,
-            re_explore=re_explore,
-            agent=agent,
+            context=check_context(context),
+            expected_family=check_text("expected_family", expected_family),
+            expected_bundle_digest=check_text("expected_bundle_digest", expected_bundle_digest),
+            re_explore=as_flag("re_explore", re_explore),
+            agent=check_text("agent", agent),
             idempotency_key=secrets.token_hex(16),
         )
-        return AsyncSession(self._connection, options, (expected_observation, expected_action))
+        return AsyncSession(self._connection, options, _specs(expected_observation, expected_action))
 
     def resume_session(
         self,
@@ -167,9 +178,16 @@ class AsyncClient:
             expected_bundle_digest: Refuse one of another bundle.
             expected_observation: Refuse one whose observations have another size, order, units or bounds.
             expected_action: The same of actions.
+
+        Raises:
+            ConfigError: It is no ticket, or a text or a spec that cannot be.
         """
-        options = SessionOptions(expected_family=expected_family, expected_bundle_digest=expected_bundle_digest)
-        return AsyncSession(self._connection, options, (expected_observation, expected_action), ticket)
+        options = SessionOptions(
+            expected_family=check_text("expected_family", expected_family),
+            expected_bundle_digest=check_text("expected_bundle_digest", expected_bundle_digest),
+        )
+        expected = _specs(expected_observation, expected_action)
+        return AsyncSession(self._connection, options, expected, check_ticket(ticket))
 
     async def encode(
         self, transitions: Iterable[EncodedTransition], context: Context | None = None, *, agent: str = ""
@@ -180,9 +198,14 @@ class AsyncClient:
             transitions: In any order; at most 10,000.
             context: Where to start; `None`: knowing nothing.
             agent: Name of the agent, where the server has several; empty: the context's, or its default one.
+
+        Raises:
+            SpecError: Transitions or a context that cannot be.
         """
-        response = await self._connection.call("Encode", wire.encode_request(context, list(transitions), agent))
-        return wire.encoded_from_proto(response)
+        request = wire.encode_request(
+            check_context(context), check_transitions(transitions), check_text("agent", agent)
+        )
+        return wire.encoded_from_proto(await self._connection.call("Encode", request))
 
     async def act(
         self,
@@ -204,14 +227,17 @@ class AsyncClient:
             previous_action: The command before in this episode, `[act]`: what `hold` holds, and what rates are limited
                 against; empty: none.
             agent: Name of the agent, where the server has several; empty: the context's, or its default one.
+
+        Raises:
+            SpecError: A context, a vector or a phase that cannot be.
         """
         request = wire.act_request(
-            context,
-            _numbers("observation", observation),
-            phase,
-            _numbers("noise", noise),
-            agent=agent,
-            previous_action=_numbers("previous_action", previous_action),
+            check_context(context),
+            as_vector("observation", observation),
+            check_phase(phase),
+            as_vector("noise", noise),
+            agent=check_text("agent", agent),
+            previous_action=as_vector("previous_action", previous_action),
         )
         return wire.acted_from_proto(await self._connection.call("Act", request))
 
@@ -257,7 +283,7 @@ class AsyncSession(SessionView):
             return
         # The error that is under way matters more than a failed farewell.
         with contextlib.suppress(CcmError, TimeoutError):
-            async with asyncio.timeout(_FAREWELL_S):
+            async with asyncio.timeout(FAREWELL_S):
                 await self.close()
 
     async def open(self) -> Self:
@@ -299,7 +325,8 @@ class AsyncSession(SessionView):
             abandon: An episode that is under way does not count, and begins again: what its last action did is not
                 known, as after a restart. What was told of it stays known.
         """
-        reaction = (await self._tell(BeginEpisode(self._observed(observation), leave_safe, abandon))).reaction
+        leaves, abandons = as_flag("leave_safe", leave_safe), as_flag("abandon", abandon)
+        reaction = (await self._tell(BeginEpisode(self._observed(observation), leaves, abandons))).reaction
         if reaction.action is None:
             raise SessionError("the server gave no action for the beginning of an episode")
         return reaction.action.copy()
@@ -461,7 +488,7 @@ class AsyncSession(SessionView):
         if len(kept) < len(lost) or opened.next_sequence > self._sequence + 1:
             raise SessionError(
                 f"session {opened.session_id} waits for event {opened.next_sequence}, but this client is at "
-                f"{self._sequence} and keeps {len(self._kept)} events; open a new session"
+                f"{self._sequence} and keeps {counted(len(self._kept), 'event')}; open a new session"
             )
         return kept
 
@@ -486,6 +513,11 @@ def _accepted(response: pb.SessionResponse) -> pb.SessionResponse:
     return response
 
 
+def _specs(observation: object, action: object) -> tuple[BoxSpec | None, BoxSpec | None]:
+    """Return what is expected of observations and actions; raises ConfigError."""
+    return check_spec("expected_observation", observation), check_spec("expected_action", action)
+
+
 def _check_spec(expected: BoxSpec | None, served: BoxSpec) -> None:
     """Refuse vectors whose entries mean something else."""
     if expected is None:
@@ -496,10 +528,3 @@ def _check_spec(expected: BoxSpec | None, served: BoxSpec) -> None:
             raise ContextMismatchError(
                 f"the client expects {expected.name}s with the {what} {wanted}; this server's have {found}"
             )
-
-
-def _numbers(name: str, values: ArrayLike) -> Array:
-    try:
-        return np.asarray(values, np.float32).reshape(-1)
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"{name}: expected a vector of numbers, got {type(values).__name__}") from error

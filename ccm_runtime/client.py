@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from ccm_runtime.async_client import AsyncClient, AsyncSession
+from ccm_runtime.async_client import FAREWELL_S, AsyncClient, AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.errors import ServerError
 from ccm_runtime.messages import Acted, Agent, Context, Encoded, EncodedTransition, SessionClosed
@@ -29,7 +29,6 @@ from ccm_runtime.trial import Phase
 __all__ = ["AsyncClient", "AsyncSession", "Client", "Session", "Ticket"]
 
 T = TypeVar("T")
-_FAREWELL_S = 1.0
 
 
 class _LoopThread:
@@ -79,7 +78,7 @@ async def _end(farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
     for task in others:
         task.cancel()
     if others:
-        await asyncio.wait(others, timeout=_FAREWELL_S)
+        await asyncio.wait(others, timeout=FAREWELL_S)
 
 
 class Client:

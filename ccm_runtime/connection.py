@@ -72,7 +72,8 @@ class Connection:
         rng: Jitters the waits between attempts.
 
     Raises:
-        ConfigError: The target is no address, a time no positive number, or the token nothing that can be sent.
+        ConfigError: The target is no address, a time no positive number, the token nothing that can be sent, or the
+            credentials none of gRPC's.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Connection:
         self._timeout_s = _positive("timeout_s", timeout_s)
         self._connect_timeout_s = _positive("connect_timeout_s", connect_timeout_s)
         self._metadata = () if token is None else (("authorization", f"Bearer {_sendable(token)}"),)
-        self._credentials = credentials
+        self._credentials = _checked(credentials)
         self._rng = rng
         self._opening = asyncio.Lock()
         self._channel: grpc.aio.Channel | None = None
@@ -250,6 +251,15 @@ def _sendable(token: object) -> str:
             "token: expected visible ASCII characters on one line; strip() what was read from a file of a line"
         )
     return token
+
+
+def _checked(credentials: object) -> grpc.ChannelCredentials | None:
+    if credentials is None or isinstance(credentials, grpc.ChannelCredentials):
+        return credentials
+    raise ConfigError(
+        "credentials: expected grpc.ssl_channel_credentials(...) of the bytes of certificates, or None; got "
+        f"{type(credentials).__name__}"
+    )
 
 
 def _hosts(target: str) -> list[str]:

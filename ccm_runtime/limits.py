@@ -4,7 +4,7 @@ import numpy as np
 
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.manifest import Fallback, SafetyLimits
-from ccm_runtime.specs import BoxSpec
+from ccm_runtime.specs import BoxSpec, counted
 
 # The guard computes in float32: below, a rate would be zero, and above, none.
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
@@ -35,7 +35,8 @@ def check_rates(rates: tuple[float, ...] | None, action: BoxSpec) -> None:
     """
     if rates is not None and len(rates) != action.size:
         raise ConfigError(
-            f"max_rate: expected {action.size} numbers, one for each entry of the action ({', '.join(action.labels)}), "
+            f"max_rate: expected {counted(action.size, 'number')}, one for each entry of the action "
+            f"({', '.join(action.labels)}), "
             f"got {len(rates)}"
         )
 

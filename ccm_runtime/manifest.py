@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from ccm_runtime.belief import ExperienceStats, NoveltyStats
 from ccm_runtime.belief_map import BeliefMap
 from ccm_runtime.errors import BundleCorruptError, BundleSchemaError
-from ccm_runtime.specs import BoxSpec
+from ccm_runtime.specs import BoxSpec, counted
 
 SCHEMA_VERSION: Final = 1
 EXPLORATION_POLICY = "exploration_policy.onnx"
@@ -188,9 +188,9 @@ class Manifest(_Strict):
     def _sizes_agree(self) -> Self:
         belief, safety, novelty = self.belief, self.safety, self.novelty
         if len(belief.initial) != belief.size:
-            raise ValueError(f"belief.initial has {len(belief.initial)} entries, belief.size is {belief.size}")
+            raise ValueError(f"belief.initial has {_entries(belief.initial)}, belief.size is {belief.size}")
         if safety.max_rate is not None and len(safety.max_rate) != self.action.size:
-            raise ValueError(f"safety.max_rate has {len(safety.max_rate)} entries, an action has {self.action.size}")
+            raise ValueError(f"safety.max_rate has {_entries(safety.max_rate)}, an action has {self.action.size}")
         if safety.max_rate is not None and min(safety.max_rate) <= 0:
             raise ValueError(f"safety.max_rate must be positive, got {min(safety.max_rate)}")
         if novelty is not None:
@@ -211,6 +211,10 @@ class Manifest(_Strict):
     def input_size(self) -> int:
         """Length of the graphs' observations: the environment's, and the previous reward where it is observed."""
         return self.observation.size + int(self.adaptation.observe_reward)
+
+
+def _entries(numbers: tuple[float, ...]) -> str:
+    return counted(len(numbers), "entry", "entries")
 
 
 def to_bytes(manifest: Manifest) -> bytes:

@@ -11,6 +11,7 @@ last one is not applied. So nothing stale moves the robot, and the belief misses
 """
 
 import asyncio
+import inspect
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from numpy.typing import ArrayLike
 from ccm_runtime.async_client import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
-from ccm_runtime.errors import UNANSWERED, ServerBusyError, SessionError, TrialOrderError
+from ccm_runtime.errors import UNANSWERED, ConfigError, ServerBusyError, SessionError, TrialOrderError
 from ccm_runtime.messages import Agent, Transition
 from ccm_runtime.specs import as_flag, as_reward
 from ccm_runtime.watchdog import Watchdog
@@ -39,6 +40,11 @@ class AsyncPilot:
         safe_action: What to do when the server is silent, `[act]`; default: zeros, or the nearest bounds to them.
         clock: Seconds that never jump.
 
+    Raises:
+        ConfigError: It is no asyncio session.
+        SpecError: The safe action does not fit.
+        SessionUnknownError: The session is not open.
+
     Attributes:
         watchdog: Says what may be applied at any time, for a control loop of its own pace.
         num_safe: How often the safe action stood in for the server's.
@@ -50,6 +56,9 @@ class AsyncPilot:
         safe_action: ArrayLike | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not inspect.iscoroutinefunction(getattr(session, "begin_episode", None)):
+            advice = "; drive that one with a Pilot" if isinstance(session, Session) else ""
+            raise ConfigError(f"session: expected one of an AsyncClient, got {type(session).__name__}{advice}")
         self.watchdog = Watchdog(session.agent.action, safe_action, clock)
         self.num_safe = 0
         self._session = session
@@ -163,6 +172,11 @@ class Pilot:
     def __init__(
         self, session: Session, safe_action: ArrayLike | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        if not isinstance(session, Session):
+            advice = "; drive that one with an AsyncPilot" if isinstance(session, AsyncSession) else ""
+            raise ConfigError(
+                f"session: expected one that client.open_session() gave, got {type(session).__name__}{advice}"
+            )
         self._pilot = AsyncPilot(session._session, safe_action, clock)  # two halves of one client
         self._session = session
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import SessionLimitError, SessionTakenError, SessionUnknownError, StepGapError
 from ccm_runtime.messages import Answer
+from ccm_runtime.specs import counted
 from ccm_runtime.vigil import WATCHFUL, Vigil
 
 NAME_LENGTH = 16
@@ -193,12 +194,12 @@ class SessionTable:
         self.expire()
         if len(self._sessions) + self._expected.total() >= self.max_sessions:
             raise SessionLimitError(
-                f"the server already holds its maximum of {self.max_sessions} sessions; close one, "
+                f"the server already holds its maximum of {counted(self.max_sessions, 'session')}; close one, "
                 "or raise --max-sessions"
             )
         if self._num_of[tenant] + self._expected[tenant] >= self.max_tenant_sessions:
             raise SessionLimitError(
-                f"this tenant already holds its maximum of {self.max_tenant_sessions} sessions; close one, "
+                f"this tenant already holds its maximum of {counted(self.max_tenant_sessions, 'session')}; close one, "
                 "or raise --max-tenant-sessions"
             )
 

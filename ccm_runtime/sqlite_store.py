@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import ConfigError, StoreUnavailableError
+from ccm_runtime.specs import counted
 from ccm_runtime.store import MAX_SET_ASIDE, Record
 from ccm_runtime.store_file import APPLICATION_ID, SIDE_FILES, is_foreign
 
@@ -241,9 +242,8 @@ class SqliteStore:
                 self._side_file(suffix).rename(f"{aside}{suffix}")
         self.path.rename(aside)
         self._forget_old_damage()
-        self._say(
-            f"{self.path.name} is damaged ({why}); it is kept as {aside.name}, {len(salvaged)} sessions were read of it"
-        )
+        read = f"{counted(len(salvaged), 'session')} {'was' if len(salvaged) == 1 else 'were'}"
+        self._say(f"{self.path.name} is damaged ({why}); it is kept as {aside.name}, {read} read of it")
         return salvaged
 
     def _salvage(self) -> list[Record]:

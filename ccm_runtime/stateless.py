@@ -12,6 +12,7 @@ from ccm_runtime.belief import Array, Folded, Transitions, certainty
 from ccm_runtime.errors import SpecError
 from ccm_runtime.guard import Guarded
 from ccm_runtime.messages import Acted, Context, Encoded, Intervention
+from ccm_runtime.specs import finite_vector
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.wire import phase_from_proto
@@ -155,14 +156,6 @@ def _input(adapter: Adapter, name: str, values: Sequence[float]) -> Array:
     if adapter.policy.adaptation.observe_reward:
         return finite_vector(f"{name} (with the previous reward)", values, adapter.input_size)
     return adapter.policy.observation.validate_array(list(values))
-
-
-def finite_vector(name: str, values: Sequence[float], size: int) -> Array:
-    """Return `values` as a vector of `size` finite float32 entries, or raise SpecError."""
-    array = np.array(values, np.float32)
-    if array.shape != (size,) or not np.isfinite(array).all():
-        raise SpecError(f"{name}: expected {size} finite numbers, got {len(values)} entries")
-    return array
 
 
 def _chunk(adapter: Adapter, messages: Sequence[pb.EncodedTransition], begin: int) -> Transitions:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.files import read_file
+from ccm_runtime.specs import counted
 
 MIN_TOKEN_LENGTH = 16
 TENANT: ContextVar[str] = ContextVar("tenant", default="")
@@ -92,5 +93,7 @@ def _looks(path: Path) -> tuple[int, int, int] | None:
 def _entry(path: Path, number: int, line: str) -> tuple[bytes, str]:
     tenant, _, token = line.rpartition(":")
     if len(token) < MIN_TOKEN_LENGTH:
-        raise ConfigError(f"{path}, token {number}, has {len(token)} characters; expected {MIN_TOKEN_LENGTH} or more")
+        raise ConfigError(
+            f"{path}, token {number}, has {counted(len(token), 'character')}; expected {MIN_TOKEN_LENGTH} or more"
+        )
     return token.encode(), tenant

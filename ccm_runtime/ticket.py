@@ -26,9 +26,15 @@ class Ticket:
         """Write the ticket to a file that only its owner can read, whole or not at all, also when the power fails.
 
         Raises:
-            OSError: The file cannot be written.
+            ConfigError: The file cannot be written.
         """
-        path = Path(path)
+        try:
+            self._save(Path(path))
+        except (OSError, TypeError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "expected the path of a file"
+            raise ConfigError(f"{path}: the session's ticket cannot be kept there ({why})") from None
+
+    def _save(self, path: Path) -> None:
         scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
         try:
             descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

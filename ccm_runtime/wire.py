@@ -143,8 +143,9 @@ def options_to_proto(options: SessionOptions) -> pb.OpenSessionRequest:
     Raises:
         ConfigError: A number is negative, too large or not whole.
     """
-    for name, value, bits in (("seed", options.seed, 64), ("explore_episodes", options.explore_episodes or 0, 32)):
-        if not isinstance(value, int | np.integer) or not 0 <= value < 2**bits:
+    episodes = 0 if options.explore_episodes is None else options.explore_episodes
+    for name, value, bits in (("seed", options.seed, 64), ("explore_episodes", episodes, 32)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value < 2**bits:
             raise ConfigError(f"{name}: expected a whole number from 0 to 2^{bits} - 1, got {value!r}")
     return pb.OpenSessionRequest(
         seed=options.seed,

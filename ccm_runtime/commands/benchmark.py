@@ -66,12 +66,16 @@ def _take(campaign: Campaign, jobs: int, *, train: bool) -> tuple[list[Run], str
     return campaign.missing(), next(iter(launched.failed.values()), "")
 
 
+def _without(left: list[Run]) -> str:
+    return "1 run has" if len(left) == 1 else f"{len(left)} runs have"
+
+
 def _say_what_is_left(left: list[Run], failed: str) -> None:
     if failed:
-        raise RunError(f"{len(left)} runs have no result, for one of them failed: {failed}")
+        raise RunError(f"{_without(left)} no result, for one of them failed: {failed}")
     if left:
         names = ", ".join(run.name for run in left[:4]) + (", ..." if len(left) > 4 else "")
-        typer.echo(f"{len(left)} runs have no result yet ({names}); the same command takes them in", err=True)
+        typer.echo(f"{_without(left)} no result yet ({names}); the same command takes them in", err=True)
 
 
 def _made() -> Provenance:

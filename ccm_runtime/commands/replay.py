@@ -16,6 +16,7 @@ from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.manifest import Manifest
 from ccm_runtime.recording import Recording, read_recording
 from ccm_runtime.replay import Comparison, compare
+from ccm_runtime.specs import counted
 
 _SHOWN = 12  # digits of a digest
 
@@ -67,10 +68,11 @@ def _show(recording: Recording, found: Comparison, agent: str) -> None:
 
 
 def _verdict(found: Comparison) -> str:
+    actions = counted(found.num_actions, "action")
     if found.bit_for_bit:
-        return f"equal: {found.num_actions} actions, bit for bit"
+        return f"equal: {actions}, bit for bit"
     if found.equal:
-        return f"equal up to rounding: {found.num_actions} actions, largest difference {found.largest_difference:.1e}"
+        return f"equal up to rounding: {actions}, largest difference {found.largest_difference:.1e}"
     return f"different: {found.stopped or _where(found)}"
 
 

@@ -1,6 +1,7 @@
 """What the operator's page shows, as JSON: made of values that were taken in one turn of the event loop.
 
-Bounded whatever the server holds: `MAX_SHOWN` sessions with `MAX_RETURNS` returns from either end of their trials.
+Bounded whatever the server holds: `MAX_SHOWN` sessions, and the few that ended last, with `MAX_RETURNS` returns from
+either end of their trials.
 """
 
 import json
@@ -17,7 +18,6 @@ from ccm_runtime.session import Session
 from ccm_runtime.trial import Phase
 
 MAX_SHOWN = 200
-MAX_ENDED = 20
 MAX_RETURNS = 24
 ID_LENGTH = 8
 DIGEST_LENGTH = 12
@@ -29,7 +29,7 @@ class View:
 
     Attributes:
         sessions: All sessions that are held.
-        ended: Those that were closed last, the last one first.
+        ended: The few that were closed last, the last one first; the server bounds them.
         server: What is known of the server, whoever asks.
         counts: Counts over all sessions and tenants.
         manifest: Of the bundle whose map is drawn.
@@ -104,7 +104,7 @@ def write_state(view: View, plane: Plane, ages: Ages, *, tenant: str, rest: Call
         rest: Called every few sessions, to let the rest of the process work.
     """
     own = ages.newest_first(_own(view.sessions, tenant, rest))
-    shown, ended = own[:MAX_SHOWN], [s for s in view.ended if s.tenant == tenant][:MAX_ENDED]
+    shown, ended = own[:MAX_SHOWN], [s for s in view.ended if s.tenant == tenant]
     state = {
         "server": view.server,
         "totals": _totals(own, rest),

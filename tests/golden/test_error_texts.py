@@ -45,7 +45,7 @@ def full():
 
 TEXTS = [
     (gap, "event 7 does not follow; the session expects event 2"),
-    (full, "the server already holds its maximum of 1 sessions; close one, or raise --max-sessions"),
+    (full, "the server already holds its maximum of 1 session; close one, or raise --max-sessions"),
     (
         lambda: SessionTable(1, 60.0).get("a", "b"),
         (

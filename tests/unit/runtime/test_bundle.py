@@ -116,7 +116,7 @@ def test_a_manifest_off_the_schema_is_refused_by_its_entry(tiny_bundle, entry, v
 def test_a_manifest_whose_sizes_disagree_cannot_be_made():
     manifest = manifest_of(ScriptedPolicy())
     broken = manifest.model_dump() | {"safety": {"max_rate": (1.0,)}}
-    with pytest.raises(ValueError, match="max_rate has 1 entries, an action has 2"):
+    with pytest.raises(ValueError, match="max_rate has 1 entry, an action has 2"):
         type(manifest).model_validate(broken)
 
 

@@ -7,6 +7,7 @@ import threading
 import traceback
 import weakref
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from ccm_runtime.errors import (
     SpecError,
     TrialOrderError,
 )
-from ccm_runtime.messages import EncodedTransition
+from ccm_runtime.messages import Context, EncodedTransition
+from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 
 ORIGIN = (0.0, 0.0)
@@ -199,6 +201,7 @@ async def test_arrays_that_the_environment_writes_into_again_do_not_change_what_
         (None, "reward: expected one number, got NoneType"),
         (np.ones(1), r"reward: expected one number, got shape \[1\]"),
         (float("inf"), "reward is inf; it must be a finite float32"),
+        (10**400, "reward is inf; it must be a finite float32"),
     ],
 )
 async def test_a_reward_that_is_no_finite_number_is_refused_before_it_is_sent(reward, message):
@@ -210,7 +213,8 @@ async def test_a_reward_that_is_no_finite_number_is_refused_before_it_is_sent(re
 
 
 @pytest.mark.parametrize(
-    "options", [{"seed": -1}, {"seed": 2**64}, {"seed": 0.5}, {"seed": None}, {"explore_episodes": -1}]
+    "options",
+    [{"seed": seed} for seed in (-1, 2**64, 0.5, None, True)] + [{"explore_episodes": number} for number in (-1, [])],
 )
 async def test_a_number_that_no_session_can_run_with_is_refused_by_its_name(options):
     async with scripted() as (_, client):
@@ -224,11 +228,39 @@ async def test_an_observation_of_any_finite_size_is_taken_without_a_warning():
         assert server.received == [1]
 
 
-@pytest.mark.parametrize("observation", [(0.0,), (0.0, float("nan")), "north", None])
-async def test_an_observation_that_does_not_fit_is_refused_before_it_is_sent(observation):
+WANTED = r"expected 2 values \(x, y\)"
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        ((0.0,), rf"{WANTED}, got shape \[1\]"),
+        ((0.0, float("nan")), "entry y is nan; every entry must be finite"),
+        ((0.0, 10**400), rf"{WANTED}, got tuple \(0\.0, 1000"),
+        ("north", f"{WANTED}, got str"),
+        (["1", "2"], rf"{WANTED}, got list \['1', '2'\]"),
+        (None, f"{WANTED}, got NoneType"),
+        ([[1.0], [1.0, 2.0]], rf"{WANTED}, got list \[\[1\.0\], \[1\.0, 2\.0\]\]"),
+        (np.zeros(2, complex), rf"{WANTED}, got shape \[2\] of complex128"),
+        (np.zeros(2, "datetime64[s]"), rf"{WANTED}, got shape \[2\] of datetime64\[s\]"),
+    ],
+)
+async def test_an_observation_that_does_not_fit_is_refused_before_it_is_sent(observation, message):
     async with scripted() as (server, client), client.open_session() as session:
-        with pytest.raises(SpecError, match="observation"):
+        with pytest.raises(SpecError, match=f"^observation: {message}"):
             await session.begin_episode(observation)
+        assert server.received == []
+        await session.begin_episode(ORIGIN)
+        with pytest.raises(SpecError, match=f"^observation: {message}"):
+            await session.act(observation, 0.0)
+        assert server.received == [1]
+
+
+@pytest.mark.parametrize("name", ["leave_safe", "abandon"])
+async def test_a_choice_that_is_neither_true_nor_false_is_refused_before_it_is_sent(name):
+    async with scripted() as (server, client), client.open_session() as session:
+        with pytest.raises(SpecError, match=f"^{name}: expected True or False, got 'no'$"):
+            await session.begin_episode(ORIGIN, **{name: "no"})
         assert server.received == []
 
 
@@ -308,6 +340,65 @@ async def test_stateless_calls_need_no_session():
         assert encoded.context.belief[0] == 4.0
         acted = await client.act(encoded.context, (0.5, 0.25))
         assert acted.action.tolist() == [0.5, 0.25]
+
+
+TRANSITION = EncodedTransition(np.zeros(2), np.ones(2), 2.0, np.ones(2))
+TEXT = "expected a text of one line"
+SPEC = "expected a BoxSpec, such as session.agent.observation, or None; got"
+STATELESS = [
+    ("act", (None, ORIGIN), {"phase": "foo"}, "phase: expected Phase.EXPLORE or Phase.EXECUTE, got 'foo'"),
+    ("act", (None, ORIGIN), {"phase": []}, r"phase: expected Phase.EXPLORE or Phase.EXECUTE, got \[\]"),
+    ("act", (None, None), {}, "observation: expected a vector of numbers, got NoneType"),
+    ("act", (None, ORIGIN), {"noise": "white"}, "noise: expected a vector of numbers, got str"),
+    ("act", (None, ORIGIN), {"previous_action": None}, "previous_action: expected a vector of numbers, got NoneType"),
+    ("act", ("known", ORIGIN), {}, "context: expected the Context of encode.*, or None; got str"),
+    ("act", (Context("ab", "no"), ORIGIN), {}, "context.belief: expected a vector of numbers, got str"),
+    ("act", (Context(5, [0.0]), ORIGIN), {}, f"context.bundle_digest: {TEXT}, got 5"),
+    ("act", (None, ORIGIN), {"agent": 5}, f"agent: {TEXT}, got 5"),
+    ("encode", ([1, 2],), {}, "transition 0: expected an EncodedTransition.*, got int"),
+    ("encode", (5,), {}, "transitions: expected a list of EncodedTransition, got int"),
+    ("encode", (TRANSITION,), {}, "transitions: expected a list of EncodedTransition, got EncodedTransition"),
+    ("encode", ([TRANSITION, replace(TRANSITION, action="up")],), {}, "transition 1: action: expected a vector of num"),
+    ("encode", ([replace(TRANSITION, reward=None)],), {}, "transition 0: reward: expected one number, got NoneType"),
+    ("encode", ([], np.zeros(3)), {}, "context: expected the Context of encode.*, or None; got ndarray"),
+    ("describe", (5,), {}, f"agent: {TEXT}, got 5"),
+    ("describe", ("\udcff",), {}, f"agent: {TEXT}, got"),
+    ("open_session", (), {"context": {}}, "context: expected the Context of encode.*, or None; got dict"),
+    ("open_session", (), {"stochastic": "yes"}, "stochastic: expected True or False, got 'yes'"),
+    ("open_session", (), {"re_explore": "yes"}, "re_explore: expected True or False, got 'yes'"),
+    ("open_session", (), {"agent": ["a"]}, rf"agent: {TEXT}, got \['a'\]"),
+    ("open_session", (), {"expected_family": 5}, f"expected_family: {TEXT}, got 5"),
+    ("open_session", (), {"expected_bundle_digest": 5}, f"expected_bundle_digest: {TEXT}, got 5"),
+    ("open_session", (), {"expected_observation": ["x", "y"]}, f"expected_observation: {SPEC} list"),
+    ("open_session", (), {"expected_action": 2}, f"expected_action: {SPEC} int"),
+    (
+        "resume_session",
+        ("path",),
+        {},
+        r"ticket: expected session.ticket, or Ticket.load\(path\) of a saved one; got str",
+    ),
+    ("resume_session", (None,), {}, "ticket: expected session.ticket.*; got NoneType"),
+    ("resume_session", (Ticket(1, "a"),), {}, f"ticket.session_id: {TEXT}, got 1"),
+    ("resume_session", (Ticket("a", 7),), {}, "ticket.token: expected a text, got int"),
+    ("resume_session", (Ticket("a", "b"),), {"expected_action": [2]}, f"expected_action: {SPEC} list"),
+]
+
+
+@pytest.mark.parametrize(("call", "arguments", "options", "message"), STATELESS)
+async def test_what_cannot_be_is_refused_by_its_name_before_it_is_sent(call, arguments, options, message):
+    async with scripted() as (server, client):
+        with pytest.raises((ConfigError, SpecError), match=f"^{message}"):
+            await getattr(client, call)(*arguments, **options)
+        assert ([], []) == (server.metadata, server.keys)
+
+
+async def test_what_says_the_same_in_other_types_is_taken():
+    async with scripted() as (_, client):
+        listed = EncodedTransition([0, 0], (1.0, 1.0), np.float64(2.0), np.ones((1, 2)))
+        first, second = [(await client.encode(given)).context for given in ([TRANSITION], iter([listed]))]
+        np.testing.assert_array_equal(first.belief, second.belief)
+        kept = replace(first, belief=first.belief.tolist())
+        assert [0.5, 0.25] == (await client.act(kept, [0.5, 0.25], phase="explore")).action.tolist()
 
 
 async def test_many_sessions_run_at_once():
@@ -410,6 +501,12 @@ def test_the_blocking_client_shares_its_errors_and_stateless_calls(target):
 def client_threads():
     """Threads of blocking clients; gRPC's own come and go with whatever of it is alive in the process."""
     return [thread for thread in threading.enumerate() if thread.name == "ccm-client"]
+
+
+@pytest.mark.parametrize(("call", "arguments", "options", "message"), STATELESS)
+def test_the_blocking_client_refuses_what_cannot_be_too(target, call, arguments, options, message):
+    with Client(target) as client, pytest.raises((ConfigError, SpecError), match=f"^{message}"):
+        getattr(client, call)(*arguments, **options)
 
 
 def test_a_blocking_client_leaves_no_thread_behind(target):

@@ -47,7 +47,8 @@ def connection(channel, timeout_s=20.0):
         for token in ("of a file\n", "schlüssel", b"0123456789abcdef")
     ]
     + [({"timeout_s": time}, "timeout_s: expected a positive number") for time in (None, 0, -1.0, "3", float("inf"))]
-    + [({"connect_timeout_s": float("nan")}, "connect_timeout_s: expected a positive number")],
+    + [({"connect_timeout_s": float("nan")}, "connect_timeout_s: expected a positive number")]
+    + [({"credentials": "cert.pem"}, r"credentials: expected grpc.ssl_channel_credentials.*; got str")],
 )
 def test_what_would_never_reach_a_server_is_refused_at_once(setting, told):
     with pytest.raises(ConfigError, match=told):

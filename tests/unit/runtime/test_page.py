@@ -16,10 +16,10 @@ from ccm_runtime.belief import NoveltyStats
 from ccm_runtime.belief_map import BeliefMap
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
-from ccm_runtime.hosting import Hosting, ServedAgent
+from ccm_runtime.hosting import MAX_ENDED, Hosting, ServedAgent
 from ccm_runtime.messages import Answer, Intervention, Reaction, SafeReason
 from ccm_runtime.page import Page, serve_page
-from ccm_runtime.page.state import ID_LENGTH, MAX_ENDED, MAX_RETURNS, MAX_SHOWN, Ages, Plane, write_state
+from ccm_runtime.page.state import ID_LENGTH, MAX_RETURNS, MAX_SHOWN, Ages, Plane, write_state
 from ccm_runtime.page.view import viewer
 from ccm_runtime.session import SessionTable
 from ccm_runtime.tenants import Tokens

@@ -26,6 +26,14 @@ def test_a_tickets_secret_is_not_shown_and_only_its_owner_reads_its_file(tmp_pat
     assert "s3cret" not in f"{TICKET!r} {TICKET}"
 
 
+@pytest.mark.parametrize("where", ["", "no-folder/ticket", ".", None, 5])
+def test_a_ticket_that_cannot_be_kept_somewhere_is_refused_and_leaves_nothing(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^{where}: the session's ticket cannot be kept there \("):
+        TICKET.save(where)
+    assert [] == list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("data", ["", "{", "[]", "3", "{}", '{"session_id": "a"}', '{"session_id": "a", "token": 3}'])
 def test_a_file_that_holds_no_ticket_is_refused(tmp_path, data):
     (tmp_path / "ticket").write_text(data)

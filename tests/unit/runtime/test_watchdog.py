@@ -6,7 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ccm_runtime.async_client import AsyncSession
+from ccm_runtime.client import Session
 from ccm_runtime.errors import (
+    ConfigError,
     DeadlineError,
     ServerBusyError,
     SessionError,
@@ -14,7 +17,7 @@ from ccm_runtime.errors import (
     SpecError,
     TrialOrderError,
 )
-from ccm_runtime.pilot import MAX_UNTOLD, AsyncPilot
+from ccm_runtime.pilot import MAX_UNTOLD, AsyncPilot, Pilot
 from ccm_runtime.specs import BoxSpec
 from ccm_runtime.testing import box
 from ccm_runtime.watchdog import Watchdog
@@ -58,6 +61,40 @@ def test_a_safe_action_that_does_not_fit_is_refused():
         Watchdog(box("action", 2, 1.0), (0.0, 0.0, 0.0))
     with pytest.raises(SpecError, match=r"5, outside \[-1\.0, 1\.0\]"):
         Watchdog(box("action", 2, 1.0), (0.0, 5.0))
+
+
+@pytest.mark.parametrize("action", [None, 2, (0.0,), (0.0, float("nan")), "left"])
+def test_a_watchdog_takes_no_action_in_that_cannot_be_applied(action):
+    dog = Watchdog(box("action", 2, 1.0), SAFE, Clock())
+    with pytest.raises(
+        SpecError, match=r"^action: (expected 2 values \(action_0, action_1\), got|entry action_1 is nan)"
+    ):
+        dog.renew(action, 100)
+    np.testing.assert_array_equal(SAFE, dog.action)
+
+
+@pytest.mark.parametrize("valid_for_ms", [None, "soon", -1, float("nan"), float("inf"), [1]])
+def test_an_action_is_valid_for_some_time_and_not_for_ever(valid_for_ms):
+    dog = Watchdog(box("action", 2, 1.0), SAFE, Clock())
+    with pytest.raises(SpecError, match=r"^valid_for_ms: expected a number of milliseconds from 0 up, got"):
+        dog.renew(vec(0.25, 0.25), valid_for_ms)
+    np.testing.assert_array_equal(SAFE, dog.action)
+
+
+def test_a_watchdog_and_pilots_say_what_they_are_made_of():
+    with pytest.raises(ConfigError, match=r"^action: expected a BoxSpec, as session.agent.action is; got int$"):
+        Watchdog(2)
+    with pytest.raises(ConfigError, match=r"^clock: expected a function such as time.monotonic, got int$"):
+        Watchdog(box("action", 2, 1.0), clock=5)
+    blocking = object.__new__(Session)
+    with pytest.raises(ConfigError, match=r"^session: .* AsyncClient, got Session; drive that one with a Pilot$"):
+        AsyncPilot(blocking)
+    with pytest.raises(ConfigError, match=r"^session: expected one of an AsyncClient, got NoneType$"):
+        AsyncPilot(None)
+    with pytest.raises(ConfigError, match=r"^session: .*, got AsyncSession; drive that one with an AsyncPilot$"):
+        Pilot(object.__new__(AsyncSession))
+    with pytest.raises(ConfigError, match=r"^session: expected one that client.open_session\(\) gave, got str$"):
+        Pilot("127.0.0.1:7070")
 
 
 class Server:
