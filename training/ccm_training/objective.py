@@ -107,7 +107,7 @@ class Objective:
             at = self.draws.predicted.mul(length).long()
             latent = self._given(_take(context.prefixes, at), self.draws.prediction_noise)
             prediction = (self.agent.prediction_errors(rows, latent) * rows.valid[..., 0]).mean()
-            self.metrics["encoder/prediction_loss"] = prediction
+            self.metrics["encoder/prediction_loss"] = prediction / _share(rows.valid)
             loss = loss + settings.prediction_weight * prediction
         return loss
 
@@ -164,8 +164,9 @@ class Objective:
         before = self.agent.explorer_inputs(rows.observation, _take(trail, at).flatten(0, 1))
         after = self.agent.explorer_inputs(rows.next_observation, _take(trail, at + 1).flatten(0, 1))
         told = _take(gain[..., None], at).flatten()
-        self.metrics["explorer/information_gain"] = gain.mean()
-        self.metrics["explorer/gain_of_a_trial"] = gain.sum(-1).mean()
+        taken = gain * steps.valid[..., 0]
+        self.metrics["explorer/information_gain"] = taken.mean() / _share(steps.valid)
+        self.metrics["explorer/gain_of_a_trial"] = taken.sum(-1).mean()
         return self._actor_critic_losses(
             self.agent.explorer,
             inputs=before,
@@ -204,19 +205,24 @@ class Objective:
                 discount=settings.discount,
             )
         values = actor_critic.critics(inputs, self.agent.scale_action(rows.action))
-        valid = rows.valid[:, 0]
+        valid, share = rows.valid[:, 0], _share(rows.valid)
         critic = losses.critic_loss(values * valid, target * valid)
         sampled = actor_critic.actor(actor_inputs, noise[1])
         judged = actor_critic.critics(actor_inputs.detach(), sampled.action, frozen=True)
         actor = losses.actor_loss(judged * valid, sampled.log_prob * valid, temperature)
         entropy = settings.target_entropy * rows.action.shape[-1]
-        log_prob = sampled.log_prob * valid / valid.mean().clamp(min=1e-6)  # its mean is that of the valid rows
+        log_prob = sampled.log_prob * valid / share  # its mean is that of the valid rows
         tempered = losses.temperature_loss(actor_critic.log_temperature, log_prob, entropy)
-        self.metrics[f"{name}/critic_loss"] = critic
-        self.metrics[f"{name}/value"] = values.mean()
+        self.metrics[f"{name}/critic_loss"] = critic / share
+        self.metrics[f"{name}/value"] = (values * valid).mean() / share
         self.metrics[f"{name}/entropy"] = -log_prob.mean()
         self.metrics[f"{name}/temperature"] = temperature
         return Losses(critic, actor, tempered)
+
+
+def _share(valid: Tensor) -> Tensor:
+    """Share of the rows that are no padding, `[]`: a mean of what is zero in padding, over it, is of the others."""
+    return valid.mean().clamp(min=1e-6)
 
 
 def _take(values: Tensor, at: Tensor) -> Tensor:

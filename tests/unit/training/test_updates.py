@@ -160,6 +160,45 @@ def test_keys_carry_no_gradient():
     assert context.prefixes.requires_grad
 
 
+# -- what updates say
+
+
+def padded(fields, axis):
+    """As many rows again, which are padding and hold nonsense."""
+    nonsense = Rows(*(torch.full_like(field, 7.0) for field in fields))._replace(valid=torch.zeros_like(fields.valid))
+    return Rows(*(torch.cat(both, axis) for both in zip(fields, nonsense, strict=True)))
+
+
+def twice(noise, tasks):
+    """The noise of the executor's rows, and of as many again."""
+    return torch.cat([noise.unflatten(1, (tasks, -1))] * 2, 2).flatten(1, 2)
+
+
+@pytest.mark.parametrize("reward", ExplorationReward)
+def test_padding_changes_nothing_that_an_update_says_of_its_rows(reward):
+    run = experiment(encoder={"prediction_weight": 1.0}, policy={"exploration_reward": reward})
+    batch, draws = lesson(run)
+    tasks = len(batch.features)
+    more = batch._replace(rows=padded(batch.rows, 1), trials=padded(batch.trials, 2))
+    more_draws = draws._replace(
+        contexts=torch.cat([draws.contexts] * 2, 2),
+        predicted=torch.cat([draws.predicted] * 2, 1),
+        executor_noise=twice(draws.executor_noise, tasks),
+    )
+
+    def said(batch, draws):
+        objective = Objective(run.config, 2, run.agent, batch, draws)
+        objective.of_update()
+        return objective.metrics
+
+    expected, of_rows = said(batch, draws), said(batch._replace(rows=more.rows), more_draws)
+    assert {"encoder/prediction_loss", "executor/critic_loss", "executor/value", "executor/entropy"} <= set(expected)
+    torch.testing.assert_close(of_rows, expected)
+    of_trials = said(batch._replace(trials=more.trials), draws)
+    for name in ("explorer/information_gain", "explorer/gain_of_a_trial"):
+        torch.testing.assert_close(of_trials[name], expected[name])
+
+
 # -- actors and critics
 
 
