@@ -88,8 +88,8 @@ def benchmark(
         PaperFigure,
         typer.Argument(
             metavar="FIGURE",
-            help="Encoder strategies; overall adaptation; the regularizer's effect; t-SNE of beliefs; "
-            "on-policy methods at three times the steps.",
+            help="Encoder strategies; overall adaptation; the same at three times the steps; the regularizer's "
+            "effect; t-SNE of beliefs.",
         ),
     ],
     budget: Annotated[
