@@ -7,6 +7,7 @@ from ccm_runtime.manifest import Fallback, SafetyLimits
 from ccm_runtime.specs import BoxSpec, counted
 
 # The guard computes in float32: below, a rate would be zero, and above, none.
+_ROUNDING = float(np.finfo(np.float32).eps)  # bounds are float32, and rates are not
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -28,17 +29,26 @@ def parse_rates(text: str) -> tuple[float, ...]:
 
 
 def check_rates(rates: tuple[float, ...] | None, action: BoxSpec) -> None:
-    """Refuse rates that are not one for each entry of an action.
+    """Refuse rates that are not one for each entry of an action, or that limit nothing.
 
     Raises:
-        ConfigError: They are more, or fewer.
+        ConfigError: They are more, or fewer, or one is more than its entry can change at all.
     """
-    if rates is not None and len(rates) != action.size:
+    if rates is None:
+        return
+    if len(rates) != action.size:
         raise ConfigError(
             f"max_rate: expected {counted(action.size, 'number')}, one for each entry of the action "
             f"({', '.join(action.labels)}), "
             f"got {len(rates)}"
         )
+    ranges = (action.high_array.astype(np.float64) - action.low_array).tolist()
+    for rate, most, entry in zip(rates, ranges, action.entries, strict=True):
+        if rate > most * (1 + _ROUNDING):
+            raise ConfigError(
+                f"max_rate: {rate:g} for {entry} limits nothing, as that entry changes by at most {most:g}, its whole "
+                f"range; name a smaller rate, or {most:g} to leave that entry free"
+            )
 
 
 def laid_over(

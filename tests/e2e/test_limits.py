@@ -65,7 +65,7 @@ def test_a_served_bundle_falls_back_as_it_says(bundle):
     np.testing.assert_array_equal(np.array([0.05, -0.05], np.float32), held)
 
 
-@pytest.mark.parametrize(("asked", "holds"), [(RATE / 2, RATE / 2), (1.0, RATE)])
+@pytest.mark.parametrize(("asked", "holds"), [(RATE / 2, RATE / 2), (0.2, RATE)])
 def test_a_server_can_be_stricter_than_its_bundle_and_not_looser(bundle, asked, holds):
     config = ServerConfig(port=0, log_level="error", max_rate=(asked, asked), fallback="last-safe")
     agent = read_agent(bundle, config)
@@ -77,12 +77,14 @@ def test_a_server_can_be_stricter_than_its_bundle_and_not_looser(bundle, asked, 
 
 def test_a_server_refuses_limits_of_another_action(bundle):
     assert fails(ccm("serve", bundle, "--port", 0, "--max-rate", "1,1,1"), 2, "max_rate: expected 2 numbers", "got 3")
+    assert fails(ccm("serve", bundle, "--port", 0, "--max-rate", "1,0.1"), 2, "max_rate: 1 for dx (m) limits nothing")
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--max-rate", "0.5"], ("max_rate: expected 2 numbers", "(dx, dy), got 1")),
+        (["--max-rate", "0.05,0.3"], ("max_rate: 0.3 for dy (m) limits nothing", "at most 0.2, its whole range")),
         (["--max-rate", "0.5,fast"], ("max_rate: expected a positive number", "got '0.5,fast'")),
     ],
 )

@@ -8,6 +8,7 @@ from ccm_runtime.errors import ConfigError
 from ccm_runtime.limits import check_rates, laid_over, parse_rates
 from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.server import run
+from ccm_runtime.specs import BoxSpec
 from ccm_runtime.testing import ScriptedPolicy, box, manifest_of
 
 ACTION = box("action", 2)
@@ -30,6 +31,19 @@ def test_rates_are_one_for_each_entry_of_the_action():
     check_rates((0.5, 0.5), ACTION)
     with pytest.raises(ConfigError, match=r"max_rate: expected 2 numbers, .* \(action_0, action_1\), got 1"):
         check_rates((0.5,), ACTION)
+    with pytest.raises(ConfigError, match=r"max_rate: expected 1 number, one .* \(action_0\), got 2"):
+        check_rates((0.5, 0.5), box("action", 1))
+
+
+def test_a_rate_that_limits_nothing_is_refused_and_the_whole_range_is_none():
+    action = BoxSpec(name="action", labels=("dx", "spin"), units=("m", "1"), low=(-0.7, 0.0), high=(0.7, None))
+    check_rates((1.4, 1e30), action)
+    with pytest.raises(ConfigError) as refused:
+        check_rates((1.5, 0.5), action)
+    assert (
+        "max_rate: 1.5 for dx (m) limits nothing, as that entry changes by at most 1.4, its whole range; name a "
+        "smaller rate, or 1.4 to leave that entry free"
+    ) == str(refused.value)
 
 
 def test_limits_laid_over_a_bundles_are_never_looser():
