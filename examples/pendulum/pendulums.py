@@ -23,6 +23,10 @@ class Pendulums(GymnasiumFamily):
         low=(2.0, 0.5, 0.5),
         high=(15.0, 1.5, 1.5),
     )
+    observation_labels = ("cosine of the angle", "sine of the angle", "angular velocity")
+    observation_units = ("1", "1", "rad/s")
+    action_labels = ("torque",)
+    action_units = ("N m",)
     horizon = 100
     explore_episodes = 1
 

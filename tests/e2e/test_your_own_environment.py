@@ -73,6 +73,7 @@ def test_a_family_goes_by_its_name_everywhere(followed):
     name = "pendulums:Pendulums"
     manifest = json.loads((folder / "pendulum-bundle" / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["family"], manifest["provenance"]["config"]["family"]) == (name, name)
+    assert (manifest["observation"]["units"], manifest["action"]["units"]) == (["1", "1", "rad/s"], ["N m"])
     assert json.loads((folder / "runs/pendulums/evaluation.json").read_text(encoding="utf-8"))["family"] == name
 
 

@@ -93,6 +93,17 @@ def test_a_broken_law_is_told_and_ends_with_code_2(started, monkeypatch):
     (started / "deaf.py").unlink()
 
 
+def test_a_unit_too_few_is_told(started, monkeypatch):
+    monkeypatch.chdir(started)
+    text = (started / "my_arm.py").read_text(encoding="utf-8")
+    short = text.replace('("1", "1", "rad/s")', '("1", "rad/s")')
+    assert short != text
+    (started / "short.py").write_text(short, encoding="utf-8")
+    words = "observation_units is ('1', 'rad/s'); expected a list of texts, one for each entry of the space (3)"
+    assert fails(ccm("check-family", "short:MyArm"), 2, words)
+    (started / "short.py").unlink()
+
+
 def test_an_environment_that_ends_the_process_is_told_as_its_fault(started, monkeypatch):
     monkeypatch.chdir(started)
     text = (started / "my_arm.py").read_text(encoding="utf-8")

@@ -28,6 +28,23 @@ def test_specs_come_from_the_environment_s_spaces():
     assert family.name == "drifts:Drifts"
 
 
+def test_entries_have_the_names_and_units_that_the_author_gives():
+    class Named(Drifts):
+        observation_labels, observation_units = ("x",), ("m",)
+        action_units = ("m/s",)
+
+    family = Named()
+    assert (family.observation.entries, family.action.entries) == (["x (m)"], ["action_0 (m/s)"])
+    assert (Drifts().observation.entries, Drifts().action.units) == (["observation_0"], ("1",))
+
+
+@pytest.mark.parametrize("attribute", ["observation_labels", "observation_units", "action_labels", "action_units"])
+@pytest.mark.parametrize("given", [("rad", "rad/s"), "m", (1,), None])
+def test_names_and_units_that_are_not_one_for_each_entry_are_refused(attribute, given):
+    told = refusal(type("Misnamed", (Drifts,), {attribute: given})())
+    assert f": {attribute} is {given!r}; expected a list of texts, one for each entry of the space (1), or ()" in told
+
+
 def test_bounds_at_infinity_or_at_the_largest_float_are_none():
     most = np.finfo(np.float32).max
     space = spaces.Box(np.array([-np.inf, -most], np.float32), np.array([np.inf, most], np.float32))

@@ -15,7 +15,7 @@ docs/how-to/use-your-own-environment.md takes such a file to a served agent. Onl
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,11 +62,20 @@ class GymnasiumFamily(ABC):
         task: What varies, with bounds that hold for every split.
         horizon: T, steps of an episode. The environment may terminate earlier, but not truncate.
         explore_episodes: K, the usual number of exploration episodes.
+        observation_labels: A name for each entry of an observation; none: `observation_0` and so on.
+        observation_units: A unit for each, `1` where it has none; none: `1` for all. Bundles carry both, and a client
+            that expects others is refused.
+        action_labels: The same of an action.
+        action_units: The same.
     """
 
     task: BoxSpec
     horizon: int
     explore_episodes: int = 1
+    observation_labels: Sequence[str] = ()
+    observation_units: Sequence[str] = ()
+    action_labels: Sequence[str] = ()
+    action_units: Sequence[str] = ()
     takes_seeds: ClassVar[bool] = True
 
     @abstractmethod
@@ -177,14 +186,25 @@ class GymnasiumFamily(ABC):
                 f"{self.name}: the {name} space is {space}; expected a Box of one dimension and floating type: wrap "
                 f"the environment so that it has one, for instance in gymnasium.{_FLATTENS[name]}"
             )
-        entries = range(space.shape[0])
+        num = space.shape[0]
         return BoxSpec(
             name=name,
-            labels=tuple(f"{name}_{entry}" for entry in entries),
-            units=("1",) * len(entries),
+            labels=self._told(f"{name}_labels", num) or tuple(f"{name}_{entry}" for entry in range(num)),
+            units=self._told(f"{name}_units", num) or ("1",) * num,
             low=tuple(_bound(value) for value in space.low),
             high=tuple(_bound(value) for value in space.high),
         )
+
+    def _told(self, attribute: str, num: int) -> tuple[str, ...]:
+        """Names or units of `num` entries as the author gives them; empty where none are given."""
+        given: Any = getattr(self, attribute)
+        whole = isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(e, str) for e in given)
+        if not whole or len(given) not in {0, num}:
+            raise FamilyError(
+                f"{self.name}: {attribute} is {given!r}; expected a list of texts, one for each entry of the space "
+                f"({num}), or ()"
+            )
+        return tuple(given)
 
 
 _FLATTENS = {"observation": "wrappers.FlattenObservation", "action": "ActionWrapper"}
