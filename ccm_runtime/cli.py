@@ -272,7 +272,13 @@ def adapt(
         str | None, typer.Option(metavar="NAME", help="Of the server's agents (default: its default one).")
     ] = None,
     family: FamilyName = None,
-    tasks: TaskSplit = Tasks.TEST,
+    tasks: Annotated[
+        Tasks,
+        typer.Option(
+            metavar="train|test|ood",
+            help="Drawn by --seed: train and test as training drew its own, but not those; ood of another kind.",
+        ),
+    ] = Tasks.TEST,
     trials: Trials = 20,
     seed: Seed = 0,
     token_file: Annotated[

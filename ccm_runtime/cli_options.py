@@ -49,7 +49,10 @@ PublicKey = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Refuse a bundle that this key has not signed (Ed25519, PEM).")
 ]
 TaskSplit = Annotated[
-    Tasks, typer.Option(metavar="train|test|ood", help="Which tasks of the family; test tasks were never trained on.")
+    Tasks,
+    typer.Option(
+        metavar="train|test|ood", help="Tasks that it was trained on, others of their kind, or some of another kind."
+    ),
 ]
 WandbProject = Annotated[
     str | None, typer.Option(metavar="PROJECT", help="Say it to Weights & Biases too (WANDB_MODE=offline: locally).")

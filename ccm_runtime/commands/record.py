@@ -16,9 +16,9 @@ from ccm_runtime.commands.extras import needs
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError, SpecError
 from ccm_training.captions import Captions
-from ccm_training.envs.family import Family, Picture, Split
+from ccm_training.envs.family import Picture, Split
 from ccm_training.envs.simulated import SimulatedTask
-from ccm_training.filming import Moment, find_actor, moments, task_in_words
+from ccm_training.filming import Actor, Moment, find_actor, moments, task_in_words
 from ccm_training.video import check_target, write_video
 
 _HOLD_S = 0.6  # an episode's last picture, so that its return can be read
@@ -45,7 +45,7 @@ def record(
     check_target(out, overwrite=overwrite)
     with needs("train"):  # for a run
         actor = find_actor(path or embedded_bundle(), family)
-    chosen = _chosen(actor.family, cast("Split", tasks), task, seed)
+    chosen = _chosen(actor, cast("Split", tasks), task, seed)
     adapter = actor.adapter(chosen)
     env = SimulatedTask(actor.family, chosen, seed)
     plan = adapter.policy.adaptation
@@ -75,11 +75,20 @@ def record(
     typer.echo(f"{out}: {captions.title}, {captions.task}; returns {returns}")
 
 
-def _chosen(family: Family, split: Split, task: str | None, seed: int) -> NDArray[np.float32]:
-    """The task that was given, or the one that the seed draws."""
+def _chosen(actor: Actor, split: Split, task: str | None, seed: int) -> NDArray[np.float32]:
+    """The task that was given, or the one that the seed draws; of those for training, it draws from them."""
+    family = actor.family
     if task is None:
-        drawn: NDArray[np.float32] = family.sample_tasks(split, 1, seed)[0]
-        return drawn
+        if split != "train":
+            drawn: NDArray[np.float32] = family.sample_tasks(split, 1, seed)[0]
+            return drawn
+        if actor.trained_on is None:
+            raise ConfigError(
+                "--tasks train: the bundle does not say which tasks it was trained on; name one by --task"
+            )
+        own: NDArray[np.float32] = family.sample_tasks("train", *actor.trained_on)
+        row: NDArray[np.float32] = own[seed % len(own)]
+        return row
     try:
         values = np.array([float(value) for value in task.split(",")], np.float32)
     except ValueError:

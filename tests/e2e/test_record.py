@@ -9,13 +9,18 @@ from tiny_bundle import tiny_graphs, write_bundle
 
 from ccm_runtime.manifest import Adaptation
 from ccm_runtime.testing import ScriptedPolicy, manifest_of
+from ccm_training.envs.registry import get_family
+from ccm_training.filming import task_in_words
 
+FAMILY = get_family("hard-point-robot-aligned")
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "record-a-trial.md"
 COMMANDS = re.findall(r"^ccm record (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def bundle_of(folder, family="hard-point-robot-aligned"):
+def bundle_of(folder, config=None, family="hard-point-robot-aligned"):
     manifest = manifest_of(ScriptedPolicy(Adaptation(explore_episodes=1, episodes=2, horizon=3)), family=family)
+    source = manifest.provenance.model_copy(update={"config": config or {}})
+    manifest = manifest.model_copy(update={"provenance": source})
     return write_bundle(folder, manifest, tiny_graphs(manifest))
 
 
@@ -31,6 +36,15 @@ def test_the_how_to_s_commands_write_videos(words, tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.startswith(f"{out}: hard-point-robot-aligned · scripted, angle of the first goal ")
     assert out.read_bytes()[:8].startswith(b"GIF89a" if out.suffix == ".gif" else b"\0\0\0")
+
+
+def test_a_training_task_is_one_of_those_that_it_was_trained_on(tmp_path):
+    own = task_in_words(FAMILY, FAMILY.sample_tasks("train", 6, 5)[9 % 6])
+    bundle = bundle_of(tmp_path / "bundle", {"tasks": {"num_train": 6, "num_test": 1, "seed": 5}})
+    words = ("--out", tmp_path / "trial.gif", "--tasks", "train", "--seed", 9)
+    assert own in ccm("record", bundle, *words).stdout
+    silent = bundle_of(tmp_path / "silent")
+    assert fails(ccm("record", silent, *words, "--force"), 2, "does not say which tasks it was trained on; name one")
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):

@@ -159,7 +159,7 @@ def actor_of_run(run_dir: Path, family: str | None = None) -> Actor:
         policy = opened.policy_for(torch.from_numpy(task[None]))
         return Adapter.of(TorchPolicy(policy, opened.family))
 
-    return Actor(opened.family, opened.method, adapter)
+    return Actor(opened.family, opened.method, adapter, (opened.tasks.num_train, opened.tasks.seed))
 
 
 class _Opened(NamedTuple):

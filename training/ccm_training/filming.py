@@ -26,11 +26,13 @@ class Actor(NamedTuple):
         family: Where its tasks come from.
         method: What trained it.
         adapter: It, for a task, `[params]`; only an oracle looks at that.
+        trained_on: How many tasks it was trained on, and the seed that they were drawn with; `None`: it does not tell.
     """
 
     family: Family
     method: str
     adapter: Callable[[Task], Adapter]
+    trained_on: tuple[int, int] | None
 
 
 class Moment(NamedTuple):
@@ -72,10 +74,17 @@ def find_actor(path: Path, family: str | None = None) -> Actor:
         manifest = bundle.manifest
         known = family_of_bundle(path, manifest.family, family)
         adapter = Adapter.of(OnnxPolicy(bundle), manifest.safety, manifest.novelty)
-        return Actor(known, manifest.provenance.method, lambda _: adapter)
+        return Actor(known, manifest.provenance.method, lambda _: adapter, _trained_on(manifest.provenance.config))
     from ccm_training.evaluation import actor_of_run  # noqa: PLC0415  (torch)
 
     return actor_of_run(path, family)
+
+
+def _trained_on(config: dict[str, object]) -> tuple[int, int] | None:
+    match config.get("tasks"):
+        case {"num_train": int(num), "seed": int(seed)} if num > 0 <= seed:
+            return num, seed
+    return None
 
 
 def moments(adapter: Adapter, env: SimulatedTask, *, seed: int = 0) -> Iterator[Moment]:

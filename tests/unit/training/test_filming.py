@@ -31,7 +31,7 @@ def test_a_film_of_a_run_shows_what_its_evaluation_finds(method, tmp_path):
     run = tiny_experiment(method)
     save_checkpoint(run, tmp_path)
     actor = find_actor(tmp_path)
-    assert (actor.family.name, actor.method) == (run.family.name, method)
+    assert (actor.family.name, actor.method, actor.trained_on) == (run.family.name, method, (6, 0))
     shown = film(actor.adapter(TASK))[-1]
     if method == "random":
         assert len(shown.returns) == run.adaptation.episodes
