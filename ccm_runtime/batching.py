@@ -88,6 +88,11 @@ class Stepper:
         """Events answered so far, repeats left out."""
         return self._core.num_steps
 
+    @property
+    def busy_s(self) -> float:
+        """How long the networks have been at what they do now, where they have a thread; 0: they wait."""
+        return 0.0 if self._punctual is None else self._punctual.worker.busy_s
+
     async def step(self, session_id: str, sequence: int, event: Event) -> Answer:
         """Return the answer to an event of the session's owner.
 

@@ -19,6 +19,7 @@
     │   └── SimulationError           an environment gave no number, broke down or hangs        exit 8
     ├── RenderingError                a picture cannot be drawn on this machine                 exit 9
     ├── ProviderUnavailableError      the asked-for device is not truly active                  exit 9
+    │   └── DeviceLostError           it failed while it ran, and nothing else is allowed       exit 9
     ├── TrialOrderError               an event that this trial cannot take now                  exit 4
     ├── SessionError
     │   ├── SessionUnknownError       no such session (closed, expired or never opened)         exit 10
@@ -140,6 +141,10 @@ class ProviderUnavailableError(CcmError):
     """The asked-for execution provider is not truly active."""
 
     exit_code = 9
+
+
+class DeviceLostError(ProviderUnavailableError):
+    """The device failed while networks ran on it, and no other one is allowed."""
 
 
 class TrialOrderError(CcmError):

@@ -33,6 +33,8 @@ class Health(HealthServicer):
     def set(self, service: str, *, serving: bool) -> None:
         """Say from now on whether a service is well."""
         told = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
+        if told == self._statuses.get(service):
+            return
         self._statuses[service] = told
         self._changed.set()
         self._changed = asyncio.Event()

@@ -8,10 +8,12 @@ from functools import cache
 
 from ccm_runtime.adapt import Adapter, Memory, close
 from ccm_runtime.batching import Stepper
+from ccm_runtime.condition import acts
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import (
     CcmError,
     ContextMismatchError,
+    DeviceLostError,
     ServerUnreachableError,
     SessionUnknownError,
     SpecError,
@@ -52,6 +54,7 @@ class Hosting:
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
         sharing: What takes them over from other servers; `None` where no store is shared.
+        device_failed: Is told of a version whose GPU has failed, on whatever thread its networks ran.
         recorder: What writes down their events; `None` where none is to.
         shadow: What is told their events and not obeyed; `None`: nothing is.
         log: Their log.
@@ -81,6 +84,7 @@ class Hosting:
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
         self._load: Callable[[str], ServedAgent | None] = lambda _: None
+        self.device_failed: Callable[[Version], None] = lambda _: None
         self.sharing = self._shared()
         served = [agents] if isinstance(agents, ServedAgent) else agents
         self.recorder = (
@@ -192,6 +196,8 @@ class Hosting:
         before = self.table.find(session_id)
         if before is None and self.roster.draining:
             raise ServerUnreachableError("the server is shutting down and takes no more sessions; go elsewhere")
+        if before is None and not all(map(acts, self.roster.versions)):
+            raise ServerUnreachableError("the server's networks do not run any more; go elsewhere")
         if client is not None:
             await self.sharing.check_client(session_id, tenant, client)
         await self.sharing.take(session_id, tenant)
@@ -245,13 +251,15 @@ class Hosting:
         version = self.roster.of(session)
         try:
             answer = await version.stepper.step(session_id, sequence, event)
+        except DeviceLostError:
+            self._failed(version)
+            raise
         except CcmError:
             raise
         except MovedOnError:  # while this event was on its way, the one before it ended an episode
             return await self.step(session_id, sequence, event)
         except Exception:
-            version.tally.num_failures += 1
-            self._judge(version)
+            self._failed(version)
             raise
         self.metrics.stepped(answer)
         if self.shadow is not None and self.shadow.agent == version.agent.name:
@@ -297,8 +305,8 @@ class Hosting:
             self.log.info("version dropped", agent=version.agent.name, version=version.name)
 
     def settled(self) -> bool:
-        """Return whether no session is in the middle of an episode."""
-        return not any(session.memory.trial.in_episode for session in self.table)
+        """Return whether no session is in the middle of an episode that can go on."""
+        return not any(session.memory.trial.in_episode and acts(self.roster.of(session)) for session in self.table)
 
     def _owned(self, session_id: str, token: str) -> Session:
         """Return a session to its owner, who is told why there is none, where that is known."""
@@ -405,7 +413,9 @@ class Hosting:
             recorder=self.recorder,
             stages=self._stages,
         )
-        return Version(served, adapter, stepper)
+        version = Version(served, adapter, stepper)
+        version.watch_device(self._tell_device_failed)
+        return version
 
     def _adapter(self, digest: str) -> Adapter | None:
         """Return the adapter of a bundle; one that is not loaded yet is, if it can be."""
@@ -442,6 +452,14 @@ class Hosting:
         session = self.table.find(before.session_id)
         if answer.reaction.episode_over and session is not None and session.last_answer is answer:
             version.tally.ended(session.memory.returns[-1])
+
+    def _tell_device_failed(self, version: Version) -> None:
+        self.device_failed(version)
+
+    def _failed(self, version: Version) -> None:
+        """Count an event that a version's networks failed at."""
+        version.tally.num_failures += 1
+        self._judge(version)
 
     def _judge(self, version: Version) -> None:
         """Open no more sessions with a candidate that does not do its work."""

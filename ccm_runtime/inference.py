@@ -5,7 +5,7 @@ one that leaves the processor to others. The device is our choice, never onnxrun
 """
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from types import ModuleType
@@ -15,7 +15,13 @@ import numpy as np
 
 from ccm_runtime.belief import Array, Folded, Transitions
 from ccm_runtime.bundle import Bundle
-from ccm_runtime.errors import BundleSchemaError, ConfigError, DependencyMissingError, ProviderUnavailableError
+from ccm_runtime.errors import (
+    BundleSchemaError,
+    ConfigError,
+    DependencyMissingError,
+    DeviceLostError,
+    ProviderUnavailableError,
+)
 from ccm_runtime.machine import installed_version
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY
 from ccm_runtime.signatures import Signature, fits, signatures, sized
@@ -34,6 +40,8 @@ class OnnxPolicy:
         adaptation: How its trials run.
         device: Where they truly run, `cpu` or `cuda`; `lost`: nowhere any more, as the GPU failed and no other device
             is allowed.
+        failure: Why the GPU failed, in one line; empty: it has not.
+        on_failure: Called once when it does, on whatever thread the networks ran.
     """
 
     def __init__(self, bundle: Bundle, device: Device = "cpu") -> None:
@@ -50,7 +58,9 @@ class OnnxPolicy:
         self.belief, self.adaptation = manifest.belief, manifest.adaptation
         runtime = _onnxruntime()
         chosen = _choose(runtime, device)
-        self.device: Literal["cpu", "cuda", "lost"] = chosen
+        self.device: str = chosen
+        self.failure = ""
+        self.on_failure: Callable[[], None] = lambda: None
         self._graphs = _open_all(runtime, bundle.graphs, chosen)
         for name, signature in signatures(manifest).items():
             _check(name, self._graphs[name], signature)
@@ -87,21 +97,30 @@ class OnnxPolicy:
         """Run a graph; on the CPU from now on, if the GPU fails and that is allowed.
 
         Raises:
-            ProviderUnavailableError: The GPU failed (it is lost, or out of memory), and nothing else is allowed.
+            DeviceLostError: The GPU failed (it is lost, or out of memory), and nothing else is allowed. It is not tried
+                again: what it would answer after a failure is nothing to move a robot by.
         """
+        if self.device == "lost":
+            raise self._lost()
         try:
             return self._graphs[name].run(outputs, feed)
         except Exception as error:
             if self.device == "cpu":
                 raise
+            self.failure = _one_line(error)
             if self._on_cpu is None:
                 self.device = "lost"
-                raise ProviderUnavailableError(
-                    f"the GPU failed: {_one_line(error)}; nothing is answered until the server is started again "
-                    "(--device auto goes on with the CPU)"
-                ) from error
+                self.on_failure()
+                raise self._lost() from error
         self._graphs, self.device = self._on_cpu(), "cpu"
+        self.on_failure()
         return self._graphs[name].run(outputs, feed)
+
+    def _lost(self) -> DeviceLostError:
+        return DeviceLostError(
+            f"the GPU failed: {self.failure}; nothing is answered until the server is started again "
+            "(--device auto goes on with the CPU)"
+        )
 
 
 def _onnxruntime() -> ModuleType:

@@ -7,7 +7,8 @@ from http import HTTPStatus
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ccm_runtime.errors import DependencyMissingError, StoreUnavailableError
+from ccm_runtime.condition import Condition, condition_of
+from ccm_runtime.errors import DependencyMissingError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, Intervention, SafeReason
 from ccm_runtime.recorder import Recorder
@@ -57,6 +58,7 @@ class Metrics:
 
     Attributes:
         count_tasks: Tells the tasks of the server's event loop.
+        loop_turns: Tells whether that loop answers; asked by another thread.
         step_ms: From events' arrival to their answers.
         infer_ms: Of that, inside the networks.
         interventions: What the guard had to mend in actions, by kind.
@@ -81,6 +83,7 @@ class Metrics:
         self.interventions = dict.fromkeys(Intervention, 0)
         self.num_opened = 0
         self.count_tasks: Callable[[], int] = lambda: 0
+        self.loop_turns: Callable[[], bool] = lambda: True
         self.refused: Counter[str] = Counter()
 
     def stepped(self, answer: Answer) -> None:
@@ -115,14 +118,23 @@ class Metrics:
         yield _gauge("ccm_draining", "1: the server is shutting down.", float(self._roster.draining))
         yield from version_metrics(self._roster, self._table)
 
-    def ready(self) -> bool:
-        """Return whether new sessions are served."""
-        try:
-            if self._group_commit is not None:
-                self._group_commit.check()
-        except StoreUnavailableError:
-            return False
-        return not self._roster.draining and not self._roster.lost_devices()
+    def condition(self) -> Condition:
+        """Return how the server is; from any thread."""
+        return condition_of(self._roster, self._group_commit)
+
+    def live(self) -> Reply:
+        """Answer whoever asks whether to let the server go on."""
+        dead = self.condition().dead
+        if not dead and not self.loop_turns():
+            dead = ("the server does not answer; start it again",)
+        return _told(dead) if dead else _told(("live",), HTTPStatus.OK)
+
+    def ready(self) -> Reply:
+        """Answer whoever asks whether to send clients."""
+        found = self.condition()
+        if not found.ready:
+            return _told((*found.dead, *found.away))
+        return _told(("degraded", *found.degraded) if found.degraded else ("ready",), HTTPStatus.OK)
 
     def _sessions(self) -> Iterator["Metric"]:
         """Yield what is known of the sessions that are held."""
@@ -156,6 +168,10 @@ class Metrics:
             shared = self.sharing.counts
             yield _counter("ccm_sessions_taken", "Sessions that came from other servers.", shared.num_taken)
             yield _counter("ccm_sessions_given", "Sessions that went to other servers.", shared.num_given)
+
+
+def _told(lines: Iterable[str], status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE) -> Reply:
+    return Reply("".join(f"{line}\n" for line in lines).encode(), status)
 
 
 def _mean_certainty(sessions: list[Session]) -> float:
@@ -218,9 +234,7 @@ def expose(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
         if request.path == "/metrics":
             encode, content_type = choose_encoder(request.headers.get("accept", ""))
             return Reply(encode(registry), content_type=content_type)
-        well = {"/live": True, "/ready": metrics.ready()}.get(request.path)
-        if well is None:
-            return Reply(status=HTTPStatus.NOT_FOUND)
-        return Reply(status=HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE)
+        probe = {"/live": metrics.live, "/ready": metrics.ready}.get(request.path)
+        return Reply(status=HTTPStatus.NOT_FOUND) if probe is None else probe()
 
     return Web(host, port, answer, setting="--metrics-port").stop

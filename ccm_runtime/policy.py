@@ -1,6 +1,7 @@
 """The one protocol that every agent follows, torch or ONNX: explore, fold, execute."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from ccm_runtime.belief import Array, Folded, Transitions
 from ccm_runtime.manifest import Adaptation, BeliefSpec
@@ -38,3 +39,18 @@ class Policy(Protocol):
 
     def fold(self, belief: Array, transitions: Transitions) -> Folded:
         """Belief after the transitions, and what it says of the task."""
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A policy whose networks run on a device that may fail under them (`inference.OnnxPolicy`).
+
+    Attributes:
+        device: Where they truly run, `cpu` or `cuda`; `lost`: nowhere any more.
+        failure: Why the device that they began on failed, in one line; empty: it has not.
+        on_failure: Called once when it does, on whatever thread the networks ran.
+    """
+
+    device: str
+    failure: str
+    on_failure: Callable[[], None]

@@ -54,7 +54,7 @@ class Punctual:
         self._max_batch = max_batch
         self._worker = Worker("ccm-infer")
         self._tickets: dict[str, _Ticket] = {}  # by session: one event at a time
-        self._waiting: list[_Ticket] = []
+        self._waiting: dict[_Ticket, None] = {}  # an ordered set: who is answered leaves it, however long a run takes
         self._owing: dict[str, None] = {}  # an ordered set of sessions whose beliefs lag behind
         self._scheduled = False
         self._running = False
@@ -93,7 +93,7 @@ class Punctual:
             self._fall_back(ticket)
             return ticket
         self._tickets[step.session_id] = ticket
-        self._waiting.append(ticket)
+        self._waiting[ticket] = None
         ticket.timer = loop.call_later(self._core.deadline_s, self._fall_back, ticket)
         if self._core.num_sessions <= 1:
             self._launch()
@@ -132,10 +132,9 @@ class Punctual:
         tickets: list[_Ticket] = []
         sessions: list[Session] = []
         while self._waiting and len(tickets) < self._max_batch:
-            ticket = self._waiting.pop(0)
+            ticket = next(iter(self._waiting))
+            del self._waiting[ticket]
             session = self._session_of(ticket)
-            if ticket.answered.done():
-                continue
             if session is None:
                 self._finish(ticket, _closed())
                 continue
@@ -199,6 +198,7 @@ class Punctual:
     def _finish(self, ticket: _Ticket, outcome: Outcome) -> None:
         if ticket.timer is not None:
             ticket.timer.cancel()
+        self._waiting.pop(ticket, None)
         if self._tickets.get(ticket.step.session_id) is ticket:
             del self._tickets[ticket.step.session_id]
         if ticket.answered.done():

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ccm_runtime.crash_points import reach
-from ccm_runtime.errors import CcmError, ConfigError, RolloutError
+from ccm_runtime.errors import CcmError, ConfigError, ProviderUnavailableError, RolloutError
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.library import Library
 from ccm_runtime.versions import Move, Rollout, ServedAgent, Version
@@ -152,7 +152,10 @@ class Releases:
             return known
         self._hosting.tidy()
         roster.check_room(agent)
-        served = await asyncio.to_thread(self._prepared, agent, version)
+        try:
+            served = await asyncio.to_thread(self._prepared, agent, version)
+        except ProviderUnavailableError as error:  # what runs already may go on
+            raise RolloutError(f"{agent} {version} does not run on this server's device: {error}") from error
         return roster.add(served)
 
     def _prepared(self, agent: str, version: str) -> ServedAgent:

@@ -46,10 +46,6 @@ class Roster:
         """Every version that is loaded."""
         return list(self._versions.values())
 
-    def lost_devices(self) -> list[str]:
-        """Return the names of the agents whose networks cannot run any more, as their GPU failed."""
-        return [version.agent.name for version in self.versions if version.device == "lost"]
-
     @property
     def draining(self) -> bool:
         """Whether the server is shutting down: no new episode begins."""

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from ccm_runtime.admin import AdminService
 from ccm_runtime.awake import awake
 from ccm_runtime.bundle import load_bundle
+from ccm_runtime.condition import turns
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.event_loop import run as run_loop
@@ -28,6 +29,7 @@ from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.library import Library
 from ccm_runtime.limits import laid_over
 from ccm_runtime.metrics import expose
+from ccm_runtime.notify import tell_alive
 from ccm_runtime.page import serve_page
 from ccm_runtime.page.view import viewer
 from ccm_runtime.releases import Releases, served_from
@@ -40,6 +42,7 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1 import admin_pb2
 from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
 from ccm_runtime.v1.admin_pb2_grpc import add_AdminServicer_to_server
+from ccm_runtime.versions import Version
 from ccm_runtime.web import Web
 
 if TYPE_CHECKING:
@@ -120,6 +123,7 @@ class Server:
             raise
 
     async def _start(self) -> int:
+        self._watch_devices()
         self.hosting.recover(self.releases.recall)
         service = Service if self._tracing is None else self._tracing.service
         add_AdaptationServicer_to_server(service(self.hosting, self._config.max_calls), self._server)
@@ -128,11 +132,12 @@ class Server:
         reflection.enable_server_reflection((SERVICE, _ADMIN, _HEALTH, reflection.SERVICE_NAME), self._server)
         self.port = self._bind()
         await self._server.start()
-        self._say(serving=True)
+        self._say()
         self._watch_store()
         if self._config.metrics_port is not None:
             loop = asyncio.get_running_loop()
             self.hosting.metrics.count_tasks = lambda: len(asyncio.all_tasks(loop))
+            self.hosting.metrics.loop_turns = lambda: turns(loop)
             self._stop_metrics = expose(self.hosting.metrics, self._config.host, self._config.metrics_port)
         if self._config.page_port is not None:
             look = viewer(self.hosting, self._config.address(self.port), self._config.max_sessions)
@@ -144,10 +149,9 @@ class Server:
 
     async def drain(self) -> bool:
         """Take no new sessions and episodes, and wait for those under way; return whether all of them ended in time."""
-        self._say(serving=False)
         self.hosting.roster.draining = True
-        if self.hosting.sharing is not None:  # who comes now goes to another server at once; streams go on
-            self._closing = asyncio.create_task(self._server.stop(grace=self._config.drain_s))
+        self._say()
+        self._send_elsewhere()
         deadline = time.monotonic() + self._config.drain_s
         if not self.hosting.settled():
             self.hosting.log.info("waiting for episodes to end", at_most_s=self._config.drain_s, to_end_now="Ctrl-C")
@@ -189,9 +193,38 @@ class Server:
                 f"cannot listen on {address}: is another server there{key}? choose another --port"
             ) from error
 
-    def _say(self, *, serving: bool) -> None:
+    def _say(self) -> None:
+        """Tell the health of the service, as it is now."""
+        ready = self.hosting.metrics.condition().ready
         for name in ("", SERVICE):
-            self._health.set(name, serving=serving)
+            self._health.set(name, serving=ready)
+
+    def _send_elsewhere(self) -> None:
+        """Where other servers have the sessions, too: who comes now goes to them at once; streams go on for a while."""
+        if self.hosting.sharing is not None and self._closing is None:
+            self._closing = asyncio.create_task(self._server.stop(grace=self._config.drain_s))
+
+    def _watch_devices(self) -> None:
+        """Tell of a GPU that fails, from now on: in the log, and to whoever asks or watches how the service is."""
+        loop = asyncio.get_running_loop()
+
+        def failed(version: Version) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+                loop.call_soon_threadsafe(self._device_failed, version)
+
+        self.hosting.device_failed = failed
+        for version in self.hosting.roster.versions:  # in the meantime
+            if version.failure:
+                self._device_failed(version)
+
+    def _device_failed(self, version: Version) -> None:
+        told = {"agent": version.agent.name, "version": version.name, "why": version.failure}
+        if version.device == "lost":
+            self.hosting.log.error("gpu failed", **told, to_go_on="start the server again")
+            self._send_elsewhere()
+        else:
+            self.hosting.log.error("gpu failed", **told, goes_on_with=version.device)
+        self._say()
 
     def _watch_store(self) -> None:
         """Tell the health of the store, from now on."""
@@ -208,17 +241,16 @@ class Server:
 
     def _tell_store(self, *, well: bool) -> None:
         self._health.set(DURABILITY, serving=well)
-        if self._config.store_failure == "refuse" and not self.hosting.roster.draining:
-            self._say(serving=well)
+        self._say()
 
     async def _sweep(self) -> None:
-        """Remove idle sessions also while nobody calls."""
+        """Remove idle sessions also while nobody calls, and see whether all is well."""
         while True:
+            self._say()  # nothing tells of networks that hang
+            if self.hosting.metrics.condition().live:
+                tell_alive(os.environ)
             await asyncio.sleep(_SWEEP_S)
             self.hosting.tidy()
-            if lost := self.hosting.roster.lost_devices():
-                self.hosting.log.error("gpu failed", agents=lost)
-                self._say(serving=False)
 
 
 def run(config: ServerConfig) -> None:

@@ -17,6 +17,8 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 DOMAIN = "ccm"
 INTERNAL = "INTERNAL"
 INTERNAL_MESSAGE = "the server met a fault of its own; its log says which"
+# To a client this is a server that has gone: it comes back to this one or to another, with the same event.
+DEVICE_LOST_MESSAGE = "the server's GPU failed, and it gives no action until it is started again; its log says why"
 EXPECTED_SEQUENCE_KEY = "ccm-expected-sequence"
 RETRY_AFTER_KEY = "ccm-retry-after-ms"
 RETRY_AFTER_MS = 1_000
@@ -56,6 +58,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[errors.CcmError]] = {
 
 def classify(error: BaseException) -> tuple[str, grpc.StatusCode, str]:
     """Return the reason, the status and the message that a client may see of `error`."""
+    if isinstance(error, errors.DeviceLostError):  # its own text names the driver and the machine
+        return "SERVER_UNREACHABLE", grpc.StatusCode.UNAVAILABLE, DEVICE_LOST_MESSAGE
     for reason, kind, code in TABLE:
         if isinstance(error, kind):
             return reason, code, str(error)

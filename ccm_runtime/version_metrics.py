@@ -27,6 +27,12 @@ def version_metrics(roster: Roster, table: SessionTable) -> Iterator["Metric"]:
         more = (roster.role(version).value, version.agent.agent_id, version.digest, version.device)
         info.add_metric((*labels, *more), 1.0)
     yield info
+    failed = GaugeMetricFamily(
+        "ccm_device_failed", "1: the GPU of a version failed; its device says what it goes on with.", labels=_LABELS
+    )
+    for labels, version in loaded:
+        failed.add_metric(labels, float(bool(version.failure)))
+    yield failed
     num_on = Counter(session.bundle_digest for session in list(table))
     sessions = GaugeMetricFamily("ccm_version_sessions", "Sessions that a version steps.", labels=_LABELS)
     returns = GaugeMetricFamily("ccm_version_mean_return", "Mean return of a version's episodes.", labels=_LABELS)

@@ -1,6 +1,6 @@
 """A bundle that is loaded, which version of an agent it is, and which of them new sessions open with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,7 +14,7 @@ from ccm_runtime.belief import Array, Transitions, certainty
 from ccm_runtime.errors import ContextMismatchError, RolloutError
 from ccm_runtime.manifest import Manifest
 from ccm_runtime.messages import Agent, Answer, Context
-from ccm_runtime.policy import Policy
+from ccm_runtime.policy import OnDevice, Policy
 from ccm_runtime.session import Session
 from ccm_runtime.trial import ExplorationRenewed, advance
 from ccm_runtime.vigil import UNUSABLE
@@ -150,14 +150,26 @@ class Version:
         self.name = served.version or served.digest[:12]
         self.adapter = adapter
         self.stepper = stepper
-        self._policy = served.policy
+        self._on_device = served.policy if isinstance(served.policy, OnDevice) else None
         self.tally = Tally()
         self.num_users = 0
 
     @property
     def device(self) -> str:
-        """Where its networks truly run; it changes when a GPU fails."""
-        return getattr(self._policy, "device", "none")
+        """Where its networks truly run; it changes when a GPU fails (`lost`: nowhere any more)."""
+        return "none" if self._on_device is None else self._on_device.device
+
+    @property
+    def failure(self) -> str:
+        """Why its GPU failed, in one line; empty: it has not."""
+        return "" if self._on_device is None else self._on_device.failure
+
+    def watch_device(self, failed: Callable[["Version"], None]) -> None:
+        """Have `failed` called, on whatever thread the networks run, when the GPU fails; at once if it has."""
+        if self._on_device is not None:
+            self._on_device.on_failure = lambda: failed(self)
+            if self.failure:
+                failed(self)
 
     @property
     def digest(self) -> str:

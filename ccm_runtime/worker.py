@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -20,6 +21,13 @@ class Worker:
         self._name = name
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._began_s: float | None = None  # the job under way
+
+    @property
+    def busy_s(self) -> float:
+        """How long the job under way has taken so far; 0: there is none. From any thread."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     @property
     def started(self) -> bool:
@@ -76,7 +84,9 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._began_s = time.monotonic()
             job()
+            self._began_s = None
 
 
 def _hand_over(done: "asyncio.Future[T]", result: T | None, error: Exception | None) -> None:

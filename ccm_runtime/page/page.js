@@ -339,7 +339,7 @@ function draw(state) {
   $("agent").textContent = server.agent_id;
   $("about").textContent = `${server.method} on ${server.family} · bundle ${server.bundle} · ${server.device} · ccm ${server.version} · ${server.address}`;
   $("command").textContent = `ccm adapt --server ${server.address}`;
-  const [word, mood] = server.draining ? ["draining", "uneasy"] : server.store && !server.store.well ? ["store fails", "lost"] : ["serving", "well"];
+  const [word, mood] = server.draining ? ["draining", "uneasy"] : server.device === "lost" ? ["GPU failed", "lost"] : server.store && !server.store.well ? ["store fails", "lost"] : ["serving", "well"];
   $("status").textContent = word;
   $("status").className = `pill ${mood}`;
   $("main").hidden = false;
