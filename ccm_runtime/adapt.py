@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from ccm_runtime.belief import Array, ExperienceStats, Folded, NoveltyStats, Transitions, certainty, novelty
+from ccm_runtime.belief import FAR_OFF, Array, ExperienceStats, Folded, NoveltyStats, Transitions, certainty, novelty
 from ccm_runtime.change import task_changed
 from ccm_runtime.errors import ConfigError, ServerBusyError, SpecError, TrialOrderError
 from ccm_runtime.guard import Guard, Guarded
@@ -330,6 +330,7 @@ class Adapter:
         distances: list[float] = novelty(latent_mean, self.novelty_stats).tolist()
         return distances
 
+    @FAR_OFF
     def _compare(
         self, experience: ExperienceStats, moved: Sequence[_Moved], transitions: Transitions, novelties: list[float]
     ) -> None:

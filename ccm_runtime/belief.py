@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 Array = NDArray[np.float32]
 # What is too far off to be computed is this far off: no number would compare as not novel at all.
 _LARGEST = np.finfo(np.float32).max
+# Decorates what computes such distances: that numbers overflow there is no news.
+FAR_OFF = np.errstate(over="ignore", invalid="ignore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class ExperienceStats(BaseModel):
         factor = root / np.asarray(self.scale)[:, None] / self.threshold
         return np.asarray(self.mean, np.float32), factor.astype(np.float32)
 
+    @FAR_OFF
     def surprise(self, transitions: Array) -> Array:
         """Distance of transitions `[n, .]` to those of training tasks, in units of the threshold, `[n]`."""
         mean, factor = self._whitening
@@ -145,6 +148,7 @@ def certainty(latent_std: Array) -> Array:
     return removed
 
 
+@FAR_OFF
 def novelty(latent_mean: Array, stats: NoveltyStats) -> Array:
     """Mahalanobis distance to the training tasks' latents, in units of their 99 % threshold, `[n]`; above 1 is novel.
 

@@ -78,7 +78,8 @@ class ScriptedPolicy:
     def fold(self, belief: Array, transitions: Transitions) -> Folded:
         """Add one Gaussian for each transition."""
         before, after = transitions.observation[..., : self.size], transitions.next_observation[..., : self.size]
-        factor = np.tanh(after - np.float32(0.5) * before + transitions.action + transitions.reward)
+        with np.errstate(over="ignore"):  # of what overflows it is 1 too
+            factor = np.tanh(after - np.float32(0.5) * before + transitions.action + transitions.reward)
         added = np.concatenate([np.full_like(factor, 0.5), np.float32(0.5) * factor], -1) * transitions.valid
         folded = belief + added.sum(1)
         precision, weighted = folded[:, : self.size], folded[:, self.size :]

@@ -7,9 +7,12 @@ import pytest
 
 from ccm_runtime.adapt import MAX_EPISODES, Adapter, close
 from ccm_runtime.belief import ExperienceStats, NoveltyStats, Transitions, novelty
+from ccm_runtime.config import ServerConfig
+from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError, SpecError, TrialOrderError
 from ccm_runtime.manifest import Adaptation, SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Intervention, Transition
+from ccm_runtime.server import read_agent
 from ccm_runtime.testing import ScriptedPolicy
 from ccm_runtime.trial import Phase
 
@@ -282,9 +285,16 @@ def test_novelty_is_the_distance_to_the_training_tasks():
     assert float(np.linalg.norm(memory.latent_mean) / 0.5) == pytest.approx(reactions[-1].novelty)
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
-@pytest.mark.parametrize("far", [1e20, 1e30, 3e38])
-def test_what_is_too_far_off_to_be_computed_is_novel(far):
+@pytest.fixture(scope="module")
+def trained():
+    return read_agent(embedded_bundle(), ServerConfig()).adapter()
+
+
+FAR = [1e18, 1e20, 1e30, 3e38, float(np.finfo(np.float32).max)]
+
+
+@pytest.mark.parametrize("far", FAR)
+def test_what_is_too_far_off_to_be_computed_is_novel_and_no_warning(far):
     largest = np.array([[-far, far]], np.float32)
     belief = NoveltyStats(mean=(0.0, 0.0), precision=((2.0, 1.0), (1.0, 2.0)), threshold=0.5)
     eye = tuple(tuple(float(i == j) for j in range(7)) for i in range(7))
@@ -293,8 +303,23 @@ def test_what_is_too_far_off_to_be_computed_is_novel(far):
     )
     agent = replace(Adapter.of(ScriptedPolicy(K2)), experience=seen)
     _, reactions = play(agent, agent.start(), [begin(-far), moved(far)])
-    assert 1.0 < float(novelty(largest, belief)[0]) < np.inf
-    assert 1.0 < reactions[-1].novelty < np.inf
+    assert 1e18 < float(novelty(largest, belief)[0]) < np.inf
+    assert 1e16 < reactions[-1].novelty < np.inf
+
+
+@pytest.mark.parametrize("where", ["observation", "change", "reward", "applied action"])
+@pytest.mark.parametrize("far", FAR)
+def test_a_trained_agent_meets_what_is_far_off_without_a_warning(trained, far, where):
+    there, here = vec(far, -far), vec(0.0, 0.0)
+    first, then = {"observation": (here, there), "change": (-there, there)}.get(where, (here, here))
+    event = Transition(
+        then, far if where == "reward" else 0.0, applied_action=there if where == "applied action" else None
+    )
+    memory, _ = play(trained, trained.start(), [BeginEpisode(first)])
+    _, (reaction,) = play(trained, memory, [event])
+    assert 1e16 < reaction.novelty < np.inf
+    assert 0.0 <= reaction.certainty <= 1.0
+    assert np.isfinite(reaction.action).all()
 
 
 def test_a_closed_trial_takes_nothing_more():
