@@ -4,6 +4,7 @@ Nothing here writes; `ccm_export.bundle_writer` does. No graph is parsed before 
 a damaged ONNX file mostly loads, and acts differently.
 """
 
+import glob
 import hashlib
 import os
 import stat
@@ -16,6 +17,8 @@ from ccm_runtime.onnx_scan import has_external_data
 from ccm_runtime.signing import SIGNATURE, SIGNATURE_BYTES, check_signature
 
 MANIFEST = "manifest.json"
+ASIDE = "old"
+"""Where an export puts the bundle that it replaces, in a folder `.NAME-...` beside it, if that takes two steps."""
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 256 << 20
 
@@ -52,8 +55,10 @@ def load_bundle(path: Path | str, public_key: Path | None = None) -> Bundle:
     """
     folder = Path(path)
     if not folder.is_dir():
+        aside = sorted(folder.parent.glob(f".{glob.escape(folder.name)}-*/{ASIDE}/{MANIFEST}"))
         raise BundleMissingError(
             f"no bundle at {folder}: expected a folder with {MANIFEST}; make one with `ccm export`"
+            + (f", or move {aside[0].parent} there, which an export that was killed was replacing" if aside else "")
         )
     if not (folder / MANIFEST).exists():
         raise BundleMissingError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with `ccm export`")

@@ -29,8 +29,10 @@ TRAINING: Final = (
 # Of several seeds in one process: each is saved but they are not yet named together; they are.
 COHORT: Final = ("cohort.saved", "cohort.named")
 # Of the change of an agent's current version: between any two steps of it.
-SWAP: Final = ("swap.loaded", "swap.begun", "swap.linked", "swap.renamed", "swap.on-disk", "swap.done")
-POINTS: Final = STORE + SHARED_STORE + TRAINING + COHORT + SWAP
+SWAP: Final = ("swap.loaded", "swap.begun", "swap.linked", "swap.renamed", "swap.on-disk", "swap.kept", "swap.done")
+# Of an export: the bundle is written, beside its place; of two steps, the first is done; it is in its place.
+EXPORT: Final = ("export.written", "export.aside", "export.put")
+POINTS: Final = STORE + SHARED_STORE + TRAINING + COHORT + SWAP + EXPORT
 
 
 def _chosen(setting: str) -> tuple[str, int]:

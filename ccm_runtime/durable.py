@@ -1,10 +1,14 @@
 """Files that are there whole or not at all, and that are still there after a power cut."""
 
+import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 
 
 @contextmanager
@@ -37,3 +41,20 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two files or folders change places in one step, so that there is always one of them at either path.
+
+    Raises:
+        OSError: One of them is not there; or the file system has no such step: `ENOSYS`, `EINVAL` or `ENOTSUP`.
+    """
+    paths = os.fsencode(one), os.fsencode(other)
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # another libc
+        failed = errno.ENOSYS
+    else:
+        failed = ctypes.get_errno() if rename(_CURRENT_FOLDER, paths[0], _CURRENT_FOLDER, paths[1], _EXCHANGE) else 0
+    if failed:
+        raise OSError(failed, os.strerror(failed), str(one), None, str(other))

@@ -1,5 +1,6 @@
 """Write a run's agent as a bundle: all of it, checked, or nothing."""
 
+import errno
 import hashlib
 import platform
 import tempfile
@@ -18,7 +19,9 @@ from ccm_export.recording import record
 from ccm_export.verify import verify_bundle
 from ccm_runtime import __version__
 from ccm_runtime.belief import NoveltyStats
-from ccm_runtime.bundle import MANIFEST, Bundle
+from ccm_runtime.bundle import ASIDE, MANIFEST, Bundle
+from ccm_runtime.crash_points import reach
+from ccm_runtime.durable import exchange, sync_folder, write_synced
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.limits import check_rates
@@ -117,23 +120,40 @@ def write_bundle(out: Path, manifest: Manifest, graphs: dict[str, bytes]) -> Man
             made = Path(workshop) / "new"
             made.mkdir()
             for name, data in {**contents, MANIFEST: to_bytes(complete)}.items():
-                (made / name).write_bytes(data)
+                write_synced(made / name, data)
+            sync_folder(made)
             verify_bundle(made)
-            _put(made, out, aside=Path(workshop) / "old")
+            reach("export.written")
+            _put(made, out, aside=Path(workshop) / ASIDE)
+            reach("export.put")
+            sync_folder(out.parent)
     except OSError as error:
         raise ConfigError(f"{out}: no bundle can be written there ({error.strerror}); name another --out") from error
     return complete
 
 
 def _put(made: Path, out: Path, aside: Path) -> None:
-    """Move `made` to `out`; a bundle that is there goes `aside`, and comes back if that fails or is interrupted.
+    """Move `made` to `out` in one step, in which a bundle that is there goes to where `made` was."""
+    if not out.exists():
+        made.rename(out)
+        return
+    try:
+        exchange(made, out)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
+            raise
+        _put_in_two_steps(made, out, aside)
 
-    No one step replaces a folder that is not empty: a process that is killed between the two leaves the older bundle
-    `aside`. What must never be missing is served from a folder of agents, whose link is switched in one step.
+
+def _put_in_two_steps(made: Path, out: Path, aside: Path) -> None:
+    """The same on file systems that know no such step; a bundle that is there goes `aside`.
+
+    It comes back if that fails or is interrupted. A process that is killed between the two leaves it `aside`, of which
+    `load_bundle` tells.
     """
     try:
-        if out.exists():
-            out.rename(aside)
+        out.rename(aside)
+        reach("export.aside")
         made.rename(out)
     except BaseException:
         if aside.exists() and not out.exists():

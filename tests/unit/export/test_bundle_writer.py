@@ -1,7 +1,13 @@
 """A bundle appears whole or not at all, tells where its agent comes from, and takes the place of nothing else."""
 
+import errno
 import hashlib
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -10,8 +16,9 @@ import pytest
 
 from ccm_export import bundle_writer
 from ccm_export.bundle_writer import export_agent, export_run, write_bundle
+from ccm_runtime import crash_points
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.errors import BundleSchemaError, CheckpointMissingError, ConfigError
+from ccm_runtime.errors import BundleMissingError, BundleSchemaError, CheckpointMissingError, ConfigError
 from ccm_runtime.manifest import GRAPHS
 from ccm_runtime.signing import SIGNATURE
 
@@ -93,8 +100,12 @@ def test_the_older_bundle_comes_back_when_the_move_fails(ccm, tmp_path):
     load_bundle(out)
 
 
+def no_exchange(one, other):
+    raise OSError(errno.EINVAL, "no such step here")
+
+
 @pytest.mark.parametrize("step", [1, 2])
-def test_an_interrupt_after_either_step_of_the_move_leaves_a_whole_bundle(ccm, tmp_path, monkeypatch, step):
+def test_an_interrupt_after_either_of_two_steps_leaves_a_whole_bundle(ccm, tmp_path, monkeypatch, step):
     out, rename, steps = shutil.copytree(ccm.path, tmp_path / "bundle"), Path.rename, count(1)
 
     def interrupted(path, target):
@@ -103,10 +114,55 @@ def test_an_interrupt_after_either_step_of_the_move_leaves_a_whole_bundle(ccm, t
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "rename", interrupted)
+    monkeypatch.setattr(bundle_writer, "exchange", no_exchange)
     with pytest.raises(KeyboardInterrupt):
         write_bundle(out, ccm.manifest, ccm.bundle.graphs)
     load_bundle(out)
     assert [out] == list(tmp_path.iterdir())
+
+
+EXPORT_AGAIN = """
+import errno, sys
+from ccm_export import bundle_writer
+from ccm_runtime.bundle import load_bundle
+
+def no_exchange(one, other):
+    raise OSError(errno.EINVAL, "no such step here")
+
+if sys.argv[3] == "two steps":
+    bundle_writer.exchange = no_exchange
+new = load_bundle(sys.argv[1])
+bundle_writer.write_bundle(bundle_writer.Path(sys.argv[2]), new.manifest, new.graphs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "point", "left"),
+    [
+        ("one step", "export.written", "old"),
+        ("one step", "export.put", "new"),
+        ("two steps", "export.aside", "told"),
+        ("two steps", "export.put", "new"),
+    ],
+)
+def test_an_export_that_is_killed_leaves_the_old_bundle_or_the_new_one(ccm, tmp_path, how, point, left):
+    out = shutil.copytree(ccm.path, tmp_path / "bundle")
+    (out / SIGNATURE).write_bytes(b"of the older manifest")
+    command = [sys.executable, "-c", EXPORT_AGAIN, str(ccm.path), str(out), how]
+    killed = subprocess.run(command, env=os.environ | {crash_points.VARIABLE: point}, check=False, timeout=200)
+    assert -signal.SIGKILL == killed.returncode
+    if left == "told":
+        with pytest.raises(BundleMissingError, match="an export that was killed was replacing") as told:
+            load_bundle(out)
+        older = Path(re.findall(r"or move (.*) there", str(told.value))[0])
+        assert (older / SIGNATURE).exists()
+        load_bundle(older)
+    else:
+        load_bundle(out)
+        assert (left == "old") == (out / SIGNATURE).exists()
+    write_bundle(out, ccm.manifest, ccm.bundle.graphs)
+    load_bundle(out)
+    assert not (out / SIGNATURE).exists()
 
 
 @pytest.mark.parametrize(
