@@ -1,7 +1,8 @@
 """How much a run may spend, as data: what each budget lays over a family's preset.
 
-`cpu` is for two cores overnight, the point robots exactly as their presets say; `gpu` for half an hour on one H200
-(reckoned from the sizes, and not run yet); `paper` for the environment steps at which we read the paper's figures.
+`cpu` is for two cores overnight, sparse families exactly as their presets say, those of MuJoCo with one seed; `gpu` for
+half an hour on one H200 (reckoned from the sizes, and not run yet); `paper` for the environment steps at which we read
+the paper's figures.
 """
 
 from collections.abc import Mapping
@@ -62,8 +63,8 @@ BUDGETS: dict[BudgetName, Budget] = {
             "sparse-point-robot": _amount("sparse_point_robot", oracle=120),
             "hard-point-robot": _amount("hard_point_robot", oracle=120),
             "signpost-robot": _amount("signpost_robot"),
-            "cheetah-sparse": _amount("cheetah_sparse", seeds=3, iterations=350),
-            "walker-sparse": _amount("walker_sparse", seeds=3, iterations=350),
+            "cheetah-sparse": _amount("cheetah_sparse", seeds=1),
+            "walker-sparse": _amount("walker_sparse", seeds=1),
             **dict.fromkeys(_LONG_EPISODES, _amount("cheetah_mass", seeds=3, iterations=150)),
         },
     ),
