@@ -79,6 +79,18 @@ def test_trials_for_a_report_are_paths_without_gaps(tmp_path, method):
     assert np.array_equal(found.observations[:, :, 0], np.zeros((3, episodes, 2)))
 
 
+def test_trials_for_a_report_stand_still_once_an_episode_has_ended(tmp_path):
+    run = tiny_experiment(family="signpost-robot", trial={"explore_episodes": 1, "execute_episodes": 1})
+    with torch.no_grad():
+        for actor in (run.agent.executor.actor, run.agent.explorer.actor):
+            actor.body[-1].weight.zero_()
+            actor.body[-1].bias.copy_(torch.tensor([-10.0, 10.0, 0.0, 0.0]))  # up and to the left, to the wall
+    save_checkpoint(run, tmp_path)
+    found = trials_for_report(tmp_path, num_tasks=2).observations[..., :2]
+    reached = np.array([[0.0, 0.0], [-0.25, 0.25], [-0.5, 0.5], *[[-0.75, 0.75]] * 6])
+    np.testing.assert_allclose(found, np.broadcast_to(reached, found.shape), atol=1e-3)
+
+
 def test_training_tasks_are_those_that_the_run_was_trained_on(tmp_path, monkeypatch):
     run, tried = tiny_experiment(), []
     save_checkpoint(run, tmp_path)
