@@ -1,18 +1,40 @@
 """A policy with a memory in its bundle: a loop over a chunk's transitions, and nothing that differs from one by one."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
 from ccm_export.experience import run_trials
-from ccm_export.graphs import strip
+from ccm_export.graphs import build_graphs, strip
+from ccm_export.memory_graphs import torch_scan
 from ccm_export.probes import initial_beliefs, made_up_transitions
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import certainty
+from ccm_runtime.errors import DependencyMissingError
 from ccm_runtime.manifest import CONTEXT_ENCODER, GRAPHS
 from ccm_training.evaluation import trials_of
 from ccm_training.replay import Rows
+
+
+def test_torch_has_the_scan_under_the_name_that_we_ask_for():
+    try:
+        torch_scan()
+    except DependencyMissingError as error:
+        pytest.fail(
+            f"{error}. If this is a new torch: look for Control Flow - Scan in its documentation, and change "
+            "torch_scan() in export/ccm_export/memory_graphs.py; torch.while_loop gives a Loop of the same numbers"
+        )
+
+
+def test_a_torch_without_scan_exports_agents_that_have_no_memory(ccm, rl2, monkeypatch):
+    monkeypatch.delattr("torch._higher_order_ops.scan")
+    monkeypatch.setitem(sys.modules, "torch._higher_order_ops.scan", None)
+    with pytest.raises(DependencyMissingError, match=r"has no torch._higher_order_ops.scan, .*: pip install 'torch>="):
+        build_graphs(rl2.run.agent, rl2.manifest)
+    assert ccm.bundle.graphs == build_graphs(ccm.run.agent, ccm.manifest)
 
 
 @pytest.fixture(params=["rl2", "varibad"])
