@@ -54,7 +54,8 @@ class Hosting:
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
         sharing: What takes them over from other servers; `None` where no store is shared.
-        device_failed: Is told of a version whose GPU has failed, on whatever thread its networks ran.
+        device_failed: Is told the digest of a version whose GPU has failed, on whatever thread its networks ran.
+        rolled_back: Is told of an agent whose candidate did not do its work and gets no more sessions.
         recorder: What writes down their events; `None` where none is to.
         shadow: What is told their events and not obeyed; `None`: nothing is.
         log: Their log.
@@ -84,7 +85,8 @@ class Hosting:
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
         self._load: Callable[[str], ServedAgent | None] = lambda _: None
-        self.device_failed: Callable[[Version], None] = lambda _: None
+        self.device_failed: Callable[[str], None] = lambda _: None
+        self.rolled_back: Callable[[str], None] = lambda _: None
         self.sharing = self._shared()
         served = [agents] if isinstance(agents, ServedAgent) else agents
         self.recorder = (
@@ -414,7 +416,8 @@ class Hosting:
             stages=self._stages,
         )
         version = Version(served, adapter, stepper)
-        version.watch_device(self._tell_device_failed)
+        # It holds no version: one that is dropped must go at once, with its networks.
+        version.watch_device(lambda: self._tell_device_failed(served.digest))
         return version
 
     def _adapter(self, digest: str) -> Adapter | None:
@@ -453,8 +456,8 @@ class Hosting:
         if answer.reaction.episode_over and session is not None and session.last_answer is answer:
             version.tally.ended(session.memory.returns[-1])
 
-    def _tell_device_failed(self, version: Version) -> None:
-        self.device_failed(version)
+    def _tell_device_failed(self, digest: str) -> None:
+        self.device_failed(digest)
 
     def _failed(self, version: Version) -> None:
         """Count an event that a version's networks failed at."""
@@ -469,6 +472,7 @@ class Hosting:
             tally = version.tally
             told = {"num_failures": tally.num_failures, "num_misses": tally.num_misses}
             self.log.error("candidate rolled back", agent=version.agent.name, version=version.name, **told)
+            self.rolled_back(version.agent.name)
 
 
 def _check_expectations(options: SessionOptions, agent: Agent) -> None:

@@ -4,6 +4,7 @@
       walker/               an agent, by the name that clients call it by
         v6/  v7/            bundles: its versions
         current -> v7       a link: what new sessions open with, now and after a restart
+        rollout.json        the server's own: the candidate and its share, the version before
 
 A version is published by renaming a complete bundle into its agent's folder, and made current by switching the link;
 both are atomic. What begins with a dot is passed over. An agent with one version needs no link.
@@ -11,6 +12,7 @@ both are atomic. What begins with a dot is passed over. An agent with one versio
 
 import os
 import re
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ccm_runtime.bundle import MANIFEST
 from ccm_runtime.crash_points import reach
 from ccm_runtime.durable import sync_folder
 from ccm_runtime.errors import AgentUnknownError, ConfigError
+from ccm_runtime.kept_rollout import NAME, KeptRollout, read, write
 
 CURRENT = "current"
 # Names of agents and versions; nothing that a path could leave the folder with.
@@ -113,6 +116,19 @@ class Library:
                 f"cannot make {version} current for {agent}: {folder} cannot be written to ({error.strerror})"
             ) from None
         reach("swap.on-disk")
+
+    def keep(self, agent: str, rollout: KeptRollout) -> None:
+        """Keep an agent's rollout for the next server; raises ConfigError if the folder cannot be written to."""
+        write(self.folder / _plain(agent, "agent", self.agents), rollout)
+        reach("swap.kept")
+
+    def keeps(self, agent: str) -> bool:
+        """Return whether a rollout of an agent is kept."""
+        return (self.folder / _plain(agent, "agent", self.agents) / NAME).exists()
+
+    def kept(self, agent: str, say: Callable[[str], None]) -> KeptRollout | None:
+        """Return what an earlier server kept of an agent's rollout; `say` is told of a damaged file."""
+        return read(self.folder / _plain(agent, "agent", self.agents), say)
 
 
 def _folders(folder: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 A change is made in this order: check the bundle, open and warm up its networks, switch the folder's link, and only then
 let new sessions open with it. Whatever goes wrong before leaves everything as it was, and a server that dies in between
-comes back with the version before or the version after. Reading and warming up happen on a thread: sessions go on.
+comes back with the version before or the version after. What the link does not say (a candidate and its share, the
+version before) is kept beside it. Reading and warming up happen on a thread: sessions go on.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from pathlib import Path
 from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import CcmError, ConfigError, ProviderUnavailableError, RolloutError
 from ccm_runtime.hosting import Hosting
+from ccm_runtime.kept_rollout import KeptRollout, KeptVersion
 from ccm_runtime.library import Library
 from ccm_runtime.versions import Move, Rollout, ServedAgent, Version
 
@@ -37,6 +39,8 @@ class Releases:
         self._changing = asyncio.Lock()
         self._under_way: set[asyncio.Task[Rollout]] = set()
         self._told: dict[str, str] = {}  # what a look found wrong, by agent: it is logged once
+        self._moving: dict[str, set[str]] = {}  # by agent: bundles whose sessions an earlier server was to move
+        hosting.rolled_back = self._keep_rollback
 
     async def load(self, agent: str, version: str, *, share: float = 0.0, move: bool = False) -> Rollout:
         """Load a version and open new sessions with it: all of them or, as a candidate, a share of them.
@@ -53,6 +57,10 @@ class Releases:
             BundleError: Its bundle is missing, damaged, or not signed.
             RolloutError: There is no room for it, its contract is another, or a candidate is to replace nothing.
         """
+        return await self._load(agent, version, share=share, move=move)
+
+    async def _load(self, agent: str, version: str, *, share: float, move: bool, on_disk: bool = True) -> Rollout:
+        """Load a version; `on_disk=False`: the link leads there already."""
         _check_share(share, move=move)
 
         async def change() -> Rollout:
@@ -61,7 +69,7 @@ class Releases:
             rollout = self._rollout(agent)
             if not share:
                 after = Rollout(loaded) if rollout is None else rollout.to(loaded)
-                return await self._appoint(after, switch=True, move=move)
+                return await self._appoint(after, switch=True, move=move, on_disk=on_disk)
             if rollout is None:
                 raise RolloutError(f"{agent} is not served yet, so nothing can be a candidate; load it whole")
             if loaded is rollout.current and loaded.name != version:
@@ -90,6 +98,59 @@ class Releases:
 
         return await self._whole(change)
 
+    def resume(self) -> None:
+        """Go on with the rollouts that the folder keeps; call it once, before the first session is opened.
+
+        A version that cannot be loaded any more is told and left out: new sessions then open with the current one.
+        """
+        if self._library is None:
+            return
+        log, roster = self._hosting.log, self._hosting.roster
+        for agent in roster:
+            kept = self._library.kept(agent, lambda line: log.warning("rollout damaged", what=line))
+            if kept is None:
+                continue
+            current = roster.rollout(agent).current
+            if kept.current.name != current.name:
+                left = kept.candidate and kept.candidate.name
+                told = {"current": current.name, "was": kept.current.name, "candidate": left}
+                log.warning("rollout not resumed", agent=agent, **told)
+                self._keep_now(agent, kept.under(current.name, current.digest))
+            kept = kept.under(current.name, current.digest)
+            candidate = self._resumed(agent, kept.candidate, "candidate")
+            previous = self._resumed(agent, kept.previous, "version before")
+            after = Rollout(current, previous, candidate, 0.0 if candidate is None else kept.share)
+            roster.appoint(agent, after)
+            self._moving[agent] = set(kept.moving)
+            self._tell(agent, after)
+
+    def resume_moves(self) -> None:
+        """Let sessions of an earlier server move as they were to; call it once, after they were recovered."""
+        roster = self._hosting.roster
+        for agent, moving in self._moving.items():
+            current = roster.rollout(agent).current
+            leaving = [one for one in roster.of_agent(agent) if one.digest in moving and one is not current]
+            if leaving:
+                moved = Move(current, current.adapter.start()).moved
+                for version in leaving:
+                    version.stepper.move_on = moved
+
+    def _resumed(self, agent: str, kept: KeptVersion | None, role: str) -> Version | None:
+        """Return a version that an earlier server had; `None`, and a line in the log: it is not what it was."""
+        if kept is None:
+            return None
+        try:
+            served = self._prepared(agent, kept.name)
+            if served.digest == kept.digest:
+                version = self._hosting.roster.add(served)
+                return None if version is self._hosting.roster.rollout(agent).current else version
+            why = f"it is another bundle now, {served.digest[:12]}, and was {kept.digest[:12]}"
+        except CcmError as error:
+            why = str(error)
+        event = f"{role} not resumed"
+        self._hosting.log.error(event, agent=agent, version=kept.name, why=why)
+        return None
+
     def recall(self, digest: str) -> ServedAgent | None:
         """Return the version with a bundle of this digest, for sessions of an earlier server; `None`: there is none."""
         found = None if self._library is None else self._library.find(digest)
@@ -111,7 +172,7 @@ class Releases:
                 version = await asyncio.to_thread(library.current, agent)
                 rollout = self._rollout(agent)
                 if rollout is None or rollout.current.digest != await asyncio.to_thread(library.digest, agent, version):
-                    await self.load(agent, version)
+                    await self._load(agent, version, share=0.0, move=False, on_disk=False)
                 self._told.pop(agent, None)
             except CcmError as error:
                 if self._told.get(agent) != str(error):
@@ -129,7 +190,9 @@ class Releases:
 
     async def _whole(self, change: Callable[[], Awaitable[Rollout]]) -> Rollout:
         """Make a change after those before it; whoever asked for it may leave, it is finished all the same."""
+        return await asyncio.shield(self._begin(change))
 
+    def _begin(self, change: Callable[[], Awaitable[Rollout]]) -> asyncio.Task[Rollout]:
         async def alone() -> Rollout:
             async with self._changing:
                 return await change()
@@ -137,7 +200,7 @@ class Releases:
         task = asyncio.create_task(alone())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        return task
 
     async def _loaded(self, agent: str, version: str) -> Version:
         """Return a version, loaded and warm; its bundle is checked whole even where it is served already."""
@@ -165,25 +228,75 @@ class Releases:
         served.warm_up(self._max_batch)
         return served
 
-    async def _appoint(self, after: Rollout, *, switch: bool = False, move: bool = False) -> Rollout:
+    async def _appoint(
+        self, after: Rollout, *, switch: bool = False, move: bool = False, on_disk: bool = True
+    ) -> Rollout:
         """Let a rollout take effect, first on disk and then here."""
         hosting, current = self._hosting, after.current
         agent = current.agent.name
+
+        def leaves(version: Version) -> bool:
+            return version not in {current, after.candidate} and (move or version.stepper.move_on is not None)
+
         with ExitStack() as stack:
             for version in after:
                 stack.enter_context(version.in_use())
             blank = await current.stepper.beside(current.adapter.start)
-            if switch and self._library is not None:
-                await asyncio.to_thread(self._library.make_current, agent, current.name)
+            if self._library is not None:
+                if switch and on_disk:
+                    await asyncio.to_thread(self._library.make_current, agent, current.name)
+                if on_disk or await asyncio.to_thread(self._library.keeps, agent):
+                    moving = [version for version in hosting.roster.of_agent(agent) if leaves(version)]
+                    await asyncio.to_thread(self._keep, agent, after, moving)
             hosting.roster.appoint(agent, after)
         for version in hosting.roster.of_agent(agent):
-            leaves = version not in {current, after.candidate} and (move or version.stepper.move_on is not None)
-            version.stepper.move_on = Move(current, blank).moved if leaves else None
+            version.stepper.move_on = Move(current, blank).moved if leaves(version) else None
         reach("swap.done")
-        told = {"current": current.name, "candidate": after.candidate and after.candidate.name, "share": after.share}
-        hosting.log.info("rollout", agent=agent, **told)
+        self._tell(agent, after)
         hosting.tidy()
         return after
+
+    def _keep(self, agent: str, rollout: Rollout, moving: Sequence[Version]) -> None:
+        """Keep a rollout for the next server; a candidate that cannot be kept is refused (ConfigError)."""
+        kept = KeptRollout(
+            current=_kept(rollout.current),
+            previous=None if rollout.previous is None else _kept(rollout.previous),
+            candidate=None if rollout.candidate is None else _kept(rollout.candidate),
+            share=rollout.share,
+            moving=tuple(version.digest for version in moving),
+        )
+        if kept.candidate is None:
+            self._keep_now(agent, kept)
+        else:
+            assert self._library is not None, "only who has a library keeps"  # noqa: S101 (our own invariant)
+            self._library.keep(agent, kept)
+
+    def _keep_now(self, agent: str, kept: KeptRollout) -> None:
+        """Keep a rollout if that can be: taking a candidate back, or what the link says, waits for no disk."""
+        assert self._library is not None, "only who has a library keeps"  # noqa: S101 (our own invariant)
+        try:
+            self._library.keep(agent, kept)
+        except CcmError as error:
+            self._hosting.log.error("rollout not kept", agent=agent, why=str(error))  # noqa: TRY400
+
+    def _keep_rollback(self, agent: str) -> None:
+        """Keep that a candidate was taken back, after the changes under way."""
+        if self._library is None:
+            return
+
+        async def keep() -> Rollout:
+            roster = self._hosting.roster
+            rollout = roster.rollout(agent)
+            if rollout.candidate is None:  # else whoever has loaded another one has kept that
+                moving = [version for version in roster.of_agent(agent) if version.stepper.move_on is not None]
+                await asyncio.to_thread(self._keep, agent, rollout, moving)
+            return rollout
+
+        self._begin(keep)
+
+    def _tell(self, agent: str, rollout: Rollout) -> None:
+        names = {"candidate": rollout.candidate and rollout.candidate.name}
+        self._hosting.log.info("rollout", agent=agent, current=rollout.current.name, **names, share=rollout.share)
 
     def _rollout(self, agent: str) -> Rollout | None:
         roster = self._hosting.roster
@@ -206,6 +319,10 @@ def served_from(library: Library, read: Read) -> Sequence[ServedAgent]:
     if not found:
         raise ConfigError(f"agents: expected AGENT/VERSION/ with a bundle in {library.folder}, found none")
     return [named(read(library.path(agent, version)), agent, version) for agent, version in found]
+
+
+def _kept(version: Version) -> KeptVersion:
+    return KeptVersion(name=version.name, digest=version.digest)
 
 
 def _check_share(share: float, *, move: bool) -> None:

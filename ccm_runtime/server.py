@@ -42,7 +42,6 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1 import admin_pb2
 from ccm_runtime.v1.adaptation_pb2_grpc import add_AdaptationServicer_to_server
 from ccm_runtime.v1.admin_pb2_grpc import add_AdminServicer_to_server
-from ccm_runtime.versions import Version
 from ccm_runtime.web import Web
 
 if TYPE_CHECKING:
@@ -124,7 +123,9 @@ class Server:
 
     async def _start(self) -> int:
         self._watch_devices()
+        self.releases.resume()
         self.hosting.recover(self.releases.recall)
+        self.releases.resume_moves()
         service = Service if self._tracing is None else self._tracing.service
         add_AdaptationServicer_to_server(service(self.hosting, self._config.max_calls), self._server)
         add_AdminServicer_to_server(AdminService(self.hosting, self.releases), self._server)
@@ -208,16 +209,19 @@ class Server:
         """Tell of a GPU that fails, from now on: in the log, and to whoever asks or watches how the service is."""
         loop = asyncio.get_running_loop()
 
-        def failed(version: Version) -> None:
+        def failed(digest: str) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody asks any more
-                loop.call_soon_threadsafe(self._device_failed, version)
+                loop.call_soon_threadsafe(self._device_failed, digest)
 
         self.hosting.device_failed = failed
         for version in self.hosting.roster.versions:  # in the meantime
             if version.failure:
-                self._device_failed(version)
+                self._device_failed(version.digest)
 
-    def _device_failed(self, version: Version) -> None:
+    def _device_failed(self, digest: str) -> None:
+        version = self.hosting.roster.find(digest)
+        if version is None:  # it was dropped meanwhile
+            return
         told = {"agent": version.agent.name, "version": version.name, "why": version.failure}
         if version.device == "lost":
             self.hosting.log.error("gpu failed", **told, to_go_on="start the server again")

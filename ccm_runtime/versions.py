@@ -164,12 +164,12 @@ class Version:
         """Why its GPU failed, in one line; empty: it has not."""
         return "" if self._on_device is None else self._on_device.failure
 
-    def watch_device(self, failed: Callable[["Version"], None]) -> None:
+    def watch_device(self, failed: Callable[[], None]) -> None:
         """Have `failed` called, on whatever thread the networks run, when the GPU fails; at once if it has."""
         if self._on_device is not None:
-            self._on_device.on_failure = lambda: failed(self)
+            self._on_device.on_failure = failed
             if self.failure:
-                failed(self)
+                failed()
 
     @property
     def digest(self) -> str:

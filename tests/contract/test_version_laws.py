@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rollouts import LIMIT_S, publish, serving_library
 
-from ccm_runtime import statuses
+from ccm_runtime import kept_rollout, statuses
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.client import Client
 from ccm_runtime.commands import agents as commands
@@ -412,7 +412,7 @@ async def test_a_restart_in_the_middle_of_a_rollout_goes_on_with_the_sessions_of
         new = await served.open()
         await served.tell(new, 1, begin=True)
     async with serving_library(folder, **settings) as served:
-        assert {"v1": "leaving", "v2": "current"} == await served.versions("walker")
+        assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
         assert ["v1", "v2"] == [served.version_of(opened) for opened in (old, new)]
         for opened in (old, new):
             assert 2 == (await served.tell(opened, 2, over=True)).sequence
@@ -508,3 +508,139 @@ async def test_sessions_of_more_versions_than_allowed_rest_and_the_server_starts
     assert 2 == capfd.readouterr().err.count("version refused")
     async with serving_library(folder, max_versions=9, **settings) as served:
         assert [f"v{number}" for number in range(1, 6)] == [served.version_of(one) for one in opened]
+
+
+def roles_and_share(served):
+    """What new sessions of the walker open with."""
+    rollout = served.hosting.roster.rollout("walker")
+    return {rollout.role(one).value: one.name for one in rollout}, rollout.share
+
+
+async def test_a_rollout_outlives_its_server_with_its_share_and_the_version_to_go_back_to(folder, tmp_path):
+    publish(folder, "walker", "v3")
+    settings = {"store": tmp_path / "s.db"}
+    async with serving_library(folder, **settings) as served:
+        await served.load("walker", "v2")
+        await served.load("walker", "v3", share=0.375)
+        opened = [await served.open() for _ in range(40)]
+        before = {one.session_id: served.version_of(one) for one in opened}
+        assert {"v2", "v3"} == set(before.values())
+        told = {"current": "v2", "candidate": "v3", "previous": "v1"}, 0.375
+        assert told == roles_and_share(served)
+    async with serving_library(folder, **settings) as served:
+        assert told == roles_and_share(served)
+        assert before == {one.session_id: served.version_of(one) for one in opened}
+        assert before == {
+            one.session_id: served.hosting.roster.rollout().chosen(one.session_id, "").name for one in opened
+        }
+        await served.admin.RollBack(admin_pb2.RollBackRequest(agent="walker"), timeout=LIMIT_S)
+    async with serving_library(folder, **settings) as served:
+        assert ({"current": "v2", "previous": "v1"}, 0.0) == roles_and_share(served)
+        await served.admin.RollBack(admin_pb2.RollBackRequest(agent="walker"), timeout=LIMIT_S)
+    async with serving_library(folder) as served:
+        assert ({"current": "v1"}, 0.0) == roles_and_share(served)
+
+
+async def test_a_candidate_that_was_rolled_back_by_itself_does_not_come_back_with_a_restart(folder, monkeypatch):
+    async with serving_library(folder, max_candidate_faults=1) as served:
+        await served.load("walker", "v2", share=1.0)
+        opened = await served.open()
+        monkeypatch.setattr(OnnxPolicy, "explore", lambda *_: 1 / 0)
+        with pytest.raises(grpc.aio.AioRpcError, match="INTERNAL"):
+            await served.tell(opened, 1, begin=True)
+        await asyncio.gather(*served.releases._under_way)
+    async with serving_library(folder) as served:
+        assert ({"current": "v1"}, 0.0) == roles_and_share(served)
+
+
+async def test_sessions_that_are_to_move_still_do_after_a_restart(folder, tmp_path):
+    settings = {"store": tmp_path / "s.db"}
+    async with serving_library(folder, **settings) as served:
+        opened = await served.open()
+        await served.tell(opened, 1, begin=True)
+        await served.load("walker", "v2", move=True)
+    async with serving_library(folder, **settings) as served:
+        assert "v1" == served.version_of(opened)
+        answer = await served.tell(opened, 2, over=True)
+        assert ("v2", True) == (served.version_of(opened), answer.version_changed)
+
+
+def switch(folder, version):
+    """Make a version current by hand."""
+    fresh = folder / "walker" / ".fresh"
+    fresh.symlink_to(version)
+    fresh.replace(folder / "walker" / "current")
+
+
+async def test_a_link_that_was_switched_by_hand_wins_and_drops_the_candidate_for_good(folder, capfd):
+    publish(folder, "walker", "v3")
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2", share=0.5)
+    switch(folder, "v3")
+    async with serving_library(folder, log_level="warning") as served:
+        assert ({"current": "v3", "previous": "v1"}, 0.0) == roles_and_share(served)
+    assert "rollout not resumed" in capfd.readouterr().err
+    switch(folder, "v1")
+    async with serving_library(folder) as served:
+        assert ({"current": "v1"}, 0.0) == roles_and_share(served)
+        await served.load("walker", "v2", share=0.5)
+        for version in ("v3", "v1"):
+            switch(folder, version)
+            await served.releases.look()
+        assert ({"current": "v1", "previous": "v3"}, 0.0) == roles_and_share(served)
+    async with serving_library(folder) as served:
+        assert ({"current": "v1", "previous": "v3"}, 0.0) == roles_and_share(served)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"\xff", b"[]", b'{"current": 3}', b'{"share": 2.0}', b"0" * 100_000, b'{"schema_version": 2}']
+)
+async def test_a_damaged_rollout_is_set_aside_and_told_and_the_current_version_serves(folder, capfd, text):
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2", share=0.5)
+    kept = folder / "walker" / "rollout.json"
+    whole = json.loads(kept.read_text(encoding="utf-8"))
+    kept.write_bytes(json.dumps(whole | {"share": 2.0}).encode() if b"share" in text else text)
+    async with serving_library(folder, log_level="warning") as served:
+        assert ({"current": "v1"}, 0.0) == roles_and_share(served)
+        assert kept.with_name("rollout.json.damaged").exists()
+        assert not kept.exists()
+    told = capfd.readouterr().err
+    assert "rollout damaged" in told
+    assert "load them again" in told
+
+
+@pytest.mark.parametrize("wrong", ["gone", "damaged", "another bundle", "another contract"])
+async def test_a_candidate_that_is_not_what_it_was_gets_no_session_after_a_restart_and_is_told(folder, capfd, wrong):
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2", share=1.0)
+    before = (folder / "walker" / "v2").rename(folder / "walker" / ".v2")
+    if wrong == "damaged":
+        shutil.copytree(before, folder / "walker" / "v2")
+        (folder / "walker" / "v2" / "execution_policy.onnx").write_bytes(b"damaged")
+    elif wrong != "gone":
+        publish(folder, "walker", "v9", SIZED[3 if wrong == "another contract" else 2])
+        (folder / "walker" / "v9").rename(folder / "walker" / "v2")
+    async with serving_library(folder, log_level="error") as served:
+        assert ({"current": "v1"}, 0.0) == roles_and_share(served)
+        assert "v1" == served.version_of(await served.open())
+    assert "candidate not resumed" in capfd.readouterr().err
+    shutil.rmtree(folder / "walker" / "v2", ignore_errors=True)
+    before.rename(folder / "walker" / "v2")
+    async with serving_library(folder) as served:
+        assert ({"current": "v1", "candidate": "v2"}, 1.0) == roles_and_share(served)
+
+
+async def test_a_candidate_that_cannot_be_kept_is_refused_and_taking_one_back_is_not(folder, monkeypatch, capfd):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2", share=0.5)
+        monkeypatch.setattr(kept_rollout, "write_whole", full)
+        kind, why = await refused(served.load("walker", "v2", share=0.75))
+        assert ("ConfigError", True) == (kind, "cannot be written to (No space left on device)" in why)
+        assert ({"current": "v1", "candidate": "v2"}, 0.5) == roles_and_share(served)
+        await served.admin.RollBack(admin_pb2.RollBackRequest(agent="walker"), timeout=LIMIT_S)
+        assert ({"current": "v1"}, 0.0) == roles_and_share(served)
+    assert "rollout not kept" in capfd.readouterr().err

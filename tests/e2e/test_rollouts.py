@@ -4,16 +4,24 @@ Each campaign counts what must not be; each is also shown to notice a server tha
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 import reloads
-from rollouts import publish, serving_library
+from rollouts import LIMIT_S, ROLES, publish, serving_library
 
 from ccm_runtime.crash_points import SWAP
 from ccm_runtime.event_core import EventCore
+from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1 import admin_pb2
+from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
+from ccm_runtime.v1.admin_pb2_grpc import AdminStub
 
 SWAPS = Path(__file__).parents[1] / "support" / "swaps.py"
 CLEAN = {"lost": 0, "wrong": 0, "missing": 0, "no_current": 0, "by_itself": 0, "litter": 0}
@@ -113,3 +121,80 @@ group_commit.to_bytes = forged
 @pytest.mark.parametrize(("break_it", "noticed"), [(IN_TWO_STEPS, "no_current"), (OF_ANOTHER_BUNDLE, "wrong")])
 def test_the_campaign_of_kills_notices_a_server_that_breaks_the_promise(tmp_path, break_it, noticed):
     assert 0 < dict(swaps(tmp_path, "swap.linked", break_it))[noticed]
+
+
+@contextmanager
+def serving_process(folder, point=""):
+    """`ccm serve` over a folder of agents, and what to call it by; it is killed at a point or in the end."""
+    words = ["serve", "--agents", folder, "--store", folder.parent / "s.db", "--port", "0", "--max-batch", "2"]
+    command = [sys.executable, "-m", "ccm_runtime", *map(str, words), "--log-level", "error"]
+    environ = {**os.environ, "CCM_CRASH_AT": point}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stderr.readline()
+            with grpc.insecure_channel(line.removeprefix("listening on ").strip()) as channel:
+                yield process, AdaptationStub(channel), AdminStub(channel)
+        finally:
+            process.kill()
+            process.stderr.read()
+
+
+def rollout_of(admin):
+    """Versions of the walker by their roles, and the candidate's share."""
+    (told,) = admin.ListAgents(admin_pb2.ListAgentsRequest(), timeout=LIMIT_S).agents
+    return {ROLES[version.role]: version.version for version in told.versions}, told.share
+
+
+def opened(stub):
+    """The bundle of each of 16 sessions, opened or, under the same key, found again."""
+    requests = [pb.OpenSessionRequest(idempotency_key=f"key-{index}") for index in range(16)]
+    found = [stub.OpenSession(request, timeout=LIMIT_S) for request in requests]
+    return {one.session_id: one.agent.bundle_digest for one in found}
+
+
+def dies(process, call):
+    with pytest.raises(grpc.RpcError):
+        call()
+    assert -signal.SIGKILL == process.wait(LIMIT_S)
+
+
+V0 = {"current": "v0"}, 0.0
+V0_AND_V2 = {"current": "v0", "candidate": "v2"}, 0.375
+V2 = {"current": "v2", "previous": "v0"}, 0.0
+
+
+def test_a_rollout_is_what_it_was_after_a_server_was_killed_and_every_session_has_its_own_version(folder):
+    load = admin_pb2.LoadVersionRequest(agent="walker", version="v2", share=0.375)
+    with serving_process(folder) as (_, stub, admin):
+        admin.LoadVersion(load, timeout=LIMIT_S)
+        before = opened(stub)
+        assert 2 == len(set(before.values()))
+        assert V0_AND_V2 == rollout_of(admin)
+    with serving_process(folder) as (_, stub, admin):
+        assert V0_AND_V2 == rollout_of(admin)
+        assert before == opened(stub)
+
+
+@pytest.mark.parametrize(("point", "after"), [("loaded", V0), ("kept", V0_AND_V2), ("done", V0_AND_V2)])
+def test_a_server_that_dies_while_it_takes_a_candidate_comes_back_with_it_or_without_it(folder, point, after):
+    load = admin_pb2.LoadVersionRequest(agent="walker", version="v2", share=0.375)
+    with serving_process(folder, f"swap.{point}") as (process, _, admin):
+        dies(process, lambda: admin.LoadVersion(load, timeout=LIMIT_S))
+    with serving_process(folder) as (_, _, admin):
+        assert after == rollout_of(admin)
+
+
+@pytest.mark.parametrize(
+    ("point", "after"),
+    [("begun", V0_AND_V2), ("linked", V0_AND_V2), ("renamed", V2), ("on-disk", V2), ("kept", V2), ("done", V2)],
+)
+def test_a_server_that_dies_while_it_promotes_comes_back_before_or_after_it_and_never_between(folder, point, after):
+    load = admin_pb2.LoadVersionRequest(agent="walker", version="v2", share=0.375)
+    with serving_process(folder) as (_, stub, admin):
+        admin.LoadVersion(load, timeout=LIMIT_S)
+        before = opened(stub)
+    with serving_process(folder, f"swap.{point}") as (process, _, admin):
+        dies(process, lambda: admin.Promote(admin_pb2.PromoteRequest(agent="walker"), timeout=LIMIT_S))
+    with serving_process(folder) as (_, stub, admin):
+        assert after == rollout_of(admin)
+        assert before == opened(stub)

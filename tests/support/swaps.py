@@ -100,7 +100,7 @@ def campaign(folder, num_kills, seed, point):
         except CcmError:
             found["no_current"] += 1
         there = {path.name for path in (folder / "agents" / AGENT).iterdir()}
-        found["litter"] += len(there - {*POLICIES, "current", ".current"})
+        found["litter"] += len(there - {*POLICIES, "current", ".current", "rollout.json", ".rollout.json.partial"})
         look(folder, digests, acknowledged, found)
     found["acknowledged"] = sum(acknowledged.values())
     return found
