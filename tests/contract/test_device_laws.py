@@ -181,6 +181,7 @@ async def test_networks_that_hang_leave_robots_to_the_fallback_and_the_server_to
                 assert "its networks have not answered for 0 s" in why
         finally:
             policy.gate.set()
+        monkeypatch.undo()
         await server.hosting.roster.rollout().current.stepper.beside(lambda: None)  # what hung has come back
         assert (200, "live\n") == await probes.ask("live")
 
