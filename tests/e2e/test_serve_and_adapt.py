@@ -23,9 +23,9 @@ from ccm_runtime.testing import ScriptedPolicy, manifest_of
 FAMILY = "hard-point-robot-aligned"
 
 
-def bundle_of(folder, size=2):
+def bundle_of(folder, size=2, family=FAMILY):
     policy = ScriptedPolicy(Adaptation(explore_episodes=2, episodes=3, horizon=32), size=size)
-    manifest = manifest_of(policy, family=FAMILY)
+    manifest = manifest_of(policy, family=family)
     return write_bundle(folder, manifest, tiny_graphs(manifest))
 
 
@@ -49,6 +49,31 @@ def serving(bundle, *flags):
         process.kill()
         process.stderr.close()
         process.wait()
+
+
+QUITS = """
+import sys
+from ccm_training.envs.point_robot import HardPointRobot
+
+class Quitting(HardPointRobot):
+    def __init__(self):
+        super().__init__("quitting", aligned=True)
+
+    def simulate(self, tasks, seed=0):
+        env = super().simulate(tasks, seed)
+        env.step = lambda action: sys.exit(3)
+        return env
+"""
+
+
+def test_a_simulation_that_ends_the_process_is_told_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "quits.py").write_text(QUITS)
+    monkeypatch.chdir(tmp_path)
+    with serving(bundle_of(tmp_path / "bundle", family="quits:Quitting")) as (_, address):
+        finished = ccm("adapt", "--server", address, "--family", "quits:Quitting", "--trials", 3)
+    assert fails(
+        finished, 8, "the simulation of quits:Quitting called sys.exit(3); a task family that cannot go on must"
+    )
 
 
 def test_adapt_runs_trials_against_a_server_and_sums_them_up(bundle):
