@@ -4,6 +4,7 @@ Nothing here writes; `ccm_export.bundle_writer` does. No graph is parsed before 
 a damaged ONNX file mostly loads, and acts differently.
 """
 
+import errno
 import glob
 import hashlib
 import os
@@ -11,10 +12,11 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccm_runtime.errors import BundleCorruptError, BundleMissingError, BundleSchemaError
+from ccm_runtime.errors import BundleCorruptError, BundleError, BundleMissingError, BundleSchemaError
 from ccm_runtime.manifest import GRAPHS, MODEL_CARD, Manifest, from_bytes
 from ccm_runtime.onnx_scan import has_external_data
 from ccm_runtime.signing import SIGNATURE, SIGNATURE_BYTES, check_signature
+from ccm_runtime.specs import counted
 
 MANIFEST = "manifest.json"
 ASIDE = "old"
@@ -62,6 +64,14 @@ def load_bundle(path: Path | str, public_key: Path | None = None) -> Bundle:
         )
     if not (folder / MANIFEST).exists():
         raise BundleMissingError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with `ccm export`")
+    try:
+        return _load(folder, public_key)
+    except BundleError as error:
+        raise type(error)(f"{folder}: {error}") from None
+
+
+def _load(folder: Path, public_key: Path | None) -> Bundle:
+    """Return a bundle that is there; what is wrong with it is told without its name."""
     text = _read(folder, MANIFEST, MAX_MANIFEST_BYTES)
     if public_key is not None:
         signed = (folder / SIGNATURE).exists()
@@ -89,9 +99,9 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
         present = {entry.name for entry in entries}
     expected = listed | {MANIFEST}
     if missing := expected - present:
-        raise BundleCorruptError(f"{folder} lacks {sorted(missing)}, which its manifest lists; export it again")
+        raise BundleCorruptError(f"it lacks {sorted(missing)}, which its manifest lists; export it again")
     if extra := present - expected - {SIGNATURE}:
-        raise BundleCorruptError(f"{folder} holds {sorted(extra)[:3]}, which its manifest does not list; remove them")
+        raise BundleCorruptError(f"it holds {sorted(extra)[:3]}, which its manifest does not list; remove them")
 
 
 def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:
@@ -102,7 +112,7 @@ def _read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:
     data = _read(folder, name, listed.size_bytes)
     if len(data) != listed.size_bytes:
         raise BundleCorruptError(
-            f"{name} has {len(data)} bytes, its manifest says {listed.size_bytes}; export it again"
+            f"{name} has {counted(len(data), 'byte')}, its manifest says {listed.size_bytes}; export it again"
         )
     if hashlib.sha256(data).hexdigest() != listed.sha256:
         raise BundleCorruptError(
@@ -116,7 +126,8 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise BundleCorruptError(f"{name} cannot be read ({error.strerror}); links are not followed") from None
+        why = "a link is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise BundleCorruptError(f"{name} cannot be read ({why})") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise BundleCorruptError(f"{name} is not a regular file")

@@ -34,7 +34,7 @@ class Tasks(StrEnum):
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON on standard output instead of a table.")]
-Trials = Annotated[int, typer.Option(min=1, metavar="N", help="Trials, each on a task of its own.")]
+Trials = Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="Trials, each on a task of its own.")]
 FamilyName = Annotated[
     str | None,
     typer.Option(

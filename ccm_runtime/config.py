@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -93,8 +94,8 @@ class ServerConfig(BaseModel):
     max_batch: int = Field(default=64, ge=1)
     max_versions: int = Field(default=4, ge=2)
     max_candidate_faults: int = Field(default=10, ge=1)
-    action_valid_ms: int = Field(default=1000, ge=1)
-    action_deadline_ms: float | None = Field(default=None, gt=0)
+    action_valid_ms: int = Field(default=1000, ge=1, le=86_400_000)
+    action_deadline_ms: float | None = Field(default=None, gt=0, le=86_400_000)
     max_rate: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
     fallback: Fallback | None = None
     max_misses: int = Field(default=10, ge=1)
@@ -107,7 +108,7 @@ class ServerConfig(BaseModel):
     store_commit_ms: float = Field(default=50.0, ge=0, le=60_000)
     record: Path | None = None
     record_max_mb: int = Field(default=1024, ge=1)
-    drain_s: float = Field(default=10.0, ge=0)
+    drain_s: float = Field(default=10.0, ge=0, le=86_400)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -188,8 +189,14 @@ class ServerConfig(BaseModel):
             first = error.errors(include_url=False)[0]
             where = f"{first['loc'][0]}: " if first["loc"] else ""
             got = f", got {first['input']!r}" if first["loc"] else ""
-            message = where + first["msg"].removeprefix("Value error, ") + got
+            message = where + _expected(first["msg"]) + got
             raise ConfigError(" ".join(message.split())) from None
+
+
+def _expected(words: str) -> str:
+    """Return what pydantic says, in our manner."""
+    words = words.removeprefix("Value error, ").replace("Input should be ", "expected ")
+    return re.sub("expected (?=less|greater)", "expected a number ", words)
 
 
 def is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -189,9 +190,11 @@ class Server:
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            key = ", and do --tls-cert and --tls-key belong together" if self._config.tls_key else ""
+            why = _why_not(self._config.host.strip("[]"), self._config.port)
             raise ConfigError(
-                f"cannot listen on {address}: is another server there{key}? choose another --port"
+                f"cannot listen on {address}: {why}; choose another --port"
+                if why
+                else f"cannot listen on {address}; do --tls-cert and --tls-key belong together?"
             ) from error
 
     def _say(self) -> None:
@@ -277,6 +280,17 @@ def run(config: ServerConfig) -> None:
         raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
     with awake() if config.stay_awake else nullcontext():
         run_loop(_serve(agents, config, library, tracing_of(os.environ, asked=config.otel)))
+
+
+def _why_not(host: str, port: int) -> str | None:
+    """Return why an address cannot be listened on, which gRPC does not say; `None`: it can."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def read_agent(path: Path, config: ServerConfig) -> ServedAgent:

@@ -17,7 +17,7 @@ STORED_LIMIT_S = 86_400.0
 
 def is_url(text: str) -> bool:
     """Return whether a setting names a store by its URL, and not a file; one that is mistyped may hold a secret too."""
-    return "://" in text
+    return "://" in text or text.startswith(("redis:", "rediss:"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from itertools import takewhile
 
 import grpc
 import pytest
+from certificates import make
 
 from ccm_runtime.testing import ScriptedPolicy, serve
 from ccm_runtime.v1 import adaptation_pb2 as pb
@@ -151,7 +152,17 @@ def test_a_port_that_is_taken_is_named(tiny_bundle):
     with serve(ScriptedPolicy()) as address, start(bundle=tiny_bundle, port=address.split(":")[1]) as process:
         code, _, err = ended(process)
     assert 1 == code
-    assert f"2 cannot listen on {address}" in err
+    assert f"2 cannot listen on {address}: Address already in use; choose another --port" in err
+
+
+def test_an_address_that_is_not_this_machines_is_named(tiny_bundle, tmp_path):
+    key, certificate = make(tmp_path, "pair")
+    (tmp_path / "token").write_text("0123456789abcdef")
+    secured = {"tls_cert": certificate, "tls_key": key, "token_file": tmp_path / "token"}
+    with start(bundle=tiny_bundle, host="192.0.2.1", **secured) as process:  # of documentation, nobody's
+        code, _, err = ended(process)
+    assert 1 == code
+    assert "2 cannot listen on 192.0.2.1:0: Cannot assign requested address; choose another --port" in err
 
 
 def test_metrics_are_served_on_their_port(tiny_bundle, unused_tcp_port):

@@ -8,7 +8,7 @@ import pytest
 from onnx import external_data_helper
 from tiny_bundle import tiny_graphs, write_bundle
 
-from ccm_runtime.bundle import load_bundle
+from ccm_runtime.bundle import MANIFEST, load_bundle
 from ccm_runtime.errors import BundleCorruptError, BundleMissingError, BundleSchemaError
 from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, GRAPHS, from_bytes, to_bytes
 from ccm_runtime.onnx_scan import has_external_data
@@ -54,7 +54,17 @@ def test_a_link_is_refused_even_to_the_right_bytes(tiny_bundle, tmp_path):
     moved = tmp_path / "elsewhere.onnx"
     shutil.move(tiny_bundle / EXECUTION_POLICY, moved)
     (tiny_bundle / EXECUTION_POLICY).symlink_to(moved)
-    with pytest.raises(BundleCorruptError, match="links are not followed"):
+    why = f"^{tiny_bundle}: {EXECUTION_POLICY} cannot be read \\(a link is not followed\\)$"
+    with pytest.raises(BundleCorruptError, match=why):
+        load_bundle(tiny_bundle)
+
+
+def test_what_is_wrong_with_a_bundle_is_told_with_its_name(tiny_bundle):
+    (tiny_bundle / EXECUTION_POLICY).write_bytes(b"1")
+    with pytest.raises(BundleCorruptError, match=f"^{tiny_bundle}: {EXECUTION_POLICY} has 1 byte, its manifest says"):
+        load_bundle(tiny_bundle)
+    (tiny_bundle / MANIFEST).write_text("{")
+    with pytest.raises(BundleSchemaError, match=f"^{tiny_bundle}: manifest.json does not follow schema 1: "):
         load_bundle(tiny_bundle)
 
 

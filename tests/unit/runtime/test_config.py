@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from ccm_runtime.config import ServerConfig, is_loopback
 from ccm_runtime.errors import ConfigError
@@ -28,6 +29,11 @@ def test_limits_are_read_from_a_variable_too():
     assert ((0.5, 1.0), "hold") == (config.max_rate, config.fallback)
 
 
+@pytest.mark.parametrize(("text", "is_url"), [("redis:6379", True), ("rediss://h/0", True), ("redis.db", False)])
+def test_a_url_of_a_store_that_is_mistyped_is_no_file(text, is_url):
+    assert is_url == isinstance(ServerConfig.resolve({"store": text}, {}).store, SecretStr)
+
+
 def test_every_setting_is_documented():
     documented = set(re.findall(r"(\w+): ", ServerConfig.__doc__ or ""))
     assert set(ServerConfig.model_fields) <= documented
@@ -36,9 +42,13 @@ def test_every_setting_is_documented():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"port": 70_000}, "port: .*, got 70000"),
-        ({"max_sessions": 0}, "max_sessions: "),
-        ({"device": "tpu"}, "device: "),
+        ({"port": 70_000}, "^port: expected a number less than or equal to 65535, got 70000$"),
+        ({"port": "x"}, "^port: expected a valid integer, .*, got 'x'$"),
+        ({"max_sessions": 0}, "^max_sessions: expected a number greater than or equal to 1, got 0$"),
+        ({"device": "tpu"}, "^device: expected 'auto', 'cpu' or 'cuda', got 'tpu'$"),
+        ({"action_deadline_ms": float("inf")}, "^action_deadline_ms: expected a number less than .*, got inf$"),
+        ({"action_valid_ms": 2**32}, "^action_valid_ms: expected a number less than or equal to 86400000, got"),
+        ({"drain_s": float("inf")}, "^drain_s: expected a number less than or equal to 86400, got inf$"),
         ({"unheard_of": 1}, "unheard_of: "),
         ({"max_rate": "0.5,-1"}, r"max_rate: expected a positive number for each entry .* got '0\.5,-1'"),
         ({"max_rate": (0.5, float("inf"))}, "max_rate: "),

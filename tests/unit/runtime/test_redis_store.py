@@ -28,7 +28,7 @@ def test_a_place_is_told_without_its_password(url, place):
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://", "redis://:hunter2/x@store", "redis://:hunter2@store/no", "unix://", "http://h"]
+    "url", ["redis://", "redis://:hunter2/x@store", "redis://:hunter2@store/no", "unix://", "http://h", "redis:6379"]
 )
 def test_what_is_no_url_is_refused_without_repeating_it(url):
     with pytest.raises(ConfigError, match="expected a file, redis://") as refused:

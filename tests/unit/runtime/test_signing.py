@@ -74,7 +74,7 @@ def test_a_signature_that_is_a_link_is_refused(signed, tmp_path):
     bundle, public = signed
     shutil.move(bundle / SIGNATURE, tmp_path / "elsewhere")
     (bundle / SIGNATURE).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleCorruptError, match="links are not followed"):
+    with pytest.raises(BundleCorruptError, match="a link is not followed"):
         load_bundle(bundle, public)
 
 
