@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from ccm_runtime.adapt import Adapter, Memory, Proposal
@@ -99,8 +100,11 @@ class EventCore:
         except Exception as error:
             return error
 
-    def conclude(self, step: Step, session: Session, proposal: Proposal, infer_ms: float) -> Answer:
-        """Store a session after the networks ran for its event; the answer."""
+    def conclude(self, step: Step, session: Session, proposal: Proposal, infer_ms: float) -> Outcome:
+        """Store a session after the networks ran for its event; the answer, or why there can be none.
+
+        Nothing is raised: others of the same run wait for their answers.
+        """
         spent_s = self.clock() - step.arrived_s
         vigil = before(session, step.event)
         unusable = Intervention.LATE if spent_s > self.deadline_s else None
@@ -108,7 +112,11 @@ class EventCore:
             unusable = Intervention.SAFE
         if self._stages is not None:
             self._stages.note(step.session_id, spent_s)
-        return self._store(step, session.vigilant(vigil), *self.adapter.conclude(proposal, unusable=unusable), infer_ms)
+        try:
+            after = self.adapter.conclude(proposal, unusable=unusable)
+            return self._store(step, session.vigilant(vigil), *after, infer_ms)
+        except Exception as error:
+            return error
 
     def fall_back(self, step: Step, session: Session, event: Event) -> Outcome:
         """Store a session after an event that the networks have not seen; the answer, or why there can be none."""
@@ -116,18 +124,22 @@ class EventCore:
         because = Intervention.LATE if vigil.safe is None else Intervention.SAFE
         try:
             after = self.adapter.fall_back(session.memory, event, because)
+            return self._store(step, session.vigilant(vigil), *after, 0.0)
         except Exception as error:
             return error
-        return self._store(step, session.vigilant(vigil), *after, 0.0)
 
     def catch_up(self, before: Session, known: Memory, num_owed: int) -> None:
-        """Store the belief of `known`, which holds the first `num_owed` transitions that the session owes."""
+        """Store the belief of `known`, which holds the first `num_owed` transitions that the session owes.
+
+        Where that cannot be, they stay owed: nobody waits for them, and the next event brings them with it.
+        """
         session = self.find(before.session_id)
         if session is None or session.epoch != before.epoch or session.last_answer is None or not num_owed:
             return
         folded = Folded(known.belief, known.latent_mean, known.latent_std)
         memory = self.adapter.caught_up(session.memory, folded, num_owed)
-        self._table.replace(session.answered(memory, session.last_answer, session.vigil))
+        with suppress(Exception):
+            self._table.replace(session.answered(memory, session.last_answer, session.vigil))
 
     def _check_draining(self, event: Event) -> None:
         if self.draining and isinstance(event, BeginEpisode):

@@ -186,3 +186,29 @@ async def test_an_action_past_its_deadline_is_the_fallback():
     answer = await bench.call(0, 1, BEGIN)
     assert (Intervention.LATE,) == answer.reaction.interventions
     np.testing.assert_array_equal(np.zeros(2), answer.reaction.action)
+
+
+class Full:
+    """A journal that takes nothing of one session."""
+
+    def __init__(self, session_id):
+        self.session_id = session_id
+
+    def changed(self, session):
+        if session.session_id == self.session_id:
+            raise MemoryError
+
+    def removed(self, session):
+        pass
+
+
+async def test_a_session_that_cannot_be_stored_holds_up_nobody_else_and_is_answered_with_the_fault():
+    bench = Bench(3)
+    await asyncio.gather(*(bench.call(i, 1, BEGIN) for i in range(3)))
+    bench.table.journal = Full(bench.sessions[0].session_id)
+    async with asyncio.timeout(20.0):
+        fault, *others = await asyncio.gather(*(bench.call(i, 2, MOVED) for i in range(3)), return_exceptions=True)
+    assert isinstance(fault, MemoryError)
+    assert [2, 2] == [answer.sequence for answer in others]
+    bench.table.journal = None
+    assert 2 == (await bench.call(0, 2, MOVED)).sequence

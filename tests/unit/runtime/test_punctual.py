@@ -318,3 +318,23 @@ async def test_an_event_that_is_refused_for_what_is_owed_is_not_in_the_belief(be
     answers.append(await made.tell(4, event(4)))
     await made.caught_up()
     np.testing.assert_allclose(expected(made.adapter, answers).belief, made.session.memory.belief, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stalls", [False, True])
+async def test_a_session_that_cannot_be_stored_is_answered_with_the_fault_and_not_locked(bench, stalls):
+    class Full:
+        def changed(self, session):
+            raise MemoryError
+
+        def removed(self, session):
+            pass
+
+    here = bench(DEADLINE_MS if stalls else SOON)
+    await here.tell(1, event(1))
+    if stalls:
+        here.policy.gate.clear()
+    here.table.journal = Full()
+    with pytest.raises(MemoryError):
+        await here.tell(2, event(2))
+    here.table.journal = None
+    assert 2 == (await here.tell(2, event(2))).sequence
