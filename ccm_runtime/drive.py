@@ -1,13 +1,16 @@
 """The Gymnasium loop, for any environment that follows its interface; Gymnasium itself is not needed."""
 
+import math
+from numbers import Integral
 from typing import Any, Protocol
-
-import numpy as np
 
 from ccm_runtime.async_client import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
+from ccm_runtime.errors import ConfigError, SpecError
+from ccm_runtime.messages import Agent
 from ccm_runtime.pilot import Pilot
+from ccm_runtime.specs import as_vector, counted
 
 
 class Environment(Protocol):
@@ -39,15 +42,21 @@ def drive(
         episodes: How many; `None`: a whole trial as the agent was evaluated (N).
         seed: Seed of the first reset.
         options: Options of every reset, e.g. `{"task": ...}`.
+
+    Raises:
+        ConfigError: It is no session, or the number of episodes cannot be.
+        SpecError: The environment is none of Gymnasium's interface, or its observations or actions do not fit.
     """
-    shape = env.action_space.shape
+    if not isinstance(session, (Session, Pilot)):
+        raise ConfigError(f"session: expected a Session or a Pilot, got {type(session).__name__}")
+    shape, number = _shape(env, session.agent), _number(episodes, session.agent)
     first = len(session.returns)
-    for episode in range(session.agent.episodes if episodes is None else episodes):
-        observation, _ = env.reset(seed=seed if episode == 0 else None, options=options)
-        action: Array | None = session.begin_episode(np.ravel(observation))
+    for episode in range(number):
+        observation = _began(env.reset(seed=seed if episode == 0 else None, options=options))
+        action: Array | None = session.begin_episode(observation)
         while action is not None:
-            observation, reward, terminated, truncated, _ = env.step(action.reshape(shape))
-            action = session.act(np.ravel(observation), reward, terminated=terminated, truncated=truncated)
+            observation, reward, terminated, truncated = _moved(env.step(action.reshape(shape)))
+            action = session.act(observation, reward, terminated=terminated, truncated=truncated)
     return list(session.returns[first:])
 
 
@@ -59,12 +68,58 @@ async def drive_async(
     options: dict[str, Any] | None = None,
 ) -> list[float]:
     """Run episodes of a trial on an event loop; see `drive`. Each `env.step` blocks the loop while it runs."""
-    shape = env.action_space.shape
+    if not isinstance(session, AsyncSession):
+        raise ConfigError(f"session: expected an AsyncSession, got {type(session).__name__}")
+    shape, number = _shape(env, session.agent), _number(episodes, session.agent)
     first = len(session.returns)
-    for episode in range(session.agent.episodes if episodes is None else episodes):
-        observation, _ = env.reset(seed=seed if episode == 0 else None, options=options)
-        action: Array | None = await session.begin_episode(np.ravel(observation))
+    for episode in range(number):
+        observation = _began(env.reset(seed=seed if episode == 0 else None, options=options))
+        action: Array | None = await session.begin_episode(observation)
         while action is not None:
-            observation, reward, terminated, truncated, _ = env.step(action.reshape(shape))
-            action = await session.act(np.ravel(observation), reward, terminated=terminated, truncated=truncated)
+            observation, reward, terminated, truncated = _moved(env.step(action.reshape(shape)))
+            action = await session.act(observation, reward, terminated=terminated, truncated=truncated)
     return list(session.returns[first:])
+
+
+def _shape(env: Environment, agent: Agent) -> tuple[int, ...]:
+    """Return the shape of the environment's actions, which are as many numbers as the agent's (SpecError)."""
+    space, does = getattr(env, "action_space", None), agent.action
+    shape = getattr(space, "shape", None)
+    discrete = hasattr(space, "n")
+    if not isinstance(shape, tuple) or math.prod(shape) != does.size or discrete:
+        raise SpecError(
+            f"action_space: expected a Box of {counted(does.size, 'number')} ({', '.join(does.labels)}), as the "
+            f"agent's actions are, got {space}"
+        )
+    return shape
+
+
+def _number(episodes: int | None, agent: Agent) -> int:
+    """Return how many episodes to run (ConfigError)."""
+    if episodes is None:
+        return agent.episodes
+    if not isinstance(episodes, Integral) or episodes < 0:
+        raise ConfigError(f"episodes: expected a whole number from 0 up, or None; got {episodes!r}")
+    return int(episodes)
+
+
+def _began(given: Any) -> Array:
+    """Return the observation that a reset gave, flat (SpecError)."""
+    return as_vector("observation", _tuple("reset", given, ("observation", "info"))[0])
+
+
+def _moved(given: Any) -> tuple[Array, Any, Any, Any]:
+    """Return observation, flat, reward, terminated and truncated of a step (SpecError)."""
+    wanted = ("observation", "reward", "terminated", "truncated", "info")
+    observation, reward, terminated, truncated, _ = _tuple("step", given, wanted)
+    return as_vector("observation", observation), reward, terminated, truncated
+
+
+def _tuple(method: str, given: Any, wanted: tuple[str, ...]) -> tuple[Any, ...]:
+    if isinstance(given, tuple) and len(given) == len(wanted):
+        return given
+    got = f"a tuple of {len(given)}" if isinstance(given, tuple) else type(given).__name__
+    raise SpecError(
+        f"the environment's {method}() gave {got}; expected a tuple of {len(wanted)}, {', '.join(wanted)}, as "
+        "Gymnasium asks for"
+    )

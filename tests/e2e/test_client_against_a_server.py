@@ -11,6 +11,7 @@ from ccm_runtime.client import Client
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.drive import drive, drive_async
 from ccm_runtime.errors import (
+    ConfigError,
     ContextMismatchError,
     SessionLimitError,
     SpecError,
@@ -65,6 +66,44 @@ def test_driving_runs_a_whole_trial_and_seeds_its_first_reset(address):
     with Client(address) as client, client.open_session() as session:
         assert drive(env, session, seed=5, options={"task": 1}) == [3.0] * 4
     assert env.resets == [(5, {"task": 1}), (None, {"task": 1}), (None, {"task": 1}), (None, {"task": 1})]
+
+
+@pytest.mark.parametrize(
+    ("flaw", "message"),
+    [
+        (
+            {"action_space": SimpleNamespace(shape=(3,))},
+            r"action_space: expected a Box of 2 numbers \(action_0, action_1",
+        ),
+        ({"action_space": SimpleNamespace(shape=(2,), n=2)}, "action_space: expected a Box of 2 numbers"),
+        ({"action_space": None}, "action_space: expected .*, as the agent's actions are, got None"),
+        ({"reset": lambda *_, **__: np.zeros(2)}, r"the environment's reset\(\) gave ndarray; expected a tuple of 2"),
+        ({"reset": lambda *_, **__: ({"x": 1.0}, {})}, "observation: expected a vector of numbers, got dict"),
+        ({"reset": lambda *_, **__: ([[1.0], [1.0, 2.0]], {})}, "observation: expected a vector of numbers, got list"),
+        (
+            {"step": lambda *_: (np.zeros(2), 0.0, True, {})},
+            r".*step\(\) gave a tuple of 4; expected a tuple of 5",
+        ),
+        (
+            {"step": lambda *_: None},
+            r"the environment's step\(\) gave NoneType; expected a tuple of 5, observation",
+        ),
+    ],
+)
+def test_what_is_no_environment_of_gymnasiums_is_refused(address, flaw, message):
+    with Client(address) as client, client.open_session() as session, pytest.raises(SpecError, match=f"^{message}"):
+        drive(type("Flawed", (Line,), flaw)(), session)
+
+
+async def test_driving_says_what_it_drives(address):
+    with Client(address) as client, client.open_session() as session:
+        with pytest.raises(ConfigError, match=r"^session: expected a Session or a Pilot, got Client$"):
+            drive(Line(), client)
+        with pytest.raises(ConfigError, match=r"^session: expected an AsyncSession, got Session$"):
+            await drive_async(Line(), session)
+        with pytest.raises(ConfigError, match=r"^episodes: expected a whole number from 0 up, or None; got -1"):
+            drive(Line(), session, episodes=-1)
+        assert [3.0] == drive(Line(), session, episodes=np.int64(1))
 
 
 def test_the_server_ends_an_episode_at_the_horizon(address):
