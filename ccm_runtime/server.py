@@ -33,6 +33,7 @@ from ccm_runtime.metrics import expose
 from ccm_runtime.notify import tell_alive
 from ccm_runtime.page import serve_page
 from ccm_runtime.page.view import viewer
+from ccm_runtime.presence import Presence
 from ccm_runtime.releases import Releases, served_from
 from ccm_runtime.service import Service
 from ccm_runtime.session import SessionTable
@@ -71,14 +72,17 @@ class Server:
         self,
         agents: ServedAgent | Sequence[ServedAgent],
         config: ServerConfig,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         library: Library | None = None,
         tracing: "Tracing | None" = None,
     ) -> None:
         self._config = config
         self._tracing = tracing
         table = SessionTable(
-            config.max_sessions, config.idle_limit_s, clock, max_tenant_sessions=config.max_tenant_sessions
+            config.max_sessions,
+            config.idle_limit_s,
+            clock or Presence(2 * _SWEEP_S),
+            max_tenant_sessions=config.max_tenant_sessions,
         )
         self.hosting = Hosting(agents, table, config, None if tracing is None else tracing.stages)
         self.releases = Releases(self.hosting, library, lambda path: read_agent(path, config), config.max_batch)

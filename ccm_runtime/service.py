@@ -19,6 +19,9 @@ from ccm_runtime.tenants import TENANT
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationServicer
 
+# A look that comes so much too late was late since the server was frozen: its peers could not be heard.
+_AWAY_S = 5.0
+
 
 class Attention:
     """Ends a stream (TimeoutError) whose peer is silent for `limit_s`. A message only costs a look at the clock."""
@@ -45,9 +48,11 @@ class Attention:
         self._heard_s = self._loop.time()
 
     def _watch(self) -> None:
-        due_s = self._heard_s + self._limit_s
+        now_s, due_s = self._loop.time(), self._heard_s + self._limit_s
+        if now_s - due_s > _AWAY_S:
+            self._heard_s, due_s = now_s, now_s + self._limit_s
         self._timer = self._loop.call_at(due_s, self._watch)
-        if due_s <= self._loop.time():
+        if due_s <= now_s:
             self._timer.cancel()
             self._timeout.reschedule(due_s)
 
