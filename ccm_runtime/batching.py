@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from ccm_runtime.adapt import Adapter
-from ccm_runtime.event_core import EventCore, MoveOn, Outcome, Step
+from ccm_runtime.event_core import EventCore, MoveOn, Outcome, Step, Took
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.messages import Answer, Event
 from ccm_runtime.punctual import Punctual
@@ -41,6 +41,7 @@ class Stepper:
         group_commit: GroupCommit | None = None,
         recorder: Recorder | None = None,
         stages: Stages | None = None,
+        took: Took = lambda _session, _event, _answer: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._core = EventCore(
@@ -53,6 +54,7 @@ class Stepper:
             group_commit=group_commit,
             recorder=recorder,
             stages=stages,
+            took=took,
             clock=clock,
         )
         self._max_batch = max_batch

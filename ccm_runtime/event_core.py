@@ -18,6 +18,9 @@ from ccm_runtime.vigil import WATCHFUL, Vigil, VigilLimits
 Outcome = Answer | Exception
 # Returns a session whose episode has just ended, and its answer, as they go on with another version.
 MoveOn = Callable[[Session, Answer], tuple[Session, Answer]]
+# Is told of every event once, though its client may tell it twice, or not wait for its answer any more: the session
+# before it, the event, and the answer.
+Took = Callable[[Session, Event, Answer], None]
 
 
 class MovedOnError(Exception):
@@ -58,6 +61,7 @@ class EventCore:
         group_commit: GroupCommit | None = None,
         recorder: Recorder | None = None,
         stages: Stages | None = None,
+        took: Took = lambda _session, _event, _answer: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.adapter = adapter
@@ -74,6 +78,7 @@ class EventCore:
         self._group_commit = group_commit
         self._recorder = recorder
         self._stages = stages
+        self._took = took
 
     @property
     def num_sessions(self) -> int:
@@ -166,6 +171,7 @@ class EventCore:
         if self.move_on is not None and reaction.episode_over and not memory.owed:
             after, answer = self.move_on(after, answer)
         self._table.keep(after)
+        self._took(session, step.event, answer)
         return answer
 
     def _durable_sequence(self, session_id: str) -> int:

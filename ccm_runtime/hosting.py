@@ -85,6 +85,7 @@ class Hosting:
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
         self._load: Callable[[str], ServedAgent | None] = lambda _: None
+        self._loading: dict[str, asyncio.Task[ServedAgent | None]] = {}  # by digest
         self.device_failed: Callable[[str], None] = lambda _: None
         self.rolled_back: Callable[[str], None] = lambda _: None
         self.sharing = self._shared()
@@ -249,10 +250,9 @@ class Hosting:
 
     async def step(self, session_id: str, sequence: int, event: Event) -> Answer:
         """Take one event of a session from its owner; raises what `Stepper.step` raises."""
-        session = self.table.find(session_id)
-        version = self.roster.of(session)
+        version = self.roster.of(self.table.find(session_id))
         try:
-            answer = await version.stepper.step(session_id, sequence, event)
+            return await version.stepper.step(session_id, sequence, event)
         except DeviceLostError:
             self._failed(version)
             raise
@@ -263,13 +263,6 @@ class Hosting:
         except Exception:
             self._failed(version)
             raise
-        self.metrics.stepped(answer)
-        if self.shadow is not None and self.shadow.agent == version.agent.name:
-            self.shadow.tell(session_id, event, answer)
-        reaction = answer.reaction
-        if (reaction.interventions or reaction.episode_over) and session is not None:
-            self._note(session, version, answer)
-        return answer
 
     def close(self, session_id: str, token: str, client: str = "") -> SessionClosed:
         """End a trial; one that was just closed ends as it did before, one that is gone is an empty answer.
@@ -401,12 +394,12 @@ class Hosting:
         )
 
     def _version(self, served: ServedAgent) -> Version:
-        config = self._config
+        config, digest = self._config, served.digest
         adapter = served.adapter()
         stepper = Stepper(
             adapter,
             self.table,
-            digest=served.digest,
+            digest=digest,
             max_batch=config.max_batch,
             action_valid_ms=config.action_valid_ms,
             action_deadline_ms=config.action_deadline_ms,
@@ -414,10 +407,11 @@ class Hosting:
             group_commit=self.group_commit,
             recorder=self.recorder,
             stages=self._stages,
+            took=lambda session, event, answer: self._took(digest, session, event, answer),
         )
         version = Version(served, adapter, stepper)
         # It holds no version: one that is dropped must go at once, with its networks.
-        version.watch_device(lambda: self._tell_device_failed(served.digest))
+        version.watch_device(lambda: self._tell_device_failed(digest))
         return version
 
     def _adapter(self, digest: str) -> Adapter | None:
@@ -426,8 +420,22 @@ class Hosting:
         return None if version is None else version.adapter
 
     async def _version_with(self, digest: str) -> Version | None:
-        """Return what steps sessions of a bundle; one that is not loaded yet is, beside the event loop."""
-        return self.roster.find(digest) or self._added(await asyncio.to_thread(self._load, digest))
+        """Return what steps sessions of a bundle; one that is not loaded yet is, once, beside the event loop."""
+        version = self.roster.find(digest)
+        if version is not None:
+            return version
+        loading = self._loading.get(digest)
+        if loading is None:
+            loading = self._loading[digest] = asyncio.create_task(asyncio.to_thread(self._load, digest))
+            loading.add_done_callback(lambda done: self._loaded(digest, done))
+        served = await asyncio.shield(loading)
+        return self.roster.find(digest) or self._added(served)
+
+    def _loaded(self, digest: str, loading: "asyncio.Task[ServedAgent | None]") -> None:
+        """Take in a version at once: whoever comes for it from now on need not load it."""
+        del self._loading[digest]
+        if not loading.cancelled() and loading.exception() is None:
+            self._added(loading.result())
 
     def _added(self, served: ServedAgent | None) -> Version | None:
         if served is None:
@@ -443,10 +451,19 @@ class Hosting:
         version = self.roster.find(digest)
         return ("", None) if version is None else (version.agent.agent_id, version.manifest.safety)
 
-    def _note(self, before: Session, version: Version, answer: Answer) -> None:
-        """Count a mended action or the end of an episode, once."""
-        if answer is before.last_answer:
+    def _took(self, digest: str, before: Session, event: Event, answer: Answer) -> None:
+        """Take note of an event that a version has taken."""
+        self.metrics.stepped(answer)
+        version = self.roster.find(digest)
+        if version is None:
             return
+        if self.shadow is not None and self.shadow.agent == version.agent.name:
+            self.shadow.tell(before.session_id, event, answer)
+        if answer.reaction.interventions or answer.reaction.episode_over:
+            self._note(before, version, answer)
+
+    def _note(self, before: Session, version: Version, answer: Answer) -> None:
+        """Count a mended action or the end of an episode."""
         if answer.safe is not None and before.vigil.safe is None:
             self.log.warning("session is SAFE", session_id=before.session_id, why=answer.safe.value)
         if answer.reaction.interventions:

@@ -1,16 +1,19 @@
 """Every metric tells what happened, is documented, and is what the dashboard shows."""
 
+import asyncio
 import json
 import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+from gated import Gated
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.hosting import Hosting
-from ccm_runtime.messages import Answer, Intervention, Reaction, SafeReason
+from ccm_runtime.messages import Answer, BeginEpisode, Intervention, Reaction, SafeReason, SessionOptions
 from ccm_runtime.metrics import expose
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy, served
@@ -136,3 +139,22 @@ def test_probes_are_answered_beside_the_metrics(unused_tcp_port):
         assert [200, 503] == [status(unused_tcp_port, path) for path in ("/live", "/ready")]
     finally:
         stop()
+
+
+async def test_an_event_that_is_told_twice_is_counted_once():
+    policy = Gated()
+    hosting = Hosting(
+        served(policy), SessionTable(10, 60.0), ServerConfig(log_level="error", action_deadline_ms=1.0, max_misses=9)
+    )
+    opened, version = await hosting.open(SessionOptions()), hosting.roster.rollout().current
+    policy.gate.clear()
+    try:
+        begin = BeginEpisode(np.zeros(2, np.float32))
+        at_once = await asyncio.gather(*(hosting.step(opened.session_id, 1, begin) for _ in range(2)))
+        again = await hosting.step(opened.session_id, 1, begin)
+        assert [again, again] == at_once
+        assert (1, 1) == (version.tally.num_misses, version.tally.num_interventions)
+        assert 1 == hosting.metrics.interventions[Intervention.LATE] == sum(hosting.metrics.step_ms.counts)
+    finally:
+        policy.gate.set()
+        hosting.roster.stop()
