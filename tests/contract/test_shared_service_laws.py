@@ -340,3 +340,20 @@ async def test_a_server_whose_store_went_to_others_is_not_durable_and_says_so(sh
                 await first.flush()
             await first.becomes(NOT_SERVING)
             assert 0 == (await first.tell(opened, 0, 2)).durable_sequence
+
+
+async def test_a_bundle_that_many_sessions_come_with_is_loaded_once(shared):
+    other = "0b" * 32
+    async with replicas(shared.url, digests=(other, DIGEST)) as (first, second):
+        opened = [await first.open(index) for index in range(5)]
+        await first.flush()
+        loads = []
+
+        def load(digest):
+            loads.append(digest)
+            return ServedAgent(AGENT, manifest_of(AGENT), digest)
+
+        second.hosting.recover(load)
+        await asyncio.gather(*(second.tell(one, index, 1) for index, one in enumerate(opened)))
+        assert all(second.holds(one) for one in opened)
+    assert [other] == loads
