@@ -19,7 +19,6 @@ from ccm_training.envs.family import Family, Split, Table
 from ccm_training.experiment import task_features
 from ccm_training.filming import Actor
 from ccm_training.policy import AgentPolicy, NumpyPolicy, RandomPolicy, TorchPolicy
-from ccm_training.replay import Rows
 from ccm_training.rollout import BatchPolicy, Trials, run_trials
 from ccm_training.scores import Evaluation, evaluation_of
 from ccm_training.settings import TaskConfig
@@ -141,20 +140,15 @@ def trials_for_report(run_dir: Path, num_tasks: int = 12) -> ReportTrials:
     policy = run.policy_for(tasks)
     trials = trials_of(policy, run.family, tasks)
     rows, latents = trials.rows, policy.read(trials.beliefs).mean
+    observations = torch.cat([rows.observation, rows.next_observation[:, :, -1:]], 2)[
+        ..., : run.family.observation.size
+    ]
     return ReportTrials(
         tasks=tasks.numpy(),
-        observations=_course(rows)[..., : run.family.observation.size].numpy(),
+        observations=observations.numpy(),
         rewards=rows.reward[..., 0].numpy(),
         latents=(latents if run.config.what.encoder else torch.zeros_like(latents)).numpy(),
     )
-
-
-def _course(rows: Rows) -> Tensor:
-    """What was seen in episodes `[n, episodes, horizon, ...]`, `[n, episodes, horizon + 1, obs]`, without padding."""
-    course = [rows.observation[:, :, 0]]
-    for taken, after in zip(rows.valid.unbind(2), rows.next_observation.unbind(2), strict=True):
-        course.append(torch.where(taken > 0.0, after, course[-1]))
-    return torch.stack(course, 2)
 
 
 def actor_of_run(run_dir: Path, family: str | None = None) -> Actor:

@@ -185,7 +185,10 @@ def agent_observation(observation: Tensor, reward: Tensor, *, observe_reward: bo
 
 
 class Stepper:
-    """One episode everywhere: steps the simulations, appends the previous reward, pads where an episode has ended."""
+    """One episode everywhere: steps the simulations, appends the previous reward, pads where an episode has ended.
+
+    In padding nothing moves and nothing is paid.
+    """
 
     def __init__(self, env: BatchedEnv, *, observe_reward: bool) -> None:
         self._env, self._observe_reward = env, observe_reward
@@ -197,8 +200,12 @@ class Stepper:
         """The transition of every simulation, fields `[n, ...]`."""
         step = self._env.step(action)
         after = agent_observation(step.observation, step.reward, observe_reward=self._observe_reward)
+        # What a simulation shows and pays after the end counts for nothing, not even where it is no number.
+        alive = self._alive > 0.0
+        after = torch.where(alive, after, self.observation)
+        reward = torch.where(alive, step.reward[:, None], 0.0)
         ended = step.terminated[:, None].to(self._alive)
-        rows = Rows(self.observation, action, step.reward[:, None] * self._alive, after, ended, self._alive)
+        rows = Rows(self.observation, action, reward, after, ended, self._alive)
         self._alive = self._alive * (1.0 - ended)
         self.observation = after
         return rows

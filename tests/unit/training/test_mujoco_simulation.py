@@ -190,6 +190,23 @@ def test_an_unstable_simulation_is_an_error_that_names_its_task(name, num_thread
     env.step(still)  # and a reset begins anew
 
 
+def test_what_has_fallen_may_become_unstable(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    family = FAMILIES["humanoid-dir"]
+    env, still = family.simulate(family.sample_tasks("train", 2, 0)), np.zeros((2, family.action.size), np.float32)
+    env.reset()
+    fallen = env.state()
+    fallen.position[1, 2] = 0.5
+    env.place(fallen.position, fallen.velocity)
+    assert [False, True] == env.step(still).terminated.tolist()
+    env._velocity[1] = 1e12
+    assert not env.step(still).terminated[0]
+    env.reset()
+    env._velocity[1] = 1e12
+    with pytest.raises(SimulationError, match="became unstable"):
+        env.step(still)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_specs_are_those_of_the_model(name):
     family = FAMILIES[name]

@@ -274,6 +274,32 @@ def test_collecting_is_a_function_of_the_seed_and_touches_no_global_random_state
     assert not any(torch.equal(one, other) for one, other in zip(found[0], found[2], strict=True))
 
 
+class Lost:
+    """Simulations that end after as many steps as they have numbers; what they show afterwards is no number."""
+
+    num_envs = 2
+
+    def reset(self):
+        self._steps = 0
+        return torch.zeros(2, 1)
+
+    def step(self, action):
+        self._steps += 1
+        over = torch.tensor([1, 2]) < self._steps
+        seen = torch.where(over, torch.nan, float(self._steps))
+        return Step(seen[:, None], torch.where(over, torch.inf, 1.0), torch.tensor([1, 2]) <= self._steps)
+
+
+@pytest.mark.parametrize("observe_reward", [False, True])
+def test_what_is_no_number_after_the_end_does_not_enter_the_padding(observe_reward):
+    stepper = Stepper(Lost(), observe_reward=observe_reward)
+    rows = [stepper.step(torch.zeros(2, 1)) for _ in range(4)]
+    assert [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]] == [row.valid[:, 0].tolist() for row in rows]
+    assert [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]] == [row.reward[:, 0].tolist() for row in rows]
+    assert [[1.0, 1.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]] == [row.next_observation[:, 0].tolist() for row in rows]
+    assert all(row.observation.isfinite().all() for row in rows)
+
+
 class Overwriting:
     """Simulations that write every observation to the same place."""
 

@@ -84,6 +84,7 @@ class MujocoEnv:
         laws.change(self._batch, tasks)
         self._low, self._high = laws.robot.action.low_array, laws.robot.action.high_array
         self._num_began = np.zeros(len(tasks), int)
+        self._over = np.zeros(len(tasks), bool)
 
     def reset(self, mask: NDArray[np.bool_] | None = None) -> Table:
         """Begin an episode everywhere, or where `mask` says; all observations, `[n, obs]`."""
@@ -95,13 +96,14 @@ class MujocoEnv:
                 self._position[index], self._velocity[index] = self._robot.initial_state(rng)
             self._batch.forward(began)
             self._num_began[began] += 1
+            self._over[began] = False
         return self._robot.observe(self._position, self._velocity)
 
     def step(self, action: Table) -> Step:
         """Act on every simulation; `action` is `[n, act]`, clipped to its bounds.
 
         Raises:
-            SimulationError: A simulation became unstable.
+            SimulationError: A simulation became unstable whose episode is under way.
         """
         before = self.state()
         control = np.clip(action, self._low, self._high)
@@ -111,7 +113,9 @@ class MujocoEnv:
         after = self.state()
         seen: Any = self._robot.observe(after.position, after.velocity)
         reward: Any = self._laws.reward(before, after, control, self._tasks, np)
-        return Step(seen, reward.astype(np.float32), self._laws.terminated(after, np))
+        terminated = self._laws.terminated(after, np)
+        self._over |= terminated
+        return Step(seen, reward.astype(np.float32), terminated)
 
     def state(self) -> State:
         """The states as they are now, copied."""
@@ -122,6 +126,7 @@ class MujocoEnv:
         self._batch.reset(stage=_NO_STAGE)
         self._position[:], self._velocity[:] = position, velocity
         self._batch.forward()
+        self._over[:] = False
 
     def frame(self, index: int) -> Picture:
         """Simulation `index`, seen by the camera that follows it.
@@ -154,9 +159,9 @@ class MujocoEnv:
             ) from error
 
     def _check_stable(self) -> None:
-        counts = self._batch.warning[..., 1]
-        if counts.any():
-            index = int(np.flatnonzero(counts.any(-1))[0])
+        unstable = self._batch.warning[..., 1].any(-1) & ~self._over
+        if unstable.any():
+            index = int(np.flatnonzero(unstable)[0])
             raise SimulationError(
                 f"{self._laws.name}: the simulation of task {self._tasks[index].tolist()} became unstable; "
                 "its actions or the task's parameters are beyond what the model bears"
