@@ -84,6 +84,13 @@ def test_a_simulation_s_seed_and_episode_decide_its_start():
     assert not np.array_equal(first, starts[0].reset()[:, 0])
 
 
+@pytest.mark.parametrize("seed", [2**63 - 1, 2**64 - 1])
+def test_the_largest_seed_has_others_behind_it(seed):
+    together = Drifts().simulate(WINDS, seed).reset()
+    each = [Drifts().simulate(WINDS[i : i + 1], (seed + i) % 2**64).reset()[0] for i in range(3)]
+    assert np.array_equal(together, each)
+
+
 def test_what_has_terminated_stands_still_until_its_reset():
     def ends(self):
         return self.wind > 0.5 and self.num_steps == 2

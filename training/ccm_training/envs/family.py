@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 Split = Literal["train", "test", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "test", "ood")
 Table = NDArray[np.float32]
-Seeds = int | NDArray[np.int64]
+Seeds = int | NDArray[np.uint64]
 """One for all simulations, or one for each, `[n]`: only families that say so (`takes_seeds = True`) are given these."""
 Picture = NDArray[np.uint8]
 
 
-def seeds_of(seeds: Seeds, num: int) -> NDArray[np.int64]:
-    """The seed of each of `num` simulations, `[num]`: `seeds + i` of a single one."""
-    return np.arange(num) + seeds if np.ndim(seeds) == 0 else np.asarray(seeds)
+def seeds_of(seeds: Seeds, num: int) -> NDArray[np.uint64]:
+    """The seed of each of `num` simulations, `[num]`: `seeds + i` of a single one, from 0 again after 2^64 - 1."""
+    return np.arange(num, dtype=np.uint64) + np.uint64(seeds) if np.ndim(seeds) == 0 else np.asarray(seeds, np.uint64)
 
 
 class Step(NamedTuple):
