@@ -144,29 +144,33 @@ async def _all_trials(
     client: AsyncClient, family: Family, tasks: Table, seed: int, *, name: str, ended: Callable[[], None]
 ) -> NDArray[np.float64]:
     """Return and certainty after each episode of each trial, `[tasks, episodes, 2]`."""
-    turns = asyncio.Semaphore(_AT_ONCE)
+    told: list[list[tuple[float, float]]] = [[] for _ in tasks]
+    left = iter(range(len(tasks)))
 
     async def trial(index: int) -> list[tuple[float, float]]:
         env = SimulatedTask(family, tasks[index], seed + index)
-        opened = client.open_session(seed=seed + index, expected_family=family.name, agent=name)
-        async with turns, opened as session:
+        async with client.open_session(seed=seed + index, expected_family=family.name, agent=name) as session:
             episodes = range(session.agent.episodes)
             try:
-                told = [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
+                return [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
             except SystemExit as exited:  # asyncio would let it tear down everything at once
                 raise SimulationError(
                     f"the simulation of {family.name} called sys.exit({exited.code!r}); a task family that cannot go "
                     "on must raise an error instead"
                 ) from exited
-        ended()
-        return told
+
+    async def robot() -> None:
+        for index in left:
+            told[index] = await trial(index)
+            ended()
 
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(trial(index)) for index in range(len(tasks))]
+            for _ in range(min(_AT_ONCE, len(tasks))):
+                group.create_task(robot())
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return np.array([task.result() for task in running])
+    return np.array(told)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`ccm serve` and `ccm adapt` as real processes."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,11 +15,12 @@ from command import CCM, ccm, fails
 from tiny_bundle import tiny_graphs, write_bundle
 
 from ccm_runtime.client import Client
+from ccm_runtime.commands.adapt import run_trials
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import BundleMissingError, ServerUnreachableError
 from ccm_runtime.manifest import Adaptation
-from ccm_runtime.testing import ScriptedPolicy, manifest_of
+from ccm_runtime.testing import ScriptedPolicy, manifest_of, serve
 
 FAMILY = "hard-point-robot-aligned"
 
@@ -88,6 +90,19 @@ def test_adapt_runs_trials_against_a_server_and_sums_them_up(bundle):
     assert 150.0 < adaptation["ceiling"] < 170.0
     assert 0.0 <= adaptation["floor"] < 40.0
     assert adaptation["seconds"] > 0.0
+
+
+def test_however_many_trials_are_asked_for_only_a_few_wait(bundle):
+    """So an interrupt or a lost server ends them at once."""
+    waiting = []
+
+    def ended():
+        waiting.append(sum("_all_trials" in task.get_coro().__qualname__ for task in asyncio.all_tasks()))
+
+    with serve(bundle) as address:
+        run_trials(address, family=None, tasks="test", trials=40, seed=0, ended=ended)
+    assert 40 == len(waiting)
+    assert max(waiting) <= 16
 
 
 def test_adapt_needs_neither_torch_nor_gymnasium(bundle):
