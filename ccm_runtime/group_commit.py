@@ -121,6 +121,7 @@ class GroupCommit:
 
     def removed(self, session: Session) -> None:
         """Take note that a session is gone."""
+        self.let_go(session.session_id)
         self._changed[session.session_id] = Gone(session.epoch)
         self._forget()
         self._schedule()
@@ -133,6 +134,10 @@ class GroupCommit:
         """Take note that the store gave a session to this server, as it is."""
         self._changed.pop(session.session_id, None)
         self._durable[session.session_id] = session.next_sequence - 1
+
+    def let_go(self, session_id: str) -> None:
+        """Take note that a session is held here no longer: another one of its name is not durable by it."""
+        self._durable.pop(session_id, None)
 
     def durable_sequence(self, session_id: str) -> int:
         """Return the last event of a session that survives a crash; 0: none."""
@@ -277,14 +282,19 @@ class GroupCommit:
         for session_id, change in group.items():
             if session_id in lost:
                 self._lose(session_id, change.epoch)
-            elif isinstance(change, Gone):
-                self._durable.pop(session_id, None)
-            else:
+            elif isinstance(change, Session) and self._is_still(change):
                 self._durable[session_id] = change.next_sequence - 1
         self.counts.num_commits += 1
         self.counts.num_records += len(group)
         self._retry_s = _FIRST_RETRY_S
         self._turn(well=True, why="")
+
+    def _is_still(self, written: Session) -> bool:
+        """Whether what was written is of the session that now has its name, as far as changes since then tell."""
+        since = self._changed.get(written.session_id)
+        if not isinstance(since, Session):
+            return since is None
+        return since.epoch == written.epoch and since.next_sequence >= written.next_sequence
 
     def _lose(self, session_id: str, epoch: int) -> None:
         """Let a session go that another server holds, unless this one has taken it back since."""
@@ -292,7 +302,7 @@ class GroupCommit:
         if changed is not None and changed.epoch == epoch:
             del self._changed[session_id]
         if self.on_lost(session_id, epoch):
-            self._durable.pop(session_id, None)
+            self.let_go(session_id)
 
     def _keep(self, group: Group, why: str) -> None:
         """Write every live session again: what an earlier group left to the disk may be lost with this one."""

@@ -219,6 +219,7 @@ class Sharing:
         if held.epoch != epoch:
             return False
         self._table.let_go(held)
+        self._commits.let_go(session_id)
         self.counts.num_given += 1
         self._log.info("session went to another server", session_id=session_id, epoch=epoch)
         return True

@@ -91,6 +91,19 @@ async def test_a_server_forgets_all_of_a_session_that_went_elsewhere_before_it_w
         assert 0 == first.hosting.group_commit.durable_sequence(opened.session_id)
 
 
+async def test_a_server_forgets_all_of_a_session_that_was_closed_elsewhere(shared):
+    async with replicas(shared.url) as (first, second):
+        opened = await first.open(3)
+        await first.tell(opened, 3, 1)
+        await first.flush()
+        await second.tell(opened, 3, 2)
+        await second.close(opened)
+        with pytest.raises(SessionUnknownError):
+            await first.tell(opened, 3, 9)
+        assert not first.holds(opened)
+        assert 0 == first.hosting.group_commit.durable_sequence(opened.session_id)
+
+
 async def test_an_event_alone_finds_its_session_wherever_it_is(shared):
     async with replicas(shared.url) as (first, second):
         opened = await first.open(0)

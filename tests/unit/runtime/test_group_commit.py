@@ -147,6 +147,34 @@ async def test_a_removal_is_not_forgotten_over_a_failure():
     assert {} == sessions_of(disk)
 
 
+async def test_nothing_of_a_session_that_is_gone_makes_another_one_of_its_name_durable():
+    """Servers that share sessions name one anew by its client's key."""
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(5))
+        await writer.flush()
+        writer.removed(model(0).session(5))
+        disk.broken = True
+        writer.changed(model(0).session(1))
+        with pytest.raises(StoreUnavailableError):
+            await writer.flush()
+        assert 0 == writer.durable_sequence("session-0")
+
+
+async def test_a_group_that_is_on_its_way_makes_no_later_session_of_a_name_durable():
+    async with committing() as (writer, disk):
+        writer.changed(model(0).session(5))
+        disk.goes_on.clear()
+        flushed = asyncio.create_task(writer.flush())
+        await asyncio.sleep(0)
+        writer.removed(model(0).session(5))
+        writer.changed(model(0).session(1))
+        disk.goes_on.set()
+        await flushed
+        assert 0 == writer.durable_sequence("session-0")
+        await writer.flush()
+        assert 1 == writer.durable_sequence("session-0")
+
+
 async def test_a_store_that_fails_for_long_leaves_a_bounded_number_to_remove(monkeypatch):
     monkeypatch.setattr("ccm_runtime.group_commit._MAX_GONE", 10)
     live = [model(index).session(1) for index in range(1_000, 1_015)]
