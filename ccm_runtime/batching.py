@@ -7,7 +7,9 @@ session can never interleave. Only where actions have a deadline do the networks
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from ccm_runtime.adapt import Adapter
@@ -137,18 +139,20 @@ class Stepper:
     def run(self, steps: Sequence[Step]) -> list[Outcome]:
         """Return the outcome of each step; steps of one session are taken in order, one a batch."""
         outcomes: dict[int, Outcome] = {}
-        waiting = list(enumerate(steps))
+        batch: dict[str, tuple[int, Step]] = {}
+        waiting: dict[str, deque[tuple[int, Step]]] = {}  # by session; whoever has waited for longest comes first
+        for numbered in enumerate(steps):
+            session_id = numbered[1].session_id
+            if session_id in batch or len(batch) == self._max_batch:
+                waiting.setdefault(session_id, deque()).append(numbered)
+            else:
+                batch[session_id] = numbered
+        self._batch(batch.values(), outcomes)
         while waiting:
-            batch: dict[str, tuple[int, Step]] = {}
-            later = []
-            for numbered in waiting:
-                session_id = numbered[1].session_id
-                if session_id in batch or len(batch) == self._max_batch:
-                    later.append(numbered)
-                else:
-                    batch[session_id] = numbered
-            self._batch(batch.values(), outcomes)
-            waiting = later
+            turn = list(islice(waiting, self._max_batch))
+            queues = [waiting.pop(session_id) for session_id in turn]
+            self._batch([queue.popleft() for queue in queues], outcomes)
+            waiting.update((session_id, queue) for session_id, queue in zip(turn, queues, strict=True) if queue)
         return [outcomes[index] for index in range(len(steps))]
 
     def _flush(self) -> None:

@@ -1,6 +1,7 @@
 """Sessions that are stepped in one batch get the answers that they get alone, each event once and in order."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -212,3 +213,12 @@ async def test_a_session_that_cannot_be_stored_holds_up_nobody_else_and_is_answe
     assert [2, 2] == [answer.sequence for answer in others]
     bench.table.journal = None
     assert 2 == (await bench.call(0, 2, MOVED)).sequence
+
+
+async def test_a_client_that_sends_one_event_very_often_costs_as_much_as_its_events_and_no_more():
+    bench = Bench(2)
+    steps = [bench.step(0, 1, BEGIN)] * 20_000
+    began_s = time.process_time()
+    first, *others = bench.stepper.run([*steps, bench.step(1, 1, BEGIN)])[:-1]
+    assert time.process_time() - began_s < 5.0  # it took more while each looked at all others
+    assert all(one is first for one in others)
