@@ -41,7 +41,7 @@ class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         if handler is None:
             return handler
         if not self._admits(details):
-            return _refusing(handler, self._refused)
+            return _refusing(handler, self._refused, _OPERATOR if details.method.startswith(_ADMIN) else _CLIENT)
         return _tolerant(handler) if details.method.startswith(_OURS) else handler
 
     def _admits(self, details: Details) -> bool:
@@ -55,6 +55,16 @@ class FrontDoor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         tenant = tokens.tenant_of(given if isinstance(given, bytes) else str(given).encode())
         TENANT.set(tenant or "")
         return tenant is not None
+
+
+_CLIENT = (
+    "this server wants a token, and was given none or another: Client(token=...), --token-file, or the metadata "
+    "`authorization: Bearer TOKEN`"
+)
+_OPERATOR = (
+    "this server wants an operator's token, and was given none or another: --token-file with one of those that it was "
+    "started with as --admin-token-file; without that flag it takes no such call"
+)
 
 
 def _tolerant(handler: Any) -> Handler:
@@ -71,12 +81,9 @@ def _tolerant(handler: Any) -> Handler:
     return tolerant
 
 
-def _refusing(handler: Any, refused: Counter[str]) -> Handler:
+def _refusing(handler: Any, refused: Counter[str], why: str) -> Handler:
     """Return a handler of the same shape that refuses the call."""
-    error = UnauthenticatedError(
-        "this server wants a token, and was given none or another: Client(token=...), --token-file, or the metadata "
-        "`authorization: Bearer TOKEN`"
-    )
+    error = UnauthenticatedError(why)
     reason, code, message = statuses.classify(error)
 
     async def refuse(_: object, context: Any) -> None:

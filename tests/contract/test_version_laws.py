@@ -447,7 +447,9 @@ async def test_only_an_operator_changes_versions(folder, tmp_path, tokens, given
         if admitted:
             await call
         else:
-            assert "UnauthenticatedError" == (await refused(call))[0]
+            kind, message = await refused(call)
+            assert "UnauthenticatedError" == kind
+            assert "wants an operator's token" in message
         assert ("v2" if admitted else "v1") == served.hosting.roster.rollout().current.name
 
 
