@@ -108,13 +108,21 @@ class OnnxPolicy:
             if self.device == "cpu":
                 raise
             self.failure = _one_line(error)
-            if self._on_cpu is None:
-                self.device = "lost"
-                self.on_failure()
+            others = self._others()
+            self.device = "lost" if others is None else "cpu"
+            self.on_failure()
+            if others is None:
                 raise self._lost() from error
-        self._graphs, self.device = self._on_cpu(), "cpu"
-        self.on_failure()
+        self._graphs = others
         return self._graphs[name].run(outputs, feed)
+
+    def _others(self) -> dict[str, Any] | None:
+        """Return the graphs on the CPU; `None`: that is not allowed, or it cannot open them either."""
+        try:
+            return None if self._on_cpu is None else self._on_cpu()
+        except BundleSchemaError as error:
+            self.failure += f"; and on the CPU {error}"
+            return None
 
     def _lost(self) -> DeviceLostError:
         return DeviceLostError(

@@ -8,12 +8,14 @@ from ccm_runtime import inference
 
 
 def have_failing_gpu(monkeypatch):
-    """Have one; it fails from `fails = True` on, and counts its `runs`."""
-    real, gpu = onnxruntime.InferenceSession, SimpleNamespace(fails=False, runs=0)
+    """Have one; it fails from `fails = True` on, and the CPU with it if `alone`; it counts its `runs`."""
+    real, gpu = onnxruntime.InferenceSession, SimpleNamespace(fails=False, alone=False, runs=0)
 
     class Session:
         def __init__(self, graph, options, providers):
             self._on_gpu = providers[0] == "CUDAExecutionProvider"
+            if gpu.alone and not self._on_gpu:
+                raise RuntimeError("no memory")
             self._session = real(graph, options, providers=["CPUExecutionProvider"])
 
         def __getattr__(self, name):

@@ -118,6 +118,16 @@ def test_a_gpu_that_fails_answers_nothing_more_where_only_it_is_allowed(bundle, 
     assert "lost" == policy.device
 
 
+def test_a_gpu_that_fails_where_the_cpu_cannot_stand_in_is_not_tried_again(bundle, failing_gpu):
+    policy, told = OnnxPolicy(bundle, "auto"), []
+    policy.on_failure = lambda: told.append(policy.device)
+    failing_gpu.fails = failing_gpu.alone = True
+    for _ in range(2):
+        with pytest.raises(DeviceLostError, match=r"out of memory.*and on the CPU onnxruntime cannot open .*no memory"):
+            acts(policy)
+    assert ["lost"] == told
+
+
 async def test_a_server_whose_gpu_fails_gives_no_action_keeps_its_sessions_and_is_not_ready(bundle, failing_gpu):
     agent = ServedAgent(OnnxPolicy(bundle, "cuda"), bundle.manifest, bundle.digest)
     hosting = Hosting(agent, SessionTable(10, 60.0), ServerConfig(log_level="error"))
