@@ -36,7 +36,7 @@ class TrialConfig(Frozen):
         observe_reward: Append the previous step's reward to the observation (0 when an episode begins). What a
             family hides but pays for (the stage of `hard-point-robot`) is then known to the agent.
         latent: Give the executor the posterior mean, or a sample held for the episode.
-        certain_at: Stop exploring once the belief's certainty reaches this.
+        certain_at: Stop exploring once the belief's certainty reaches this; `None`: never.
     """
 
     explore_episodes: int | None = Field(default=None, ge=0)
@@ -44,7 +44,7 @@ class TrialConfig(Frozen):
     while_executing: bool = True
     observe_reward: bool = True
     latent: Literal["mean", "sample"] = "mean"
-    certain_at: float | None = None
+    certain_at: Share | None = None
 
 
 class NetworkConfig(Frozen):
@@ -132,7 +132,7 @@ class PolicyConfig(Frozen):
     temperature: Rate = 0.1
     temperature_rate: float = Field(default=3e-3, ge=0.0)
     target_entropy: float = -1.0
-    reward_scale: float | None = None
+    reward_scale: Rate | None = None
     rows: Positive = 32
     explorer_rows: Positive = 32
     information_weight: float = Field(default=1.0, ge=0.0)

@@ -210,6 +210,8 @@ def test_null_and_false_are_values(file):
         ("networks.hidden=[]", "networks.hidden: Tuple should have at least 1 item"),
         ("meta_batch=1", "meta_batch: Input should be greater than or equal to 2, got 1"),
         ("threads=100000", "threads: Input should be less than or equal to 1024, got 100000"),
+        ("trial.certain_at=2", "trial.certain_at: Input should be less than or equal to 1, got 2"),
+        ("policy.reward_scale=0", "policy.reward_scale: Input should be greater than 0, got 0"),
         ("networks.hidden=[0]", "networks.hidden.0: Input should be greater than or equal to 1, got 0"),
     ],
 )
