@@ -3,22 +3,30 @@
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from ccm_runtime.presence import Presence
+
 T = TypeVar("T")
+# More than this between two looks, and the process was frozen: a server looks twice as often.
+_AWAY_S = 10.0
 
 
 class Worker:
     """Runs jobs in the order in which they came; the thread starts with the first one.
 
     Whoever hands jobs over bounds how many: the queue itself does not.
+
+    Args:
+        name: Of the thread.
+        clock: Seconds that do not count while the process is frozen: its jobs stand still then, too.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: Callable[[], float] | None = None) -> None:
         self._name = name
+        self._clock = clock or Presence(_AWAY_S)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._began_s: float | None = None  # the job under way
@@ -27,7 +35,7 @@ class Worker:
     def busy_s(self) -> float:
         """How long the job under way has taken so far; 0: there is none. From any thread."""
         began_s = self._began_s
-        return 0.0 if began_s is None else time.monotonic() - began_s
+        return 0.0 if began_s is None else self._clock() - began_s
 
     @property
     def started(self) -> bool:
@@ -84,7 +92,7 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._began_s = time.monotonic()
+            self._began_s = self._clock()
             job()
             self._began_s = None
 

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from ccm_runtime.presence import Presence
 from ccm_runtime.worker import Worker
 
 LIMIT_S = 20.0
@@ -53,3 +54,22 @@ async def test_the_loop_goes_on_without_what_takes_longer_and_is_told_once(worke
     gate.set()
     await until(told)
     assert [(True, None)] == told
+
+
+@pytest.mark.parametrize(("looks", "busy_s"), [((5.0, 5.0, 5.0), 15.0), ((30.0,), 0.0), ((5.0, 30.0, 1.0), 6.0)])
+async def test_a_job_that_was_frozen_with_its_process_was_not_busy_meanwhile(told, looks, busy_s):
+    now, gate = [100.0], threading.Event()
+    worker = Worker("test", Presence(10.0, lambda: now[0]))
+    try:
+        assert 0.0 == worker.busy_s
+        began = threading.Event()
+        worker.submit(lambda: (began.set(), gate.wait(LIMIT_S)), lambda *outcome: told.append(outcome))
+        assert began.wait(LIMIT_S)
+        for seconds in looks:
+            now[0] += seconds
+            found = worker.busy_s
+        assert busy_s == found
+    finally:
+        gate.set()
+        worker.stop()
+    await until(told)
