@@ -164,15 +164,15 @@ class EventCore:
             draining=self.draining,
             safe=vigil.safe,
         )
+        after, told = session.answered(memory, answer, vigil), answer
+        if self.move_on is not None and reaction.episode_over and not memory.owed:
+            after, told = self.move_on(after, answer)
+        self._table.keep(after)
         self.num_steps += 1
         if self._recorder is not None:
             self._recorder.took(step.event, session, answer)
-        after = session.answered(memory, answer, vigil)
-        if self.move_on is not None and reaction.episode_over and not memory.owed:
-            after, answer = self.move_on(after, answer)
-        self._table.keep(after)
-        self._took(session, step.event, answer)
-        return answer
+        self._took(session, step.event, told)
+        return told
 
     def _durable_sequence(self, session_id: str) -> int:
         return 0 if self._group_commit is None else self._group_commit.durable_sequence(session_id)

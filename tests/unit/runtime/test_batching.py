@@ -203,16 +203,29 @@ class Full:
         pass
 
 
+class Written:
+    """A recorder that remembers what it was told."""
+
+    def __init__(self):
+        self.events = []
+
+    def took(self, _, before, answer):
+        self.events.append((before.session_id, answer.sequence))
+
+
 async def test_a_session_that_cannot_be_stored_holds_up_nobody_else_and_is_answered_with_the_fault():
-    bench = Bench(3)
+    recorder = Written()
+    bench = Bench(3, recorder=recorder)
     await asyncio.gather(*(bench.call(i, 1, BEGIN) for i in range(3)))
     bench.table.journal = Full(bench.sessions[0].session_id)
     async with asyncio.timeout(20.0):
         fault, *others = await asyncio.gather(*(bench.call(i, 2, MOVED) for i in range(3)), return_exceptions=True)
     assert isinstance(fault, MemoryError)
     assert [2, 2] == [answer.sequence for answer in others]
+    assert 5 == bench.stepper.num_steps == len(recorder.events)
     bench.table.journal = None
     assert 2 == (await bench.call(0, 2, MOVED)).sequence
+    assert 6 == bench.stepper.num_steps == len(set(recorder.events)) == len(recorder.events)
 
 
 async def test_a_client_that_sends_one_event_very_often_costs_as_much_as_its_events_and_no_more():
