@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import threading
 import urllib.error
@@ -178,7 +179,7 @@ async def test_networks_that_hang_leave_robots_to_the_fallback_and_the_server_to
             for path in ("live", "ready"):
                 status, why = await probes.ask(path)
                 assert 503 == status
-                assert "its networks have not answered for 0 s" in why
+                assert re.search(r"its networks have not answered for \d+ s", why)
         finally:
             policy.gate.set()
         monkeypatch.undo()

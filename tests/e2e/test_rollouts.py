@@ -146,8 +146,8 @@ def rollout_of(admin):
 
 
 def opened(stub):
-    """The bundle of each of 16 sessions, opened or, under the same key, found again."""
-    requests = [pb.OpenSessionRequest(idempotency_key=f"key-{index}") for index in range(16)]
+    """The bundle of each of 48 sessions, opened or, under the same key, found again; each version has some of them."""
+    requests = [pb.OpenSessionRequest(idempotency_key=f"key-{index}") for index in range(48)]
     found = [stub.OpenSession(request, timeout=LIMIT_S) for request in requests]
     return {one.session_id: one.agent.bundle_digest for one in found}
 
