@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ccm_runtime.crash_points import SHARED_STORE, STORE, SWAP
+
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "reliability"
 PAGE = ROOT / "docs" / "reference" / "reliability.md"
 ROWS = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ") and "::" in line]
 RESULT = re.compile(r"\]\(\.\./\.\./(benchmarks/results/reliability/\w+\.json)\)([^\[|]*)")
@@ -47,5 +50,13 @@ def test_every_figure_is_that_of_its_file(file, said):
 
 
 def test_every_result_is_on_the_page():
-    committed = {path.name for path in (ROOT / "benchmarks" / "results" / "reliability").glob("*.json")}
+    committed = {path.name for path in RESULTS.glob("*.json")}
     assert committed == set(re.findall(r"/(\w+\.json)\)", "\n".join(ROWS))) - {"results.json"}
+
+
+@pytest.mark.parametrize(
+    ("name", "points"), [("crash_points", STORE), ("shared_kills", SHARED_STORE), ("swap_crash_points", SWAP)]
+)
+def test_a_figure_of_kills_is_of_every_point_that_there_is_now(name, points):
+    found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert list(points) == found["points"]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundle import tiny_graphs
 
+from ccm_runtime import kept_rollout
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import BundleError, ConfigError
 from ccm_runtime.files import read_pem
@@ -17,9 +18,12 @@ from ccm_runtime.manifest import EXECUTION_POLICY, from_bytes, to_bytes
 from ccm_runtime.onnx_scan import has_external_data
 from ccm_runtime.tenants import Tokens
 from ccm_runtime.testing import ScriptedPolicy, manifest_of
+from ccm_runtime.ticket import Ticket
 
 MANIFEST = json.loads(to_bytes(manifest_of(ScriptedPolicy())))
 GRAPH = tiny_graphs(manifest_of(ScriptedPolicy()))[EXECUTION_POLICY]
+V1 = kept_rollout.KeptVersion(name="v1", digest="ab" * 32)
+ROLLOUT = json.loads(kept_rollout.KeptRollout(current=V1).model_dump_json())
 trees = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
@@ -76,3 +80,22 @@ def test_files_of_tokens_and_keys_of_any_bytes_are_read_or_refused(path, data):
     for read in (Tokens.read, lambda file: read_pem(file, "CERTIFICATE")):
         with taken_or_refused(ConfigError):
             read(path)
+
+
+@given(data=st.binary(max_size=200) | trees.map(lambda tree: json.dumps(tree).encode()))
+def test_a_ticket_of_any_bytes_is_read_or_refused(path, data):
+    path.write_bytes(data)
+    with taken_or_refused(ConfigError):
+        Ticket.load(path)
+
+
+rollouts = st.builds(lambda name, tree: {**ROLLOUT, name: tree}, st.sampled_from(sorted(ROLLOUT)), trees)
+
+
+@given(data=st.binary(max_size=200) | rollouts.map(lambda kept: json.dumps(kept).encode()))
+def test_a_kept_rollout_of_any_bytes_is_read_or_set_aside_and_told_in_one_line(path, data):
+    kept, told = path.with_name(kept_rollout.NAME), []
+    kept.write_bytes(data)
+    found = kept_rollout.read(path.parent, told.append)
+    assert (found is None) == (1 == len(told)) == (not kept.exists())
+    assert not any("\n" in line for line in told)
