@@ -59,7 +59,7 @@ class NoveltyStats(BaseModel):
     Attributes:
         mean: Centre of the latents, `[latent]`.
         precision: Inverse covariance of the latents, `[latent][latent]`.
-        threshold: Mahalanobis distance below which 99 % of the training tasks' latents lie.
+        threshold: Mahalanobis distance that the latents of 99 % of trials on training tasks never exceed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,7 +132,7 @@ class ExperienceStats(BaseModel):
         return distance
 
     def shortfall(self, episode_return: float) -> float:
-        """How far a return of the executor is below the typical one; 1 is where 99 % of training tasks are above."""
+        """How far a return of the executor is below the typical one; 1 is at `low_return`."""
         margin = max(self.typical_return - self.low_return, 1e-6)
         return max(0.0, (self.typical_return - episode_return) / margin)
 

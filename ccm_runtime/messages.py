@@ -78,7 +78,7 @@ class Reaction(NamedTuple):
         step: Transitions of the current episode so far.
         episode_over: Whether the episode has ended.
         certainty: 0 (nothing known of the task) to 1 (all known).
-        novelty: How far this is from what training tasks showed, in units of their 99 % threshold; 0 when unknown.
+        novelty: How far this is from what training tasks showed, of whose trials about 97 % stay below 1; 0: unknown.
         interventions: What the guard had to mend.
         task_changed: The episode that has just ended showed that the task has changed: exploring begins anew.
     """

@@ -152,7 +152,7 @@ class Metrics:
         owed = sum(len(s.memory.owed) for s in sessions)
         yield _gauge("ccm_owed", "Transitions that were answered but are not in their beliefs yet.", owed)
         novel = sum(s.last_answer is not None and s.last_answer.reaction.novelty > 1.0 for s in sessions)
-        yield _gauge("ccm_sessions_novel", "Sessions that see what 99 % of trials on training tasks never show.", novel)
+        yield _gauge("ccm_sessions_novel", "Sessions that see what 97 % of trials on training tasks never show.", novel)
 
     def _store(self) -> Iterator["Metric"]:
         if self._group_commit is None:

@@ -102,7 +102,7 @@ class SessionView:
 
     @property
     def novelty(self) -> float:
-        """How far this is from what training tasks showed; above 1 is farther than 99 % of them, 0 is unknown."""
+        """How far this is from what training tasks showed, of whose trials about 97 % stay below 1; 0 is unknown."""
         return 0.0 if self._progress.answer is None else self._progress.answer.reaction.novelty
 
     @property

@@ -26,8 +26,8 @@ transition updates a belief about the task; no weight changes.{reward}
 ## Limits
 
 Trained in simulation, on tasks of `{manifest.family}` alone. Where the server reports a novelty above 1, it sees
-what 99 % of trials on training tasks never show, and the figures above say nothing about it. Every action is within
-the bounds above; whether that is safe is for the operator to judge.
+what about 97 % of trials on training tasks never show, and the figures above say nothing about it. Every action is
+within the bounds above; whether that is safe is for the operator to judge.
 
 As exported: {manifest.safety}.{unlimited}
 

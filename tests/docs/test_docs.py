@@ -1,5 +1,6 @@
 """What the docs say is so: links lead somewhere, commands exist, the glossary knows every metric."""
 
+import json
 import re
 from pathlib import Path
 
@@ -105,3 +106,19 @@ def test_every_decision_is_in_the_index():
     pages = {path.name for path in folder.glob("0*.md")}
     listed = set(re.findall(r"\]\((0[^)]+\.md)\)", (folder / "README.md").read_text()))
     assert pages == listed
+
+
+NOVELTY_IS_EXPLAINED = (
+    "docs/glossary.md",
+    "docs/reference/client.md",
+    "docs/reference/metrics.md",
+    "proto/ccm_runtime/v1/adaptation.proto",
+    "ccm_runtime/metrics.py",
+    "export/ccm_export/model_card.py",
+)
+
+
+@pytest.mark.parametrize("name", NOVELTY_IS_EXPLAINED)
+def test_how_many_trials_novelty_lets_pass_is_said_as_it_was_measured(name):
+    measured = json.loads((ROOT / "benchmarks/results/reliability/novelty.json").read_text())
+    assert f"{100 * (1 - measured['false_alarms']):.0f} % of trials on " in (ROOT / name).read_text()
