@@ -18,21 +18,43 @@ from ccm_runtime.watchdog import Watchdog
 
 PACKAGE = Path(ccm_runtime.__file__).parent
 # Where the wall clock is read, to be shown or stored: how old a stored session is, when a damaged one was set aside,
-# when a recording began.
-MAY_READ = {"moment.py", "sqlite_store.py", "recorder.py"}
+# when a recording began; when a benchmark was made, and how old a run is.
+MAY_READ = {"moment.py", "sqlite_store.py", "recorder.py", "commands/bench.py", "commands/runs.py"}
+WALL_CLOCKS = {"time": {"time", "time_ns", "localtime", "gmtime", "ctime"}, "datetime": {"now", "utcnow", "today"}}
+WALL_CLOCKS["date"] = {"today"}
 HOUR_S, IN_2038_S = 3_600.0, 2_147_483_648.0
 
 
 def reads_wall_clock(source):
-    """Whether a module calls `time.time`, or asks `datetime` for now or today."""
-    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    names = {(getattr(call.value, "id", ""), call.attr) for call in calls if isinstance(call, ast.Attribute)}
-    return bool(names & {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")})
+    """Whether a module names `time.time` and the like, called or handed on, or asks `datetime` for now or today."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            read = {node.attr} & WALL_CLOCKS.get(ast.unparse(node.value).split(".")[-1], set())
+        else:
+            imports = isinstance(node, ast.ImportFrom) and node.module == "time"
+            read = {name.name for name in node.names} & WALL_CLOCKS["time"] if imports else set()
+        if read:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "now = time.time()",
+        "def expire(clock=time.time): ...",
+        "from time import time as seconds",
+        "datetime.datetime.now(UTC)",
+        "date.today()",
+    ],
+)
+def test_whoever_reads_the_wall_clock_is_seen(line):
+    assert reads_wall_clock(line)
 
 
 def test_only_what_stores_a_time_reads_the_wall_clock():
-    readers = {path.name for path in PACKAGE.glob("*.py") if reads_wall_clock(path.read_text(encoding="utf-8"))}
-    assert readers <= MAY_READ
+    modules = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    assert MAY_READ == {name for name, path in modules.items() if reads_wall_clock(path.read_text(encoding="utf-8"))}
 
 
 @pytest.mark.parametrize("jump", [HOUR_S, -HOUR_S, IN_2038_S])
