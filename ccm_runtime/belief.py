@@ -163,5 +163,5 @@ def novelty(latent_mean: Array, stats: NoveltyStats) -> Array:
 
 
 def merge(first: Array, second: Array) -> Array:
-    """Belief after both contexts; only for additive beliefs (natural parameters add up)."""
+    """Belief after both contexts, `[..., belief]` each; only for additive beliefs (natural parameters add up)."""
     return first + second

@@ -38,7 +38,7 @@ class Policy(Protocol):
         """Action of the executor, `[n, act]`; zero noise is deterministic."""
 
     def fold(self, belief: Array, transitions: Transitions) -> Folded:
-        """Belief after the transitions, and what it says of the task."""
+        """Belief `[n, belief]` after the transitions, and what it says of the task."""
 
 
 @runtime_checkable

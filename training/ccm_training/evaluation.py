@@ -81,7 +81,7 @@ def evaluate(
 def trials_of(
     policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0, *, episodes: int | None = None
 ) -> Trials:
-    """One deterministic trial on each task; `episodes`: instead of as many as the policy's trials have."""
+    """One deterministic trial on each task, `[n, params]`; `episodes`: not as many as the policy's trials have."""
     generator = torch.Generator(tasks.device).manual_seed(seed)
     return run_trials(
         family.make(tasks, seed),

@@ -85,5 +85,5 @@ def actor_loss(values: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
 
 
 def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Raise the temperature where the policy's entropy is below its target."""
+    """Raise the temperature where the policy's entropy is below its target; `log_prob` is `[rows]`, the loss `[]`."""
     return -(log_temperature * (log_prob.detach().mean() + target_entropy))

@@ -245,13 +245,13 @@ def _config_section(config: Mapping[str, Any]) -> str:
 
 
 def coloured_by(tasks: NDArray[np.float32], names: Sequence[str]) -> tuple[NDArray[np.float32], Sequence[str]]:
-    """Parameters of tasks that a map of beliefs is coloured by: one alone if all say the same."""
+    """Parameters of tasks, `[n, params]`, that a map of beliefs is coloured by: one alone if all say the same."""
     alike = tasks.shape[1] > 1 and np.allclose(tasks, tasks[:, :1])
     return (tasks[:, :1], names[:1]) if alike else (tasks, names)
 
 
 def spread(tasks: NDArray[np.float32], num: int) -> NDArray[np.int64]:
-    """Return the rows of at most `num` tasks, evenly spread over the order of their first parameter."""
+    """Return the rows of at most `num` of tasks, `[n, params]`, evenly spread over the order of the first parameter."""
     order = np.argsort(tasks[:, 0], kind="stable")
     places = (np.arange(min(num, len(order))) + 0.5) * len(order) / min(num, len(order))
     return order[places.astype(np.int64)]

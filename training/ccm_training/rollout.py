@@ -41,7 +41,7 @@ class BatchPolicy(Protocol):
         """Beliefs after one transition each; fields of `rows` are `[n, ...]`."""
 
     def read(self, belief: Tensor) -> Latent:
-        """What the beliefs say of the tasks."""
+        """What the beliefs, `[n, belief]`, say of the tasks, `[n, latent]`."""
 
 
 class Trials(NamedTuple):
@@ -97,7 +97,7 @@ class Wanderer:
         return self._middle + self._reach * torch.where(self.chance(num, 0.5), edge, inside)
 
     def keep_or_turn(self, action: Tensor) -> Tensor:
-        """The same actions, or by chance new ones."""
+        """The same actions, `[n, act]`, or by chance new ones."""
         return torch.where(self.chance(len(action), self._turn_probability), self.turn(len(action)), action)
 
 

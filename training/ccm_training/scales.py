@@ -24,11 +24,11 @@ class ScaledActions(nn.Module):
         self.register_buffer("action_reach", (high - low) / 2)
 
     def scale_action(self, action: Tensor) -> Tensor:
-        """Environment units to -1..1."""
+        """Environment units to -1..1, `[..., act]`."""
         return (action - self.action_middle) / self.action_reach
 
     def unscale_action(self, action: Tensor) -> Tensor:
-        """-1..1 to environment units."""
+        """-1..1 to environment units, `[..., act]`."""
         return self.action_middle + self.action_reach * action
 
 

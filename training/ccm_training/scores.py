@@ -108,7 +108,7 @@ def score_of(returns: ArrayLike, ceiling: float | None, floor: float, seed: int 
 
 
 def floor_of(family: Family, tasks: Table, seed: int = 0, episodes: int = 4) -> float:
-    """Mean return of so many episodes of uniformly random actions on each task."""
+    """Mean return of so many episodes of uniformly random actions on each task, `[n, params]`."""
     rng = np.random.default_rng(seed)
     env = family.simulate(np.repeat(tasks, episodes, axis=0), seed)
     env.reset()

@@ -115,7 +115,7 @@ class Family(Protocol):
         """
 
     def make(self, tasks: "Tensor", seed: int = 0) -> BatchedEnv:
-        """The same simulations in torch, on the tasks' device."""
+        """The same simulations of tasks, `[n, params]`, in torch, on the tasks' device."""
 
     def ceiling(self, tasks: Table) -> NDArray[np.float32] | None:
         """Largest return of an episode when the task is known, `[n]`; `None` where only an oracle can tell."""

@@ -66,7 +66,7 @@ def script_of(family: Family, num: int, steps: int, hold: float = 0.8) -> Array:
 
 
 def run_episode(env: Any, script: Array) -> Episodes:
-    """Run the script from a reset."""
+    """Run the script, actions `[steps, n, act]`, from a reset."""
     steps, num, _ = script.shape
     first = np.array(env.reset())
     observations = np.zeros((steps + 1, *first.shape), np.float32)

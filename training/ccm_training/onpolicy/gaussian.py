@@ -74,13 +74,13 @@ def parameters_of(policy: GaussianPolicy) -> Parameters:
 
 
 def call(policy: GaussianPolicy, parameters: Parameters, observation: Tensor) -> Gaussian:
-    """What the policy with these parameters does."""
+    """What the policy with these parameters does where it sees `[..., obs]`."""
     found: Gaussian = torch.func.functional_call(policy, parameters, (observation,))
     return found
 
 
 def call_each(policy: GaussianPolicy, parameters: Parameters, observation: Tensor) -> Gaussian:
-    """What each task's policy does: parameters and observations have a leading dimension of tasks."""
+    """What each task's policy does where it sees `[tasks, ..., obs]`; parameters are `[tasks, ...]`."""
     found: Gaussian = torch.func.vmap(lambda own, seen: call(policy, own, seen))(parameters, observation)
     return found
 

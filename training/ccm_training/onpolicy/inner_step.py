@@ -75,7 +75,7 @@ def log_probs(policy: GaussianPolicy, parameters: Parameters, lesson: Lesson) ->
 
 
 def divergence(policy: GaussianPolicy, parameters: Parameters, lesson: Lesson) -> Tensor:
-    """Mean KL from what drew the actions to the policy with these parameters."""
+    """Mean KL from what drew the actions to the policy with these parameters, `[]`."""
     return mean_over(lesson.acted.divergence(call(policy, parameters, lesson.observation)), lesson.valid)
 
 

@@ -41,7 +41,7 @@ def discounted_so_far(reward: Tensor, valid: Tensor, discount: float) -> Tensor:
 
 
 def standardized(advantage: Tensor, valid: Tensor) -> Tensor:
-    """Advantages with zero mean and unit spread over all valid steps."""
+    """Advantages, `[n, steps]`, with zero mean and unit spread over all valid steps."""
     centred = (advantage - mean_over(advantage, valid)) * valid
     return centred / (mean_over(centred.square(), valid).sqrt() + 1e-5)
 

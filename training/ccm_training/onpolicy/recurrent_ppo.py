@@ -118,7 +118,7 @@ class RecurrentPpo:
         begin(self.optimizer)
 
     def tensors(self) -> dict[str, Tensor]:
-        """RunningStatistics of the optimizer, and of the discounted returns that scale rewards."""
+        """What the optimizer remembers, and the spread of discounted returns that scales rewards, by name."""
         return moments("policy", self.optimizer) | {f"returns.{k}": v for k, v in self.returns.state_dict().items()}
 
     def iterate(self, run: OnPolicyRun) -> Generator[Metrics, None, tuple[Tensor, Rows, Tensor]]:

@@ -53,7 +53,8 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], wanted: Tensor) -> T
 def trust_region_step(objective: Objective, start: Tensor, radius: float) -> Stepped:
     """Go as far along the natural gradient as the loss falls and the divergence stays within `radius`.
 
-    The products with the divergence's Hessian are exact, by differentiating twice.
+    `start` and what comes of it are vectors of all parameters, `[parameters]`. The products with the
+    divergence's Hessian are exact, by differentiating twice.
     """
     here = start.detach().requires_grad_()
     loss, divergence = objective(here)

@@ -95,7 +95,7 @@ class Robot:
         return np.concatenate([position[:, self.num_hidden :], seen], -1, dtype=np.float32)
 
     def initial_state(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A first position and velocity."""
+        """A first position, `[nq]`, and velocity, `[nv]`."""
         model = self.model
         position = model.qpos0 + rng.uniform(-self.position_noise, self.position_noise, model.nq)
         if self.velocity_noise_form == "normal":
