@@ -20,7 +20,7 @@ from ccm_runtime.bundle import MANIFEST
 from ccm_runtime.crash_points import reach
 from ccm_runtime.durable import sync_folder
 from ccm_runtime.errors import AgentUnknownError, ConfigError
-from ccm_runtime.kept_rollout import NAME, KeptRollout, read, write
+from ccm_runtime.kept_rollout import KeptRollout, read, write
 
 CURRENT = "current"
 # Names of agents and versions; nothing that a path could leave the folder with.
@@ -121,10 +121,6 @@ class Library:
         """Keep an agent's rollout for the next server; raises ConfigError if the folder cannot be written to."""
         write(self.folder / _plain(agent, "agent", self.agents), rollout)
         reach("swap.kept")
-
-    def keeps(self, agent: str) -> bool:
-        """Return whether a rollout of an agent is kept."""
-        return (self.folder / _plain(agent, "agent", self.agents) / NAME).exists()
 
     def kept(self, agent: str, say: Callable[[str], None]) -> KeptRollout | None:
         """Return what an earlier server kept of an agent's rollout; `say` is told of a damaged file."""

@@ -107,7 +107,7 @@ class Releases:
             return
         log, roster = self._hosting.log, self._hosting.roster
         for agent in roster:
-            kept = self._library.kept(agent, lambda line: log.warning("rollout damaged", what=line))
+            kept = self._library.kept(agent, self._say_damaged)
             if kept is None:
                 continue
             current = roster.rollout(agent).current
@@ -245,7 +245,7 @@ class Releases:
             if self._library is not None:
                 if switch and on_disk:
                     await asyncio.to_thread(self._library.make_current, agent, current.name)
-                if on_disk or await asyncio.to_thread(self._library.keeps, agent):
+                if on_disk or await asyncio.to_thread(self._keeps_another, agent, current.name):
                     moving = [version for version in hosting.roster.of_agent(agent) if leaves(version)]
                     await asyncio.to_thread(self._keep, agent, after, moving)
             hosting.roster.appoint(agent, after)
@@ -255,6 +255,14 @@ class Releases:
         self._tell(agent, after)
         hosting.tidy()
         return after
+
+    def _keeps_another(self, agent: str, current: str) -> bool:
+        """Return whether what is kept is of another current version: the link was switched by hand, by no server."""
+        kept = None if self._library is None else self._library.kept(agent, self._say_damaged)
+        return kept is not None and kept.current.name != current
+
+    def _say_damaged(self, line: str) -> None:
+        self._hosting.log.warning("rollout damaged", what=line)
 
     def _keep(self, agent: str, rollout: Rollout, moving: Sequence[Version]) -> None:
         """Keep a rollout for the next server; a candidate that cannot be kept is refused (ConfigError)."""

@@ -594,6 +594,16 @@ async def test_a_link_that_was_switched_by_hand_wins_and_drops_the_candidate_for
         assert ({"current": "v1", "previous": "v3"}, 0.0) == roles_and_share(served)
 
 
+async def test_a_server_that_follows_another_ones_change_leaves_what_that_one_kept(folder):
+    async with serving_library(folder) as first, serving_library(folder) as second:
+        await first.load("walker", "v2", move=True)
+        kept = (folder / "walker" / "rollout.json").read_bytes()
+        assert json.loads(kept)["moving"]
+        await second.releases.look()
+        assert ({"current": "v2", "previous": "v1"}, 0.0) == roles_and_share(second)
+        assert kept == (folder / "walker" / "rollout.json").read_bytes()
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"\xff", b"[]", b'{"current": 3}', b'{"share": 2.0}', b"0" * 100_000, b'{"schema_version": 2}']
 )
