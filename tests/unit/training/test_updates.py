@@ -245,6 +245,16 @@ def test_a_temperature_rate_of_zero_keeps_the_temperature():
         assert (run.agent.executor.log_temperature.item() == before) == (rate == 0.0)
 
 
+def test_a_reward_scale_that_is_set_multiplies_rewards():
+    run, scaled = (experiment("oracle", policy={"reward_scale": scale}) for scale in (1.0, 4.0))
+    batch, draws = lesson(run)
+    fourfold = batch._replace(rows=batch.rows._replace(reward=4.0 * batch.rows.reward))
+    plain, expected = (Objective(run.config, 0, run.agent, one, draws).of_update().critic for one in (batch, fourfold))
+    found = Objective(scaled.config, 0, scaled.agent, batch, draws).of_update().critic
+    torch.testing.assert_close(expected, found)
+    assert found > 2.0 * plain
+
+
 def test_pearl_leaves_the_explorer_alone():
     run = experiment("pearl")
     before = weights(run.agent.explorer)
