@@ -84,6 +84,7 @@ class GroupCommit:
         self._changed: Group = {}
         self._too_many = 2 * _MAX_GONE
         self._durable: dict[str, int] = {}
+        self._written: set[str] = set()  # of the group under way: names that are still those of its sessions
         self._timer: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None  # set while a group is being written
         self._tidied_s = clock()
@@ -133,11 +134,13 @@ class GroupCommit:
     def taken(self, session: Session) -> None:
         """Take note that the store gave a session to this server, as it is."""
         self._changed.pop(session.session_id, None)
+        self._written.discard(session.session_id)
         self._durable[session.session_id] = session.next_sequence - 1
 
     def let_go(self, session_id: str) -> None:
         """Take note that a session is held here no longer: another one of its name is not durable by it."""
         self._durable.pop(session_id, None)
+        self._written.discard(session_id)
 
     def durable_sequence(self, session_id: str) -> int:
         """Return the last event of a session that survives a crash; 0: none."""
@@ -236,6 +239,7 @@ class GroupCommit:
             self._timer.cancel()
             self._timer = None
         group, self._changed = self._changed, {}
+        self._written = set(group)
         self._riding, self._waiting = self._waiting, []
         self._alarm = asyncio.get_running_loop().call_later(_STALLED_S, self._stall)
         tidy = self._clock() - self._tidied_s > _TIDY_EVERY_S
@@ -282,19 +286,12 @@ class GroupCommit:
         for session_id, change in group.items():
             if session_id in lost:
                 self._lose(session_id, change.epoch)
-            elif isinstance(change, Session) and self._is_still(change):
+            elif isinstance(change, Session) and session_id in self._written:
                 self._durable[session_id] = change.next_sequence - 1
         self.counts.num_commits += 1
         self.counts.num_records += len(group)
         self._retry_s = _FIRST_RETRY_S
         self._turn(well=True, why="")
-
-    def _is_still(self, written: Session) -> bool:
-        """Whether what was written is of the session that now has its name, as far as changes since then tell."""
-        since = self._changed.get(written.session_id)
-        if not isinstance(since, Session):
-            return since is None
-        return since.epoch == written.epoch and since.next_sequence >= written.next_sequence
 
     def _lose(self, session_id: str, epoch: int) -> None:
         """Let a session go that another server holds, unless this one has taken it back since."""

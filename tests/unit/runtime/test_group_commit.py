@@ -160,19 +160,20 @@ async def test_nothing_of_a_session_that_is_gone_makes_another_one_of_its_name_d
         assert 0 == writer.durable_sequence("session-0")
 
 
-async def test_a_group_that_is_on_its_way_makes_no_later_session_of_a_name_durable():
+@pytest.mark.parametrize(("before", "now"), [(5, 1), (1, 5)])
+async def test_a_group_that_is_on_its_way_makes_no_later_session_of_a_name_durable(before, now):
     async with committing() as (writer, disk):
-        writer.changed(model(0).session(5))
+        writer.changed(model(0).session(before))
         disk.goes_on.clear()
         flushed = asyncio.create_task(writer.flush())
         await asyncio.sleep(0)
-        writer.removed(model(0).session(5))
-        writer.changed(model(0).session(1))
+        writer.removed(model(0).session(before))
+        writer.changed(model(0).session(now))
         disk.goes_on.set()
         await flushed
         assert 0 == writer.durable_sequence("session-0")
         await writer.flush()
-        assert 1 == writer.durable_sequence("session-0")
+        assert now == writer.durable_sequence("session-0")
 
 
 async def test_a_store_that_fails_for_long_leaves_a_bounded_number_to_remove(monkeypatch):
