@@ -58,6 +58,21 @@ def tiny_experiment(method: str = "ccm", **changes) -> Experiment:
     return experiment
 
 
+def experiment_with_trials(method="ccm", encoder=None, **changes):
+    """Return a run whose replay holds made-up trials with rewards, endings and padding."""
+    run = tiny_experiment(method, encoder=encoder or {}, **changes)
+    tasks, generator = len(run.tasks), torch.Generator().manual_seed(3)
+    shape = (tasks, run.adaptation.episodes, run.family.horizon)
+    for _ in range(2):
+        observation, action, reward, after = (torch.randn(*shape, size, generator=generator) for size in (3, 2, 1, 3))
+        action = 0.1 * action.tanh()
+        valid = (torch.rand(*shape, 1, generator=generator) < 0.9).float()
+        ended = (torch.rand(*shape, 1, generator=generator) < 0.1).float()
+        rows = Rows(observation, action, reward, after, ended, valid)
+        run.replay.add(torch.arange(tasks), rows)
+    return run
+
+
 def tiny_on_policy(method: str, **changes) -> OnPolicyRun:
     """Return a run of a method with a memory before its first step, its scales and weights not trivial either."""
     config = tiny_config(method, **({"on_policy": {"memory": 8, "minibatches": 2}} | changes))

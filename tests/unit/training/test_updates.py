@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tiny_run import lesson, tiny_config, tiny_experiment
+from tiny_run import experiment_with_trials as experiment
+from tiny_run import lesson, tiny_config
 
 from ccm_training import losses
 from ccm_training.batch import sample_batch
@@ -13,21 +14,6 @@ from ccm_training.replay import Rows
 from ccm_training.rewards import ExplorationReward
 
 QUIET = {"contrastive_weight": 0.0, "divergence_weight": 0.0, "prediction_weight": 0.0, "value_weight": 0.0}
-
-
-def experiment(method="ccm", encoder=None, **changes):
-    """A tiny run whose replay holds made-up trials with rewards, endings and padding."""
-    run = tiny_experiment(method, encoder=encoder or {}, **changes)
-    tasks, generator = len(run.tasks), torch.Generator().manual_seed(3)
-    shape = (tasks, run.adaptation.episodes, run.family.horizon)
-    for _ in range(2):
-        observation, action, reward, after = (torch.randn(*shape, size, generator=generator) for size in (3, 2, 1, 3))
-        action = 0.1 * action.tanh()
-        valid = (torch.rand(*shape, 1, generator=generator) < 0.9).float()
-        ended = (torch.rand(*shape, 1, generator=generator) < 0.1).float()
-        rows = Rows(observation, action, reward, after, ended, valid)
-        run.replay.add(torch.arange(tasks), rows)
-    return run
 
 
 def learn(run, step="update"):
