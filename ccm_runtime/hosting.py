@@ -153,7 +153,7 @@ class Hosting:
         """Begin a tenant's trial, or return the one begun under the same idempotency key; durable once it returns.
 
         Raises:
-            ServerUnreachableError: The server is shutting down.
+            ServerUnreachableError: The server is shutting down; or it shares its sessions, and its networks do not run.
             AgentUnknownError: No agent is called so.
             ContextMismatchError: The client expects another agent, or its context is another bundle's.
             SessionLimitError: The table is full.
@@ -199,8 +199,8 @@ class Hosting:
         before = self.table.find(session_id)
         if before is None and self.roster.draining:
             raise ServerUnreachableError("the server is shutting down and takes no more sessions; go elsewhere")
-        if before is None and not all(map(acts, self.roster.versions)):
-            raise ServerUnreachableError("the server's networks do not run any more; go elsewhere")
+        if before is None:
+            self._check_networks()
         if client is not None:
             await self.sharing.check_client(session_id, tenant, client)
         await self.sharing.take(session_id, tenant)
@@ -344,11 +344,17 @@ class Hosting:
         """Return the name and the epoch of a session to open; servers that share it give one key one name."""
         if self.sharing is None or not options.idempotency_key:
             return new_name(), 0
+        self._check_networks()
         session_id = self.table.name_of(options.idempotency_key, tenant)
         try:
             return session_id, await self.sharing.take(session_id, tenant)
         except StoreUnavailableError:  # who goes on without a store need not wait for it
             return session_id, 0
+
+    def _check_networks(self) -> None:
+        """Take no session from another server that nothing could be done with here (ServerUnreachableError)."""
+        if not all(map(acts, self.roster.versions)):
+            raise ServerUnreachableError("the server's networks do not run any more; go elsewhere")
 
     def _known(self, options: SessionOptions, tenant: str) -> Session | None:
         """Return the session that the tenant opened under this key, as used now."""

@@ -27,7 +27,7 @@ from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import DeviceLostError, ServerUnreachableError
 from ccm_runtime.hosting import ServedAgent
 from ccm_runtime.inference import OnnxPolicy
-from ccm_runtime.messages import Intervention, SessionOptions
+from ccm_runtime.messages import BeginEpisode, Intervention, SessionOptions
 from ccm_runtime.server import DURABILITY, Server
 from ccm_runtime.testing import served
 
@@ -234,6 +234,25 @@ async def test_clients_of_servers_that_share_sessions_go_on_elsewhere_when_a_gpu
             assert 2 == len(await session.act(SEEN, 0.0))
             assert 1 == len(well.hosting.table)
             assert 503 == (await probes.ask("live"))[0]
+
+
+async def test_a_server_whose_networks_hang_takes_no_session_from_another_one(monkeypatch, shared):
+    policy, settings = Gated(), {"store": shared.url, "action_deadline_ms": 5.0, "max_misses": 1_000}
+    async with serving(served(policy), **settings) as (hangs, _), serving(served(Gated()), **settings) as (well, _):
+        elsewhere = await well.hosting.open(SessionOptions(idempotency_key="k"))
+        own = await hangs.hosting.open(SessionOptions())
+        policy.gate.clear()
+        try:
+            answer = await hangs.hosting.step(own.session_id, 1, BeginEpisode(SEEN))
+            assert (Intervention.LATE,) == answer.reaction.interventions
+            monkeypatch.setattr(condition, "STUCK_S", 0.0)
+            with pytest.raises(ServerUnreachableError, match="networks do not run any more; go elsewhere"):
+                await hangs.hosting.fetch(elsewhere.session_id, elsewhere.token)
+            with pytest.raises(ServerUnreachableError, match="networks do not run any more; go elsewhere"):
+                await hangs.hosting.open(SessionOptions(idempotency_key="k"))
+            assert [own.session_id] == [session.session_id for session in hangs.hosting.table]
+        finally:
+            policy.gate.set()
 
 
 @pytest.mark.parametrize("abstract", [False, True])
