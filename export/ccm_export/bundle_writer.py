@@ -15,7 +15,7 @@ from ccm_export.golden import golden_samples
 from ccm_export.graphs import build_graphs
 from ccm_export.model_card import model_card
 from ccm_export.parity import TOLERANCE, measure_parity, synthetic_probes
-from ccm_export.recording import record
+from ccm_export.training_trials import run_training_trials
 from ccm_export.verify import verify_bundle
 from ccm_runtime import __version__
 from ccm_runtime.belief import NoveltyStats
@@ -86,17 +86,17 @@ def export_agent(
     safety = safety or SafetyLimits()
     check_rates(safety.max_rate, run.family.action)
     _check_replaceable(out)
-    recording = record(run)
-    draft = _draft(run, safety, recording.novelty, created_at or datetime.now(UTC))
+    known = run_training_trials(run)
+    draft = _draft(run, safety, known.novelty, created_at or datetime.now(UTC))
     graphs = build_graphs(run.agent, draft)
     exported = OnnxPolicy(Bundle(out, draft, "", graphs))
     reference = _reference(run)
-    probes = [recording.probe, *synthetic_probes(exported, np.random.default_rng(run.config.seed))]
+    probes = [known.probe, *synthetic_probes(exported, np.random.default_rng(run.config.seed))]
     stats, plane = experience(exported, run.family, safety, seed=run.config.tasks.seed)
     checked = draft.model_copy(
         update={
             "parity": measure_parity(reference, exported, probes),
-            "golden": golden_samples(exported, recording.probe),
+            "golden": golden_samples(exported, known.probe),
             "experience": stats,
             "belief_map": plane,
         }

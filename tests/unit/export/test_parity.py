@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from ccm_export import bundle_writer
 from ccm_export.bundle_writer import export_agent
 from ccm_export.parity import TOLERANCE, measure_parity, synthetic_probes
-from ccm_export.recording import record
+from ccm_export.training_trials import run_training_trials
 from ccm_runtime.errors import ParityError
 from ccm_runtime.inference import OnnxPolicy
 from ccm_runtime.manifest import GRAPHS
@@ -32,7 +32,7 @@ def policy_with(exported, name, change):
 
 
 def probes_for(exported):
-    return [record(exported.run).probe, *synthetic_probes(exported.onnx_policy, np.random.default_rng(0))]
+    return [run_training_trials(exported.run).probe, *synthetic_probes(exported.onnx_policy, np.random.default_rng(0))]
 
 
 def test_the_graphs_compute_what_the_agent_computes(exported):

@@ -19,7 +19,7 @@ _SHRINKAGE = 0.01
 _MARGIN = 1.01  # who has seen nothing yet must not be novel by rounding
 
 
-class Recording(NamedTuple):
+class TrainingTrials(NamedTuple):
     """What the trials showed.
 
     Attributes:
@@ -31,7 +31,7 @@ class Recording(NamedTuple):
     probe: Probe
 
 
-def record(run: LoadedRun, *, rows: int = 256) -> Recording:
+def run_training_trials(run: LoadedRun, *, rows: int = 256) -> TrainingTrials:
     """Run one deterministic trial on each of at least `MIN_TASKS` tasks of the training split.
 
     Args:
@@ -50,7 +50,7 @@ def record(run: LoadedRun, *, rows: int = 256) -> Recording:
         generator=generator,
     )
     novelty = novelty_stats(_latents(policy, trials.rows).numpy())
-    return Recording(novelty, _probe(policy, trials, rows, np.random.default_rng(0)))
+    return TrainingTrials(novelty, _probe(policy, trials, rows, np.random.default_rng(0)))
 
 
 def novelty_stats(latents: NDArray[np.float32]) -> NoveltyStats:

@@ -1,9 +1,9 @@
-"""What an export records is a function of its run, and calls one in a hundred training trials novel."""
+"""What an export takes from trials on training tasks is a function of its run, and one in a hundred is called novel."""
 
 import numpy as np
 import pytest
 
-from ccm_export.recording import novelty_stats, record
+from ccm_export.training_trials import novelty_stats, run_training_trials
 from ccm_runtime.belief import novelty
 
 
@@ -37,17 +37,17 @@ def test_latents_that_never_vary_give_finite_statistics():
 def test_a_trial_that_has_seen_nothing_is_not_novel(exported):
     policy = exported.torch_policy
     latent = policy.read(policy.initial_belief(1)).mean.detach().numpy()
-    assert novelty(latent, record(exported.run).novelty)[0] < 1.0
+    assert novelty(latent, run_training_trials(exported.run).novelty)[0] < 1.0
 
 
-def test_a_recording_is_a_function_of_the_run(ccm):
-    first, second = record(ccm.run), record(ccm.run)
+def test_what_trials_showed_is_a_function_of_the_run(ccm):
+    first, second = run_training_trials(ccm.run), run_training_trials(ccm.run)
     assert first.novelty == second.novelty
     np.testing.assert_array_equal(first.probe.belief, second.probe.belief)
 
 
 def test_recorded_inputs_are_those_of_trials(ccm):
-    probe = record(ccm.run, rows=10).probe
+    probe = run_training_trials(ccm.run, rows=10).probe
     assert (10, 3) == probe.observation.shape
     assert (10, 32, 3) == probe.transitions.observation.shape
     assert np.all(np.abs(probe.transitions.action) <= np.float32(0.1))
