@@ -195,7 +195,7 @@ class AsyncClient:
         """Fold transitions into a context, without a session.
 
         Args:
-            transitions: In any order; at most 10,000.
+            transitions: In the order in which they happened (any, where beliefs are sums); at most 10,000.
             context: Where to start; `None`: knowing nothing.
             agent: Name of the agent, where the server has several; empty: the context's, or its default one.
 

@@ -38,7 +38,7 @@ async def encode(
         adapter: The agent.
         digest: Of its bundle.
         belief: Where to start, `[belief]`, checked; `None`: from nothing.
-        transitions: In any order, at most `MAX_TRANSITIONS`.
+        transitions: In the order in which they happened, at most `MAX_TRANSITIONS`.
         run: Runs the networks.
 
     Raises:

@@ -1,20 +1,25 @@
-"""Laws of actions without a session: in time whatever the networks do, within bounds, and no faster than allowed."""
+"""Laws of calls without a session: actions are in time whatever the networks do, within bounds, and no faster than
+allowed; contexts are of transitions in their order.
+"""
 
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
+import numpy as np
 import pytest
 from gated import Gated
 
+from ccm_runtime.belief import Folded, Transitions
 from ccm_runtime.client import Client
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import SpecError
 from ccm_runtime.manifest import SafetyLimits
-from ccm_runtime.messages import Intervention
+from ccm_runtime.messages import EncodedTransition, Intervention
 from ccm_runtime.server import Server
-from ccm_runtime.testing import manifest_of
+from ccm_runtime.testing import ScriptedPolicy, manifest_of, serve
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
 from ccm_runtime.versions import ServedAgent
@@ -154,3 +159,28 @@ async def test_a_client_tells_the_previous_action():
         assert ([0.5, -0.5], (Intervention.LATE,)) == (acted.action.tolist(), acted.interventions)
         with pytest.raises(SpecError):
             await asyncio.to_thread(told, address, [0.5])
+
+
+@dataclass(frozen=True)
+class Fading(ScriptedPolicy):
+    """Half of what is known fades with each transition, so that their order counts, as with a recurrent encoder."""
+
+    def fold(self, belief, transitions):
+        fields = [getattr(transitions, name) for name in Transitions.__slots__]
+        for step in range(transitions.valid.shape[1]):
+            one = Transitions(*(field[:, step : step + 1] for field in fields))
+            after = super().fold(belief, one).belief
+            belief = np.where(one.valid[:, 0] > 0.0, after - 0.5 * belief, belief)
+        mean = belief[:, self.size :] / belief[:, : self.size]
+        return Folded(belief, mean, 1.0 / np.sqrt(belief[:, : self.size]))
+
+
+def test_transitions_are_folded_in_the_order_in_which_they_are_told():
+    draw, policy = np.random.default_rng(0), Fading()
+    seen, acted = draw.normal(size=(301, 2)), draw.uniform(-1.0, 1.0, (300, 2))
+    told = [EncodedTransition(*row) for row in zip(seen[:-1], acted, draw.normal(size=300), seen[1:], strict=True)]
+    with serve(policy) as address, Client(address) as client:
+        whole, backwards = client.encode(told), client.encode(told[::-1])
+        parts = client.encode(told[7:], client.encode(told[:7]).context)
+    np.testing.assert_allclose(whole.context.belief, parts.context.belief, rtol=1e-5)
+    assert np.abs(whole.latent_mean - backwards.latent_mean).max() > 0.01
