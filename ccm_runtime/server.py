@@ -56,6 +56,7 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 DURABILITY = "ccm_runtime.v1.Durability"
 _DRAIN_POLL_S = 0.02
 _SWEEP_S = 5.0
+_HANDSHAKE_MS = 10_000
 _MAX_REFUSALS = 16_384  # calls that are being refused at a time; gRPC itself refuses more
 
 
@@ -102,7 +103,7 @@ class Server:
                 # Who says nothing for a minute is asked whether it is there; who pings without need is sent away.
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
-                ("grpc.server_handshake_timeout_ms", 10_000),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ),
             # Beyond `max_calls` the service itself refuses, and says when to try again; probes are still answered.

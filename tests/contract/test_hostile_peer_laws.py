@@ -5,13 +5,14 @@ import asyncio
 import random
 import socket
 import struct
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ccm_runtime import server as server_module
 from ccm_runtime import statuses
 from ccm_runtime.client import Client
 from ccm_runtime.config import ServerConfig
@@ -108,6 +109,20 @@ async def test_half_open_and_slow_connections_do_not_hold_up_the_others():
         finally:
             for peer in peers:
                 peer.close()
+
+
+@pytest.mark.parametrize("said", [0, 5])
+async def test_who_does_not_shake_hands_in_time_is_sent_away(monkeypatch, said):
+    monkeypatch.setattr(server_module, "_HANDSHAKE_MS", 200)
+    async with stub_of() as (address, _, _):
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(PREFACE[:said])
+        async with asyncio.timeout(LIMIT_S):
+            with suppress(ConnectionError):
+                while await reader.read(1 << 16):
+                    pass
+        writer.close()
 
 
 async def test_a_reader_that_never_reads_holds_up_nobody():
