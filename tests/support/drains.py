@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mid_session import LIMIT_S, KilledServer, compared, played_under
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+STEP_S = 0.2  # an episode takes five of them: far longer than calls under way have to be answered in
 
 
 async def stopped(server, address, sessions):
@@ -47,7 +48,7 @@ async def campaign(bundle, store, stops, seed, num_sessions=8, **flags):
         await server.start()
 
     try:
-        answers, closed = await played_under(stop, address, stops, num_sessions)
+        answers, closed = await played_under(stop, address, stops, num_sessions, STEP_S)
     finally:
         if server.process.returncode is None:
             await server.kill()

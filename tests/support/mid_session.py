@@ -49,9 +49,13 @@ class KilledServer:
         await self.process.wait()
 
 
-async def play(session, index, answers, until):
-    """Tell the events of `durable.event` until `until` is set, and add what each was answered with to `answers`."""
+async def play(session, index, answers, until, pause_s=0.0):
+    """Tell the events of `durable.event` until `until` is set, and add what each was answered with to `answers`.
+
+    Before each of them `pause_s` goes by, as while a robot moves.
+    """
     while not until.is_set():
+        await asyncio.sleep(pause_s)
         told = event(index, len(answers) + 1)
         if session.episode_over != isinstance(told, BeginEpisode):
             raise RuntimeError(f"session {index} is not where the model is before {told}: {session.answer}")
@@ -82,13 +86,16 @@ def differing(answers, adapter, index):
     return count
 
 
-async def played_under(blow, address, blows, num_sessions):
-    """Play sessions on a server while `blow(sessions)` falls on it; what each was answered with, and its end."""
+async def played_under(blow, address, blows, num_sessions, pause_s=0.0):
+    """Play sessions on a server while `blow(sessions)` falls on it; what each was answered with, and its end.
+
+    Every second one takes `pause_s` a step, the others step as fast as they can.
+    """
     until = asyncio.Event()
     async with AsyncClient(address, timeout_s=LIMIT_S) as client:
         sessions = [await client.open_session(seed=i, stochastic=True).open() for i in range(num_sessions)]
         answers = [[] for _ in sessions]
-        playing = [asyncio.create_task(play(s, i, answers[i], until)) for i, s in enumerate(sessions)]
+        playing = [asyncio.create_task(play(s, i, answers[i], until, i % 2 * pause_s)) for i, s in enumerate(sessions)]
         for _ in range(blows):
             await all_answered(answers, playing)
             await blow(sessions)
