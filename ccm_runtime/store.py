@@ -1,9 +1,10 @@
-"""Where sessions outlive their server: the protocols of stores.
+"""Where sessions outlive their server: the protocols of stores, and the one that only a process lives with.
 
 A store keeps the bytes of records (`records.py`) and knows nothing of what is in them. It is used from one thread at a
 time: a `Store` by one server at a time, a `SharedStore` by several.
 """
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -105,3 +106,50 @@ class SharedStore(Protocol):
 
     def close(self) -> None:
         """Let the medium go; what was committed stays."""
+
+
+class MemoryStore:
+    """A store that lives as long as its process: the smallest whole one, for programs and tests that hold a server.
+
+    It is part of the package (SPEC: memory, SQLite, Redis), though no command starts a server with it.
+
+    Attributes:
+        aside: What was set aside, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.aside: dict[str, tuple[Record, str]] = {}
+        self._records: dict[str, Record] = {}
+        self._secret = secrets.token_bytes(32)
+
+    def secret(self) -> bytes:
+        """Return the secret."""
+        return self._secret
+
+    def adopt(self, secret: bytes) -> None:
+        """Use another secret."""
+        self._secret = secret
+
+    def read(self) -> list[Record]:
+        """Return every record."""
+        return list(self._records.values())
+
+    def commit(self, saved: Iterable[Record], removed: Iterable[str]) -> None:
+        """Write and remove."""
+        self._records.update((record.session_id, record) for record in saved)
+        for session_id in removed:
+            self._records.pop(session_id, None)
+
+    def set_aside(self, session_id: str, reason: str) -> None:
+        """Move a record out of the way."""
+        record = self._records.pop(session_id, None)
+        if record is not None:
+            self.aside[session_id] = (record, reason)
+            while len(self.aside) > MAX_SET_ASIDE:
+                del self.aside[next(iter(self.aside))]
+
+    def tidy(self) -> None:
+        """There is nothing to give back."""
+
+    def close(self) -> None:
+        """There is nothing to let go."""

@@ -5,11 +5,10 @@ from contextlib import closing
 
 import pytest
 from durable import model, record, sessions_of
-from memory_store import MemoryStore
 from redis_server import WholeStore
 
 from ccm_runtime.sqlite_store import SqliteStore
-from ccm_runtime.store import MAX_SET_ASIDE, Record
+from ccm_runtime.store import MAX_SET_ASIDE, MemoryStore, Record
 
 ONE_SERVERS = ("memory", "sqlite", "sqlite-full")
 

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 from durable import model, sessions_of
-from memory_store import MemoryStore
 
 from ccm_runtime.errors import StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
+from ccm_runtime.store import MemoryStore
 
 
 class Disk(MemoryStore):
