@@ -184,7 +184,7 @@ def agent_observation(observation: Tensor, reward: Tensor, *, observe_reward: bo
     return torch.cat([observation, reward[:, None]], -1) if observe_reward else observation.clone()
 
 
-class Stepper:
+class Episode:
     """One episode everywhere: steps the simulations, appends the previous reward, pads where an episode has ended.
 
     In padding nothing moves and nothing is paid.
@@ -232,16 +232,16 @@ def run_trials(
     for _ in range(episodes):
         exploring = trial.phase is Phase.EXPLORE
         trial = advance(trial, EpisodeBegan())
-        stepper, steps = Stepper(env, observe_reward=plan.observe_reward), []
+        episode, steps = Episode(env, observe_reward=plan.observe_reward), []
         latent = _latent(policy, belief, generator)
         if noise is not None:
             noise.restart()
         while trial.in_episode:
             if plan.while_executing and plan.latent == "mean":
                 latent = policy.read(belief).mean
-            at = _Situation(stepper.observation, belief, latent, certain)
+            at = _Situation(episode.observation, belief, latent, certain)
             action = _act(policy, at, noise, exploring=exploring)
-            steps.append(stepper.step(action))
+            steps.append(episode.step(action))
             belief = policy.fold(belief, steps[-1])
             trial = advance(trial, Stepped())
         collected.append(stack(steps))
@@ -286,10 +286,10 @@ def wander(env: BatchedEnv, wanderer: Wanderer, *, episodes: int, horizon: int, 
     """Warm-up trials under actions that are held for a while; fields `[n, episodes, horizon, ...]`."""
     collected = []
     for _ in range(episodes):
-        stepper = Stepper(env, observe_reward=observe_reward)
+        episode = Episode(env, observe_reward=observe_reward)
         action, steps = wanderer.turn(env.num_envs), []
         for _ in range(horizon):
             action = wanderer.keep_or_turn(action)
-            steps.append(stepper.step(action))
+            steps.append(episode.step(action))
         collected.append(stack(steps))
     return stack(collected)

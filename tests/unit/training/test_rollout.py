@@ -16,7 +16,7 @@ from ccm_training.belief import Latent
 from ccm_training.envs.bridge import TorchEnv
 from ccm_training.envs.family import Step
 from ccm_training.policy import NumpyPolicy, RandomPolicy
-from ccm_training.rollout import Noise, Stepper, Wanderer, run_trials, wander
+from ccm_training.rollout import Episode, Noise, Wanderer, run_trials, wander
 
 LOW, HIGH = torch.tensor([-0.1, -0.2]), torch.tensor([0.1, 0.4])
 
@@ -292,8 +292,8 @@ class Lost:
 
 @pytest.mark.parametrize("observe_reward", [False, True])
 def test_what_is_no_number_after_the_end_does_not_enter_the_padding(observe_reward):
-    stepper = Stepper(Lost(), observe_reward=observe_reward)
-    rows = [stepper.step(torch.zeros(2, 1)) for _ in range(4)]
+    episode = Episode(Lost(), observe_reward=observe_reward)
+    rows = [episode.step(torch.zeros(2, 1)) for _ in range(4)]
     assert [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]] == [row.valid[:, 0].tolist() for row in rows]
     assert [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]] == [row.reward[:, 0].tolist() for row in rows]
     assert [[1.0, 1.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]] == [row.next_observation[:, 0].tolist() for row in rows]
@@ -319,7 +319,7 @@ class Overwriting:
 
 @pytest.mark.parametrize("observe_reward", [True, False])
 def test_what_was_seen_stays_when_a_simulation_overwrites_it(observe_reward):
-    stepper = Stepper(TorchEnv(Overwriting(), torch.device("cpu")), observe_reward=observe_reward)
-    steps = [stepper.step(torch.ones(2, 2)) for _ in range(2)]
+    episode = Episode(TorchEnv(Overwriting(), torch.device("cpu")), observe_reward=observe_reward)
+    steps = [episode.step(torch.ones(2, 2)) for _ in range(2)]
     assert [0.0, 1.0] == [rows.observation[0, 0].item() for rows in steps]
     assert [1.0, 2.0] == [rows.next_observation[0, 0].item() for rows in steps]

@@ -8,7 +8,7 @@ from ccm_training.onpolicy.advantages import advantages
 from ccm_training.onpolicy.gaussian import Gaussian, GaussianPolicy, Parameters, call_each
 from ccm_training.onpolicy.inner_step import InnerStep, Lesson, adapt_each
 from ccm_training.replay import Rows
-from ccm_training.rollout import Stepper, stack
+from ccm_training.rollout import Episode, stack
 from ccm_training.scales import ScaledActions
 from ccm_training.sources import Source, normal
 
@@ -60,11 +60,11 @@ def sample_lesson(
         The lesson, and the transitions that it is made of, fields `[n, horizon, ...]`.
     """
     shape = (len(next(iter(parameters.values()))), -1)
-    stepper, steps, raw, acted = Stepper(env, observe_reward=observe_reward), [], [], []
+    episode, steps, raw, acted = Episode(env, observe_reward=observe_reward), [], [], []
     for _ in range(horizon):
-        now = call_each(agent.policy, parameters, stepper.observation.view(*shape, stepper.observation.shape[-1]))
+        now = call_each(agent.policy, parameters, episode.observation.view(*shape, episode.observation.shape[-1]))
         action = now.sample(normal(generator, env.num_envs, now.mean.shape[-1]).view_as(now.mean))
-        steps.append(stepper.step(agent.unscale_action(action).flatten(0, 1)))
+        steps.append(episode.step(agent.unscale_action(action).flatten(0, 1)))
         raw.append(action)
         acted.append(now)
     rows = stack(steps)
