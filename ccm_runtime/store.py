@@ -111,7 +111,7 @@ class SharedStore(Protocol):
 class MemoryStore:
     """A store that lives as long as its process: the smallest whole one, for programs and tests that hold a server.
 
-    It is part of the package (SPEC: memory, SQLite, Redis), though no command starts a server with it.
+    It belongs to the package as those of SQLite and Redis do, though no command starts a server with it.
 
     Attributes:
         aside: What was set aside, with the reason.
