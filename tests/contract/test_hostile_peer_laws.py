@@ -175,7 +175,7 @@ async def test_so_many_may_watch_and_no_more_and_calls_have_places_of_their_own(
 
 
 async def test_streams_that_open_and_leave_at_once_leave_nothing_behind():
-    server = Server(served(ScriptedPolicy()), config())
+    server = Server(served(ScriptedPolicy()), config(max_calls=50))
     port = await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = AdaptationStub(channel)
@@ -183,6 +183,10 @@ async def test_streams_that_open_and_leave_at_once_leave_nothing_behind():
             call = stub.Session()
             await call.write(pb.SessionRequest())
             call.cancel()
+        ask = pb.DescribeAgentRequest()
+        async with asyncio.timeout(LIMIT_S):  # the places of all that left are free again
+            while await code_of(stub.DescribeAgent(ask, timeout=LIMIT_S)) is not grpc.StatusCode.OK:
+                await asyncio.sleep(0.01)
         assert await is_alive(stub)
         assert 1 == len(server.hosting.table)
     await server.stop()
