@@ -87,9 +87,10 @@ def _shape(env: Environment, agent: Agent) -> tuple[int, ...]:
     shape = getattr(space, "shape", None)
     discrete = hasattr(space, "n")
     if not isinstance(shape, tuple) or math.prod(shape) != does.size or discrete:
+        got = f"one of shape {shape}" if isinstance(shape, tuple) and not discrete else space
         raise SpecError(
             f"action_space: expected a Box of {counted(does.size, 'number')} ({', '.join(does.labels)}), as the "
-            f"agent's actions are, got {space}"
+            f"agent's actions are, got {got}"
         )
     return shape
 

@@ -183,9 +183,9 @@ def test_a_damaged_bundle_ends_with_code_6(tmp_path):
     assert fails(ccm("serve", damaged, "--port", 0), 6, "context_encoder.onnx")
 
 
-def test_a_wrong_observation_size_ends_with_code_4(tmp_path):
+def test_an_agent_of_another_size_than_its_family_ends_with_code_4(tmp_path):
     with serving(bundle_of(tmp_path / "bundle", size=3)) as (_, address):
-        assert fails(ccm("adapt", "--server", address, "--trials", 1), 4, "expected 3 values")
+        assert fails(ccm("adapt", "--server", address, "--trials", 1), 4, "expected a Box of 3 numbers", "shape (2,)")
 
 
 def said_to_a_terminal(*arguments):
