@@ -75,12 +75,17 @@ def test_beliefs_are_told_as_means_over_runs():
     assert ("accuracy" in ccm.context, "accuracy" in pearl.context) == (True, False)
 
 
-def test_a_family_is_shown_once_two_arms_that_learn_can_be_compared():
-    lonely = [result("ccm", 0, GOOD), result("oracle", 0, GOOD), result("random", 0, GOOD)]
+@pytest.mark.parametrize("other", ["pearl", "oracle"])
+def test_a_family_is_shown_once_an_arm_that_learns_can_be_compared(other):
+    lonely = [result("ccm", 0, GOOD), result("random", 0, GOOD)]
     assert groups_of("figure4", lonely) == {}
     assert draw("figure4", lonely) is None
-    assert list(groups_of("figure4", [*lonely, result("pearl", 0, GOOD)])) == ["sparse-point-robot"]
-    assert list(groups_of("figure5", some_results())) == []  # of its arms, only the method as it is
+    assert list(groups_of("figure4", [*lonely, result(other, 0, GOOD)])) == ["sparse-point-robot"]
+
+
+def test_a_family_is_not_shown_where_nobody_learns_or_nothing_is_to_be_compared():
+    assert groups_of("figure4", [result("oracle", 0, GOOD), result("random", 0, GOOD)]) == {}
+    assert groups_of("figure5", some_results()) == {}  # of its arms, only the method as it is
 
 
 def test_who_trained_and_who_recorded_is_told_once():

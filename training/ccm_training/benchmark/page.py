@@ -1,18 +1,13 @@
-"""The results page in Markdown, from what is kept alone: the figures' summaries, and results older than these."""
+"""The results page in Markdown, from what is kept alone: the figures' summaries."""
 
-import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ccm_training.benchmark.budgets import BUDGETS
 from ccm_training.benchmark.plan import FIGURES
 from ccm_training.benchmark.summary import Odds, Row, Summary
-
-EARLIER = ("locomotion",)
-"""Folders of results in which runs were not kept one by one; they go as their runs are made anew."""
 
 _SEEDS = re.compile(r"--seeds (\S+)")
 
@@ -50,10 +45,6 @@ def results_page(results: Path, beside: Path) -> str:
             path = results / figure / f"{budget}.json"
             if path.is_file():
                 parts += _figure(Summary.model_validate_json(path.read_text(encoding="utf-8")), folder)
-    for name in EARLIER:
-        path = results / name / "results.json"
-        if path.is_file():
-            parts += _earlier(json.loads(path.read_text(encoding="utf-8")), f"{folder}/{name}")
     return "\n".join(parts)
 
 
@@ -160,35 +151,3 @@ def _share(value: float | None) -> str:
 
 def _number(value: float, of_ceiling: bool) -> str:  # noqa: FBT001
     return f"{value:.3f}" if of_ceiling else f"{value:.0f}"
-
-
-def _earlier(record: dict[str, Any], folder: str) -> Iterable[str]:
-    """Results of a script that `ccm benchmark` has replaced: only what all runs of a method came to was kept."""
-    made, results = record["made"], record["results"]
-    yield f"## Earlier: {', '.join(results)}"
-    yield ""
-    yield "| family | method | score, IQM [95 %] | mean of each seed | mean return | env steps | minutes a run |"
-    yield "|---|---|---|---|---|---|---|"
-    for family, methods in results.items():
-        for method, data in methods.items():
-            score, minutes = data["score"], data["train_minutes"]
-            yield (
-                f"| `{family}` | {method} | {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] "
-                f"| {', '.join(f'{mean:.3f}' for mean in data['seed_means'])} | {data['mean_return']:.1f} "
-                f"| {data['env_steps'][-1]:,} | {min(minutes)} to {max(minutes)} |"
-            )
-    yield ""
-    for family, methods in results.items():
-        for method, data in methods.items():
-            if odds := data.get("probability_that_ccm_is_better"):
-                chance = f"{odds['value']:.2f} [{odds['low']:.2f}, {odds['high']:.2f}]"
-                yield f"- `{family}`, ccm better than {method}: {chance}."
-    yield ""
-    yield (
-        f"Made by `{made['command']}` (a script that `ccm benchmark` has replaced) on {made['date']}, "
-        f"{made['machine']}; {record['tasks']} held-out tasks a run."
-    )
-    yield ""
-    for family in results:
-        yield f"![Learning curves on {family}]({folder}/{family}.svg)"
-    yield ""

@@ -97,7 +97,7 @@ Groups = dict[str, dict[Arm, list[RunResult]]]
 
 
 def groups_of(figure: FigureName, results: Iterable[RunResult]) -> Groups:
-    """The results that a figure shows, by family and arm, by seed; families with two arms that learn, at least."""
+    """The results that a figure shows, by family and arm, by seed; families with one that learns, and one to compare."""
     wanted, kept = FIGURES[figure], list(results)
     groups: Groups = {}
     for family in wanted.families:
@@ -106,7 +106,7 @@ def groups_of(figure: FigureName, results: Iterable[RunResult]) -> Groups:
             for arm in wanted.arms
         }
         found = {arm: runs for arm, runs in found.items() if runs}
-        if sum(arm.learns for arm in found) > 1:
+        if any(arm.learns for arm in found) and sum(arm.method != "random" for arm in found) > 1:
             groups[family] = found
     return groups
 
