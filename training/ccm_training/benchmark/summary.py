@@ -97,7 +97,7 @@ Groups = dict[str, dict[Arm, list[RunResult]]]
 
 
 def groups_of(figure: FigureName, results: Iterable[RunResult]) -> Groups:
-    """The results that a figure shows, by family and arm, by seed; families with one that learns, and one to compare."""
+    """The results that a figure shows, by family and arm, by seed; families with one that learns and one beside it."""
     wanted, kept = FIGURES[figure], list(results)
     groups: Groups = {}
     for family in wanted.families:
