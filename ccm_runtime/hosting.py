@@ -417,7 +417,7 @@ class Hosting:
         )
         version = Version(served, adapter, stepper)
         # It holds no version: one that is dropped must go at once, with its networks.
-        version.watch_device(lambda: self._tell_device_failed(digest))
+        version.watch_device(lambda: self.device_failed(digest))
         return version
 
     def _adapter(self, digest: str) -> Adapter | None:
@@ -478,9 +478,6 @@ class Hosting:
         session = self.table.find(before.session_id)
         if answer.reaction.episode_over and session is not None and session.last_answer is answer:
             version.tally.ended(session.memory.returns[-1])
-
-    def _tell_device_failed(self, digest: str) -> None:
-        self.device_failed(digest)
 
     def _failed(self, version: Version) -> None:
         """Count an event that a version's networks failed at."""

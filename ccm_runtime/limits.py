@@ -6,8 +6,8 @@ from ccm_runtime.errors import ConfigError
 from ccm_runtime.manifest import Fallback, SafetyLimits
 from ccm_runtime.specs import BoxSpec, counted
 
-# The guard computes in float32: below, a rate would be zero, and above, none.
 _ROUNDING = float(np.finfo(np.float32).eps)  # bounds are float32, and rates are not
+# The guard computes in float32: below, a rate would be zero, and above, none.
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -39,8 +39,7 @@ def check_rates(rates: tuple[float, ...] | None, action: BoxSpec) -> None:
     if len(rates) != action.size:
         raise ConfigError(
             f"max_rate: expected {counted(action.size, 'number')}, one for each entry of the action "
-            f"({', '.join(action.labels)}), "
-            f"got {len(rates)}"
+            f"({', '.join(action.labels)}), got {len(rates)}"
         )
     ranges = (action.high_array.astype(np.float64) - action.low_array).tolist()
     for rate, most, entry in zip(rates, ranges, action.entries, strict=True):

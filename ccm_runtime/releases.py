@@ -111,17 +111,17 @@ class Releases:
             if kept is None:
                 continue
             current = roster.rollout(agent).current
+            holds = kept.under(current.name, current.digest)
             if kept.current.name != current.name:
                 left = kept.candidate and kept.candidate.name
                 told = {"current": current.name, "was": kept.current.name, "candidate": left}
                 log.warning("rollout not resumed", agent=agent, **told)
-                self._keep_now(agent, kept.under(current.name, current.digest))
-            kept = kept.under(current.name, current.digest)
-            candidate = self._resumed(agent, kept.candidate, "candidate")
-            previous = self._resumed(agent, kept.previous, "version before")
-            after = Rollout(current, previous, candidate, 0.0 if candidate is None else kept.share)
+                self._keep_now(agent, holds)
+            candidate = self._resumed(agent, holds.candidate, "candidate")
+            previous = self._resumed(agent, holds.previous, "version before")
+            after = Rollout(current, previous, candidate, 0.0 if candidate is None else holds.share)
             roster.appoint(agent, after)
-            self._moving[agent] = set(kept.moving)
+            self._moving[agent] = set(holds.moving)
             self._tell(agent, after)
 
     def resume_moves(self) -> None:

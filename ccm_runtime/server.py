@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from ccm_runtime.admin import AdminService
 from ccm_runtime.awake import awake
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.condition import turns
+from ccm_runtime.condition import Condition, turns
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.event_loop import run as run_loop
@@ -202,11 +202,12 @@ class Server:
                 else f"cannot listen on {address}; do --tls-cert and --tls-key belong together?"
             ) from error
 
-    def _say(self) -> None:
+    def _say(self) -> Condition:
         """Tell the health of the service, as it is now."""
-        ready = self.hosting.metrics.condition().ready
+        condition = self.hosting.metrics.condition()
         for name in ("", SERVICE):
-            self._health.set(name, serving=ready)
+            self._health.set(name, serving=condition.ready)
+        return condition
 
     def _send_elsewhere(self) -> None:
         """Where other servers have the sessions, too: who comes now goes to them at once; streams go on for a while."""
@@ -258,8 +259,7 @@ class Server:
     async def _sweep(self) -> None:
         """Remove idle sessions also while nobody calls, and see whether all is well."""
         while True:
-            self._say()  # nothing tells of networks that hang
-            if self.hosting.metrics.condition().live:
+            if self._say().live:  # nothing else tells of networks that hang
                 tell_alive(os.environ)
             await asyncio.sleep(_SWEEP_S)
             self.hosting.tidy()

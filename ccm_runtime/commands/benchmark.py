@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ccm_runtime.errors import ConfigError, RunError
+from ccm_runtime.specs import counted
 from ccm_training.benchmark.budgets import BUDGETS, BudgetName
 from ccm_training.benchmark.campaign import Campaign, Folders, draw_figure
 from ccm_training.benchmark.page import sentence_of
@@ -67,7 +68,7 @@ def _take(campaign: Campaign, jobs: int, *, train: bool) -> tuple[list[Run], str
 
 
 def _without(left: list[Run]) -> str:
-    return "1 run has" if len(left) == 1 else f"{len(left)} runs have"
+    return f"{counted(len(left), 'run')} {'has' if len(left) == 1 else 'have'}"
 
 
 def _say_what_is_left(left: list[Run], failed: str) -> None:
