@@ -115,4 +115,6 @@ def test_the_command_soaks_a_server_and_its_store(tiny_bundle, tmp_path):
 def test_a_store_that_cannot_be_used_ends_a_soak(tiny_bundle, tmp_path):
     store = tmp_path / "s.db"
     store.symlink_to(tmp_path / "nowhere" / "s.db")
-    assert fails(ccm("soak", tiny_bundle, "--steps", 200, "--sessions", 2, "--store", store, "--json"), 2, "store")
+    finished = ccm("soak", tiny_bundle, "--steps", 200, "--sessions", 2, "--store", store, "--json")
+    assert fails(finished, 2, "cannot be used", "; mend it, name another FILE with --store, or soak without")
+    assert "--store-failure" not in finished.stderr  # an option of `ccm serve`
