@@ -32,6 +32,7 @@ from ccm_runtime.server import DURABILITY, Server
 from ccm_runtime.testing import served
 
 LIMIT_S = 20.0
+REFUSED_S = 1.0
 SEEN = np.full(2, 0.5, np.float32)
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -84,13 +85,23 @@ class Probes:
         return self._health.Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
 
 
+@pytest.fixture
+def be_refused_soon(monkeypatch):
+    """A client comes back to a server whose GPU failed until its call's time is up: from now on, what time that is."""
+
+    def be_refused_soon(client):
+        monkeypatch.setattr(client._connection, "_timeout_s", REFUSED_S)
+
+    return be_refused_soon
+
+
 @pytest.mark.parametrize("deadline_ms", [None, 10_000.0])
 async def test_a_lost_gpu_is_told_at_once_to_whoever_asks_and_to_clients_and_only_a_restart_is_waited_for(
-    tiny_bundle, gpu, capfd, deadline_ms
+    tiny_bundle, gpu, be_refused_soon, capfd, deadline_ms
 ):
     async with (
         serving(agent_of(tiny_bundle, "cuda"), action_deadline_ms=deadline_ms) as (server, probes),
-        AsyncClient(f"127.0.0.1:{server.port}", timeout_s=0.5) as client,
+        AsyncClient(f"127.0.0.1:{server.port}", timeout_s=LIMIT_S) as client,
     ):
         watching = probes.watch()
         assert SERVING == (await watching.read()).status
@@ -98,6 +109,7 @@ async def test_a_lost_gpu_is_told_at_once_to_whoever_asks_and_to_clients_and_onl
         session = await client.open_session()
         await session.begin_episode(SEEN)
         gpu.fails = True
+        be_refused_soon(client)
         with pytest.raises(ServerUnreachableError, match="the server's GPU failed") as refused:
             await session.act(SEEN, 0.0)
         assert NOT_SERVING == (await watching.read()).status == await probes.health()
@@ -107,9 +119,10 @@ async def test_a_lost_gpu_is_told_at_once_to_whoever_asks_and_to_clients_and_onl
             assert "its GPU failed; start the server again" in why
             assert "robot-7" not in why + str(refused.value)  # the driver names the machine
         gpu.fails, runs = False, gpu.runs
-        for call in (lambda: session.act(SEEN, 0.0), client.open_session().open, lambda: client.act(None, SEEN)):
+        calls = session.act(SEEN, 0.0), client.open_session().open(), client.act(None, SEEN)
+        for told in await asyncio.gather(*calls, return_exceptions=True):
             with pytest.raises(ServerUnreachableError, match="the server's GPU failed"):
-                await call()
+                raise told
         assert runs == gpu.runs  # what it says after a failure moves no robot
         (held,) = server.hosting.table
         assert (2, True) == (held.next_sequence, held.memory.trial.in_episode)
@@ -145,14 +158,15 @@ async def test_a_gpu_that_the_cpu_stands_in_for_leaves_the_server_ready_and_degr
     assert "out of memory" in told
 
 
-async def test_a_store_that_is_well_again_makes_no_lost_gpu_ready(tiny_bundle, gpu, tmp_path):
+async def test_a_store_that_is_well_again_makes_no_lost_gpu_ready(tiny_bundle, gpu, be_refused_soon, tmp_path):
     settings = {"store": tmp_path / "s.db", "store_failure": "refuse"}
     async with (
         serving(agent_of(tiny_bundle, "cuda"), **settings) as (server, probes),
-        AsyncClient(f"127.0.0.1:{server.port}", timeout_s=0.5) as client,
+        AsyncClient(f"127.0.0.1:{server.port}", timeout_s=LIMIT_S) as client,
     ):
         session = await client.open_session()
         gpu.fails = True
+        be_refused_soon(client)
         with pytest.raises(ServerUnreachableError):
             await session.begin_episode(SEEN)
         for well in (False, True):
