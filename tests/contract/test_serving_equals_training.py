@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from ccm_runtime.adapt import Adapter
-from ccm_runtime.manifest import Adaptation
+from ccm_runtime.guard import Guard
+from ccm_runtime.manifest import Adaptation, SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Transition
 from ccm_runtime.testing import ScriptedPolicy
+from ccm_training.batch_guard import BatchGuard
 from ccm_training.envs.registry import get_family
 from ccm_training.policy import NumpyPolicy
 from ccm_training.rollout import run_trials
@@ -37,9 +39,32 @@ def simulations():
     return family.make(tasks)
 
 
-def serve_trials(policy):
+class Failing(WidePolicy):
+    """Begins an episode with what is no number, and is far out of bounds once it has come away from where it began."""
+
+    def explore(self, observation, belief, noise):
+        return self._failing(observation, super().explore(observation, belief, noise))
+
+    def execute(self, observation, latent, noise):
+        return self._failing(observation, super().execute(observation, latent, noise))
+
+    def _failing(self, observation, action):
+        action[(observation == 0.0).all(1)] = np.nan
+        action[np.abs(observation).max(1) > 0.05] = 7.0
+        return action
+
+
+LIMITS = {
+    "bounds alone": SafetyLimits(),
+    "slow": SafetyLimits(max_rate=(0.01, 0.02), fallback="hold"),
+    "slow, falls back to what was safe": SafetyLimits(max_rate=(0.03, 0.03), fallback="last-safe"),
+    "falls back to what was safe": SafetyLimits(fallback="last-safe"),
+}
+
+
+def serve_trials(policy, safety=None):
     """Step one session a simulation, all in one batch, as the server does; return actions, rewards and beliefs."""
-    env, adapter = simulations(), Adapter.of(policy)
+    env, adapter = simulations(), Adapter.of(policy, safety)
     memories = [adapter.start() for _ in range(NUM)]
     actions, rewards, beliefs = [], [], []
     for _ in range(EPISODES):
@@ -67,3 +92,22 @@ def test_a_served_trial_is_the_evaluated_trial(name):
     np.testing.assert_allclose(evaluated.rows.action.reshape(NUM, steps, -1).numpy(), actions, atol=1e-5)
     np.testing.assert_allclose(evaluated.rows.reward.reshape(NUM, steps).numpy(), rewards, atol=1e-5)
     np.testing.assert_allclose(evaluated.beliefs.numpy(), beliefs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("policy_class", [WidePolicy, Failing])
+def test_a_served_trial_is_the_evaluated_trial_under_limits_too(limits, policy_class):
+    plan = Adaptation(explore_episodes=2, episodes=EPISODES, horizon=HORIZON)
+    policy, safety, generator = policy_class(plan), LIMITS[limits], torch.Generator().manual_seed(0)
+    guard = BatchGuard(Guard.of(policy.action, safety), NUM)
+    evaluated = run_trials(
+        simulations(), NumpyPolicy(policy), episodes=EPISODES, noise=None, generator=generator, guard=guard
+    )
+    actions, rewards, beliefs = serve_trials(policy_class(plan), safety)
+    steps = EPISODES * HORIZON
+    np.testing.assert_allclose(evaluated.rows.action.reshape(NUM, steps, -1).numpy(), actions, atol=1e-5)
+    np.testing.assert_allclose(evaluated.rows.reward.reshape(NUM, steps).numpy(), rewards, atol=1e-5)
+    np.testing.assert_allclose(evaluated.beliefs.numpy(), beliefs, rtol=1e-4, atol=1e-5)
+    assert (
+        safety.max_rate is None or (np.abs(np.diff(actions[:, :HORIZON], axis=1)) < np.add(safety.max_rate, 1e-6)).all()
+    )

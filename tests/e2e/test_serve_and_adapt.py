@@ -14,13 +14,15 @@ import pytest
 from command import CCM, ccm, fails
 from tiny_bundle import tiny_graphs, write_bundle
 
+from ccm_runtime.bundle import MANIFEST, load_bundle
 from ccm_runtime.client import Client
 from ccm_runtime.commands.adapt import run_trials
 from ccm_runtime.commands.server_process import server_process
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import BundleMissingError, ServerUnreachableError
-from ccm_runtime.manifest import Adaptation
+from ccm_runtime.manifest import Adaptation, SafetyLimits, to_bytes
 from ccm_runtime.testing import ScriptedPolicy, manifest_of, serve
+from ccm_training.evaluation import evaluate_path
 
 FAMILY = "hard-point-robot-aligned"
 
@@ -90,6 +92,19 @@ def test_adapt_runs_trials_against_a_server_and_sums_them_up(bundle):
     assert 150.0 < adaptation["ceiling"] < 170.0
     assert 0.0 <= adaptation["floor"] < 40.0
     assert adaptation["seconds"] > 0.0
+
+
+def test_a_slowed_agent_is_evaluated_as_it_is_served(tmp_path):
+    slowed = shutil.copytree(embedded_bundle(), tmp_path / "slowed")
+    limits = {"safety": SafetyLimits(max_rate=(0.01, 0.02), fallback="hold")}
+    (slowed / MANIFEST).write_bytes(to_bytes(load_bundle(slowed).manifest.model_copy(update=limits)))
+    with serving(slowed) as (_, address):
+        served = run_trials(address, family=None, tasks="test", trials=6, seed=0)
+    evaluated, free = evaluate_path(slowed, trials=6), evaluate_path(embedded_bundle(), trials=6)
+    assert served.returns == pytest.approx(evaluated.returns, rel=1e-3)
+    assert served.certainty == pytest.approx(evaluated.certainty, rel=1e-3)
+    assert served.adaptation_score == pytest.approx(evaluated.adaptation_score, abs=1e-3)
+    assert served.adaptation_score < free.adaptation_score - 0.1
 
 
 def test_however_many_trials_are_asked_for_only_a_few_wait(bundle):

@@ -13,7 +13,9 @@ from torch import Tensor
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.errors import CheckpointMissingError, ConfigError
+from ccm_runtime.guard import Guard
 from ccm_runtime.manifest import Manifest
+from ccm_training.batch_guard import BatchGuard
 from ccm_training.checkpoint import FOLDER, LoadedRun, load_agent
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.experiment import task_features
@@ -50,6 +52,7 @@ def evaluate(
     split: str,
     seed: int = 0,
     ceiling: float | None = None,
+    guard: Guard | None = None,
 ) -> Evaluation:
     """One deterministic trial on each task.
 
@@ -61,9 +64,10 @@ def evaluate(
         split: Name of the tasks' split.
         seed: What the tasks were drawn with; of environments, floor and interval.
         ceiling: Mean return of the best policy that knows the task; `None`: the family's own, if it has one.
+        guard: Of the policy's actions; `None`: none.
     """
     started = time.perf_counter()
-    trials = trials_of(policy, family, tasks, seed)
+    trials = trials_of(policy, family, tasks, seed, guard=guard)
     return evaluation_of(
         trials.returns.cpu().numpy(),
         trials.certainty.cpu().numpy(),
@@ -79,7 +83,13 @@ def evaluate(
 
 
 def trials_of(
-    policy: BatchPolicy, family: Family, tasks: Tensor, seed: int = 0, *, episodes: int | None = None
+    policy: BatchPolicy,
+    family: Family,
+    tasks: Tensor,
+    seed: int = 0,
+    *,
+    episodes: int | None = None,
+    guard: Guard | None = None,
 ) -> Trials:
     """One deterministic trial on each task, `[n, params]`; `episodes`: not as many as the policy's trials have."""
     generator = torch.Generator(tasks.device).manual_seed(seed)
@@ -89,6 +99,7 @@ def trials_of(
         episodes=episodes or policy.adaptation.episodes,
         noise=None,
         generator=generator,
+        guard=None if guard is None else BatchGuard(guard, len(tasks)),
     )
 
 
@@ -100,7 +111,7 @@ def evaluate_path(
     family: str | None = None,
     ceiling: Path | None = None,
 ) -> Evaluation:
-    """Evaluate a run directory or a bundle.
+    """Evaluate a run directory or a bundle, which has its safety limits as where it is served.
 
     Args:
         path: A run directory (it holds `checkpoints/`) or a bundle (it holds `manifest.json`).
@@ -163,13 +174,14 @@ def actor_of_run(run_dir: Path, family: str | None = None) -> Actor:
 
 
 class _Opened(NamedTuple):
-    """A run or a bundle: its policy, its family, what trained it, its tasks, and whether it is told of them."""
+    """A run or a bundle: its policy, its family, what trained it, its tasks, whether it is told of them, its guard."""
 
     policy: BatchPolicy
     family: Family
     method: str
     tasks: TaskConfig
     told: bool = False
+    guard: Guard | None = None
 
     def policy_for(self, tasks: Tensor) -> BatchPolicy:
         """Its policy for simulations of these tasks; only an oracle looks at them."""
@@ -183,9 +195,15 @@ def _open(path: Path, family: str | None) -> _Opened:
         from ccm_runtime.inference import OnnxPolicy  # noqa: PLC0415  (onnxruntime)
 
         bundle = load_bundle(path)
-        name, method = bundle.manifest.family, bundle.manifest.provenance.method
-        known = family_of_bundle(path, name, family)
-        return _Opened(NumpyPolicy(OnnxPolicy(bundle)), known, method, _tasks_of_bundle(bundle.manifest))
+        manifest = bundle.manifest
+        known = family_of_bundle(path, manifest.family, family)
+        return _Opened(
+            NumpyPolicy(OnnxPolicy(bundle)),
+            known,
+            manifest.provenance.method,
+            _tasks_of_bundle(manifest),
+            guard=Guard.of(manifest.action, manifest.safety),
+        )
     if not (path / FOLDER).is_dir():
         raise CheckpointMissingError(
             f"{path}: neither a run (no {FOLDER}/ in it) nor a bundle (no manifest.json in it); "
@@ -225,6 +243,7 @@ def _evaluate(opened: _Opened, split: Split, num: int | None, oracle: _Opened | 
         split=split,
         seed=opened.tasks.seed,
         ceiling=None if oracle is None else _best_return(oracle, opened, table),
+        guard=opened.guard,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from ccm_runtime.manifest import Adaptation
 from ccm_runtime.specs import BoxSpec
 from ccm_runtime.trial import EpisodeBegan, Phase, Stepped, Trial, advance
+from ccm_training.batch_guard import BatchGuard
 from ccm_training.belief import Latent
 from ccm_training.envs.family import BatchedEnv
 from ccm_training.replay import Rows
@@ -188,12 +189,16 @@ class Episode:
     """One episode everywhere: steps the simulations, appends the previous reward, pads where an episode has ended.
 
     In padding nothing moves and nothing is paid.
+
+    Attributes:
+        observation: What the agent sees, `[n, input]`.
+        alive: 1 where the episode goes on, 0 where it has ended, `[n, 1]`.
     """
 
     def __init__(self, env: BatchedEnv, *, observe_reward: bool) -> None:
         self._env, self._observe_reward = env, observe_reward
         first = env.reset()
-        self._alive = first.new_ones(len(first), 1)
+        self.alive = first.new_ones(len(first), 1)
         self.observation = agent_observation(first, first.new_zeros(len(first)), observe_reward=observe_reward)
 
     def step(self, action: Tensor) -> Rows:
@@ -201,19 +206,25 @@ class Episode:
         step = self._env.step(action)
         after = agent_observation(step.observation, step.reward, observe_reward=self._observe_reward)
         # What a simulation shows and pays after the end counts for nothing, not even where it is no number.
-        alive = self._alive > 0.0
+        alive = self.alive > 0.0
         after = torch.where(alive, after, self.observation)
         reward = torch.where(alive, step.reward[:, None], 0.0)
-        ended = step.terminated[:, None].to(self._alive)
-        rows = Rows(self.observation, action, reward, after, ended, self._alive)
-        self._alive = self._alive * (1.0 - ended)
+        ended = step.terminated[:, None].to(self.alive)
+        rows = Rows(self.observation, action, reward, after, ended, self.alive)
+        self.alive = self.alive * (1.0 - ended)
         self.observation = after
         return rows
 
 
 @torch.no_grad()
 def run_trials(
-    env: BatchedEnv, policy: BatchPolicy, *, episodes: int, noise: ActionNoise | None, generator: Source
+    env: BatchedEnv,
+    policy: BatchPolicy,
+    *,
+    episodes: int,
+    noise: ActionNoise | None,
+    generator: Source,
+    guard: BatchGuard | None = None,
 ) -> Trials:
     """Run one trial on every simulation.
 
@@ -223,6 +234,7 @@ def run_trials(
         episodes: N, episodes of the trial.
         noise: Keeps collected trials different; `None`: deterministic.
         generator: Draws latents where they are sampled.
+        guard: Has the last word on actions, as where the agent is served; `None`: what the policy says is done.
     """
     plan = policy.adaptation
     trial = Trial(explore_episodes=plan.explore_episodes, horizon=plan.horizon)
@@ -236,11 +248,15 @@ def run_trials(
         latent = _latent(policy, belief, generator)
         if noise is not None:
             noise.restart()
+        if guard is not None:
+            guard.restart()
         while trial.in_episode:
             if plan.while_executing and plan.latent == "mean":
                 latent = policy.read(belief).mean
             at = _Situation(episode.observation, belief, latent, certain)
             action = _act(policy, at, noise, exploring=exploring)
+            if guard is not None:
+                action = guard.check(action, episode.alive)
             steps.append(episode.step(action))
             belief = policy.fold(belief, steps[-1])
             trial = advance(trial, Stepped())

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccm_runtime.adapt import Adapter
-from ccm_runtime.manifest import Adaptation
+from ccm_runtime.guard import Guard
+from ccm_runtime.manifest import Adaptation, SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Transition
 from ccm_runtime.testing import ScriptedPolicy
+from ccm_training.batch_guard import BatchGuard
 from ccm_training.belief import Latent
 from ccm_training.envs.bridge import TorchEnv
 from ccm_training.envs.family import Step
@@ -84,9 +86,25 @@ def plan(**changes) -> Adaptation:
 # -- the batched rollout and the pure trial
 
 
-def serve_trials(policy, env, episodes):
+class NoNumber(ScriptedPolicy):
+    """Begins some episodes with what is no number, and executes so when it is far off: then the guard falls back."""
+
+    def explore(self, observation, belief, noise):
+        folded = 2 * (belief[:, :1] - 1.0)
+        return self._fails(
+            (observation[:, :2] == 0.0) & (folded % 2 == 0.0), super().explore(observation, belief, noise)
+        )
+
+    def execute(self, observation, latent, noise):
+        return self._fails(np.abs(observation[:, :1]) > 0.7, super().execute(observation, latent, noise))
+
+    def _fails(self, where, action):
+        return np.where(where, np.float32(np.nan), action)
+
+
+def serve_trials(policy, env, episodes, safety=None):
     """The trials of `env`, each by the pure core that the server steps: actions, returns and beliefs after episodes."""
-    adapter = Adapter.of(policy)
+    adapter = Adapter.of(policy, safety)
     memories = [adapter.start() for _ in range(env.num_envs)]
     actions = [[] for _ in memories]
     beliefs = []
@@ -116,11 +134,19 @@ def serve_trials(policy, env, episodes):
     observe_reward=st.booleans(),
     explore_with=st.sampled_from(["belief", "latent"]),
     certain_at=st.sampled_from([None, 0.5, 0.8]),
+    limits=st.none() | st.tuples(st.none() | st.floats(0.1, 1.0), st.sampled_from(["hold", "zero", "last-safe"])),
 )
-def test_the_batched_rollout_is_the_pure_trial_of_every_simulation(seed, certain_at, explore, **choices):
-    policy = ScriptedPolicy(plan(explore_episodes=explore, certain_at=certain_at, **choices))
-    trials = run_trials(fenced(seed, 4), NumpyPolicy(policy), episodes=4, noise=None, generator=generator())
-    actions, returns, beliefs = serve_trials(policy, fenced(seed, 4), episodes=4)
+def test_the_batched_rollout_is_the_pure_trial_of_every_simulation(seed, certain_at, explore, limits, **choices):
+    policy, safety, guard = (ScriptedPolicy if limits is None else NoNumber), None, None
+    policy = policy(plan(explore_episodes=explore, certain_at=certain_at, **choices))
+    if limits is not None:
+        rate, fallback = limits
+        safety = SafetyLimits(max_rate=None if rate is None else (rate, 2 * rate), fallback=fallback)
+        guard = BatchGuard(Guard.of(policy.action, safety), 4)
+    trials = run_trials(
+        fenced(seed, 4), NumpyPolicy(policy), episodes=4, noise=None, generator=generator(), guard=guard
+    )
+    actions, returns, beliefs = serve_trials(policy, fenced(seed, 4), episodes=4, safety=safety)
     np.testing.assert_allclose(beliefs, trials.beliefs.numpy(), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(np.array(returns), trials.returns.numpy(), rtol=1e-4, atol=1e-4)
     for index, expected in enumerate(actions):
