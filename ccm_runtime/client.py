@@ -17,7 +17,8 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from ccm_runtime.async_client import FAREWELL_S, AsyncClient, AsyncSession
+from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.async_session import FAREWELL_S, AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.errors import ServerError
 from ccm_runtime.messages import Acted, Agent, Context, Encoded, EncodedTransition, SessionClosed

@@ -205,7 +205,7 @@ class Connection:
 
 
 class SessionStream:
-    """One attachment of a session. Once an exchange has raised it is broken: drop it and attach anew."""
+    """One stream of a session. Once an exchange has raised it is broken: drop it and attach anew."""
 
     def __init__(self, call: Any) -> None:
         self._call = call

@@ -4,7 +4,7 @@ import math
 from numbers import Integral
 from typing import Any, Protocol
 
-from ccm_runtime.async_client import AsyncSession
+from ccm_runtime.async_session import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
 from ccm_runtime.errors import ConfigError, SpecError

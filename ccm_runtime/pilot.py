@@ -20,7 +20,7 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 
-from ccm_runtime.async_client import AsyncSession
+from ccm_runtime.async_session import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
 from ccm_runtime.errors import UNANSWERED, ConfigError, ServerBusyError, SessionError, TrialOrderError

@@ -162,8 +162,8 @@ async def test_who_had_the_session_can_neither_drive_nor_close_it_by_calls_witho
         with pytest.raises(SessionUnknownError):  # who has another token is told nothing
             await calls.close(pb.OpenSessionResponse(session_id=opened.session_id, token="0" * 64))
         assert held is server.hosting.table.find(opened.session_id)
-        await calls.tell(opened, 3, 4, client=session._client)
-        assert model(3).after(4)[0].returns == (await calls.close(opened, client=session._client)).returns
+        await calls.tell(opened, 3, 4, client=session._attachment.client)
+        assert model(3).after(4)[0].returns == (await calls.close(opened, client=session._attachment.client)).returns
 
 
 async def test_a_session_that_is_taken_over_while_who_had_it_closes_it_stays_open():
@@ -190,7 +190,7 @@ async def test_who_took_the_session_over_comes_back_after_a_lost_connection():
         await go_on(first, 3, 3)
         second = await client.resume_session(first.ticket).open()
         for sequence in (4, 5, 8, WHOLE):
-            second._drop()
+            second._attachment.drop()
             await go_on(second, 3, sequence)
 
 
@@ -241,10 +241,10 @@ async def test_after_a_restart_of_the_server_it_is_still_of_whoever_took_it_over
         port = server.port
         server.hosting._store.close()  # as a crash: nothing more is written
         async with running(**{**store, "port": 0}) as (restarted, anew):
-            second._connection = first._connection = anew._connection
+            for session in (first, second):
+                session._connection = session._attachment._connection = anew._connection
+                session._attachment.drop()
             assert port != restarted.port
-            second._drop()
-            first._drop()
             with pytest.raises(SessionTakenError):
                 await tell(first, 3, 4)
             await go_on(second, 3, WHOLE)

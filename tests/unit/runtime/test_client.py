@@ -104,10 +104,10 @@ async def test_what_is_durable_is_not_kept():
     async with scripted() as (server, client), client.open_session() as session:
         server.durable = 0
         await play(session, 4)
-        assert len(session._kept) == 4
+        assert len(session._attachment._kept) == 4
         server.durable = 3
         await play(session, 2)
-        assert [sequence for sequence, _ in session._kept] == [4, 5, 6]
+        assert [sequence for sequence, _ in session._attachment._kept] == [4, 5, 6]
 
 
 async def test_closing_after_a_crash_tells_the_server_first_what_it_lost():
@@ -116,7 +116,7 @@ async def test_closing_after_a_crash_tells_the_server_first_what_it_lost():
         server.durable = 1
         await play(session, 3)
         server.crash()
-        session._drop()
+        session._attachment.drop()
         assert (await session.close()).returns == (1.0,)
         assert server.received == [1, 2, 3, 2, 3]
 
@@ -143,7 +143,7 @@ async def test_a_session_that_another_client_drove_on_is_refused():
 async def test_closing_a_session_that_is_gone_succeeds():
     async with scripted() as (server, client):
         session = await client.open_session().open()
-        session._drop()
+        session._attachment.drop()
         server.forget()
         closed = await session.close()
         assert closed.returns == ()
@@ -175,10 +175,10 @@ async def test_another_event_is_not_told_under_the_number_of_one_that_may_have_b
 async def test_a_refused_event_leaves_the_session_and_its_stream_as_they_were():
     async with scripted() as (_, client), client.open_session() as session:
         await session.begin_episode(ORIGIN)
-        stream = session._stream
+        stream = session._attachment._stream
         with pytest.raises(TrialOrderError, match="still under way"):
             await session.begin_episode(ORIGIN)
-        assert stream is session._stream
+        assert stream is session._attachment._stream
         assert (await session.act(ORIGIN, 0.0))[0] == 2
 
 
@@ -190,7 +190,7 @@ async def test_arrays_that_the_environment_writes_into_again_do_not_change_what_
         observed += 1.0
         await session.act(observed, 0.0)
         observed += 1.0
-        (_, began), (_, moved) = session._kept
+        (_, began), (_, moved) = session._attachment._kept
     assert (began.observation.tolist(), moved.observation.tolist()) == ([0.0, 0.0], [1.0, 1.0])
     np.testing.assert_array_equal(moved.applied_action, [1.0, 1.0])
 

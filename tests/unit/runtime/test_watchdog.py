@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ccm_runtime.async_client import AsyncSession
+from ccm_runtime.async_session import AsyncSession
 from ccm_runtime.client import Session
 from ccm_runtime.errors import (
     ConfigError,
