@@ -18,6 +18,7 @@ from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CheckpointMissingError, RunError
 from ccm_training.ray_sweep import Cluster, check_installed, run_sweep
 from ccm_training.run_folder import summarize
+from ccm_training.statistics import OVER_SEEDS
 from ccm_training.sweep import (
     Outcome,
     Planned,
@@ -128,6 +129,8 @@ def _show(table: Mapping[str, Any], out: Path) -> None:
             shown.add_row(*row)
         console.print(shown)
         console.print()
+    console.print(OVER_SEEDS, highlight=False)
+    console.print()
     console.print(f"tables: {out / 'sweep.json'}, {out / 'sweep.md'}", highlight=False, soft_wrap=True)
     quoted = shlex.quote(str(out))
     typer.echo(f"next: ccm report {quoted}/*/    or    ccm runs {quoted}", err=True)

@@ -11,7 +11,7 @@ from ccm_training.comparison import Comparison, Group, read_comparison
 from ccm_training.methods import METHODS
 from ccm_training.page import coloured_by
 from ccm_training.page_parts import card, figure, fill, section, table
-from ccm_training.statistics import Estimate, estimate
+from ccm_training.statistics import OVER_SEEDS, Estimate, estimate_over_seeds
 from ccm_training.sweep import show_value
 
 
@@ -47,8 +47,8 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def score_of_group(group: Group) -> Estimate | None:
-    """Interquartile mean of its runs' scores, with the 95 % bootstrap interval over seeds."""
-    return estimate([[score] for score in group.scores]) if group.scores else None
+    """Interquartile mean of its runs' scores, with the 95 % bootstrap interval over seeds alone."""
+    return estimate_over_seeds(group.scores)
 
 
 def _cards(groups: Sequence[Group]) -> Iterable[str]:
@@ -74,8 +74,8 @@ def _sections(comparison: Comparison) -> Iterable[str]:
             figure(
                 comparison_figures.learning_curves(groups),
                 f"Score over environment steps of {', '.join(group.label for group in groups)}.",
-                "Thick: mean over seeds, with its 95 % bootstrap interval. Thin: single runs. The mean ends where the "
-                "run that has come least far ends.",
+                "Thick: mean over seeds, with its 95 % bootstrap interval over seeds alone. Thin: single runs. The mean "
+                "ends where the run that has come least far ends.",
             ),
         )
     if any(one.summary.returns for group in groups for one in group.members):
@@ -113,12 +113,8 @@ def _scores(groups: Sequence[Group]) -> str:
                 f"{np.mean([one.summary.time_s for one in members]) / 60:.1f}",
             ]
         )
-    head = ["settings", "seeds", "score (IQM)", "95 % interval", "env steps a run", "minutes a run"]
-    return section(
-        "Scores",
-        "Interquartile mean over seeds (with fewer than four: the mean), and its bootstrap interval over seeds.",
-        table(head, rows, numbers=5),
-    )
+    head = ["settings", "seeds", "score (IQM)", "95 % over seeds", "env steps a run", "minutes a run"]
+    return section("Scores", OVER_SEEDS, table(head, rows, numbers=5))
 
 
 def _beliefs(groups: Sequence[Group]) -> Iterable[str]:

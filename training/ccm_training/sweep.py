@@ -15,7 +15,7 @@ import yaml
 from ccm_runtime.errors import ConfigError
 from ccm_training.config import Config, load_config
 from ccm_training.envs.registry import get_family
-from ccm_training.statistics import estimate
+from ccm_training.statistics import OVER_SEEDS, estimate_over_seeds
 
 _LONGEST_NAME = 120
 
@@ -110,11 +110,12 @@ def count_states(planned: Sequence[Planned], outcomes: Mapping[str, Outcome]) ->
 
 
 def show_as_markdown(table: Mapping[str, Any]) -> str:
-    """Both tables of a sweep as Markdown."""
-    return "\n\n".join(
+    """Both tables of a sweep as Markdown, and what the first one's intervals are."""
+    over_seeds, of_runs = (
         "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
         for head, rows in (rows_over_seeds(table), rows_of_runs(table))
     )
+    return f"{over_seeds}\n\n{OVER_SEEDS}\n\n{of_runs}"
 
 
 def rows_of_runs(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -138,7 +139,7 @@ def rows_of_runs(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def rows_over_seeds(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """One row for each choice of settings: its header, and its rows."""
     varied = _varied(table["over_seeds"])
-    head = [*varied, "seeds", "score (IQM)", "95 % interval", "minutes"]
+    head = [*varied, "seeds", "score (IQM)", "95 % over seeds", "minutes"]
     rows = [
         [
             *(show_value(group["settings"][name]) for name in varied),
@@ -164,7 +165,7 @@ def _over_seeds(planned: Sequence[Planned], outcomes: Mapping[str, Outcome]) -> 
     for members in groups.values():
         ended = [outcomes[one.name] for one in members if one.name in outcomes]
         scores = [outcome.score for outcome in ended if outcome.state == "finished" and outcome.score is not None]
-        found = estimate([[score] for score in scores]) if scores else None
+        found = estimate_over_seeds(scores)
         yield {
             "settings": dict(members[0].varied),
             "seeds": [one.config.seed for one in members],

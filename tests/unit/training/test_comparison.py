@@ -13,6 +13,7 @@ from ccm_training.checkpoint import parameter_hash, save_checkpoint
 from ccm_training.comparison import label_groups, read_comparison
 from ccm_training.comparison_figures import mean_curve
 from ccm_training.comparison_page import render_comparison, score_of_group, write_comparison
+from ccm_training.statistics import OVER_SEEDS
 
 
 def settings(method="ccm", family="sparse-point-robot", **policy):
@@ -103,7 +104,14 @@ def test_the_score_of_a_group_is_over_its_seeds(comparison):
 
 def test_the_page_shows_curves_beliefs_differences_and_where_each_comes_from(run_dirs, comparison):
     page = render_comparison(comparison)
-    for words in ("0.500", "0.400 to 0.600", "policy.discount=0.95", parameter_hash(run_dirs[1])[:12], "0.900"):
+    for words in (
+        "0.500",
+        "0.400 to 0.600",
+        OVER_SEEDS,
+        "policy.discount=0.95",
+        parameter_hash(run_dirs[1])[:12],
+        "0.900",
+    ):
         assert words in page
     assert page.count("<img") == 2 + 2
     assert not re.findall(r'(?:src|href)="(?!data:)', page)

@@ -14,6 +14,7 @@ from ccm_training import cohort_folder, ray_sweep
 from ccm_training.checkpoint import parameter_hash
 from ccm_training.ray_sweep import Cluster, RunStoppedError, run_sweep, train_one
 from ccm_training.run_folder import summarize
+from ccm_training.statistics import OVER_SEEDS
 from ccm_training.sweep import Outcome, Planned, plan_sweep, show_as_markdown, table_of_sweep
 from ccm_training.train import train
 
@@ -132,10 +133,11 @@ def test_a_table_tells_of_runs_that_failed_and_of_those_that_wait(tmp_path):
 def test_tables_are_markdown(tmp_path):
     lines = show_as_markdown(table_of_sweep(PLANNED, ENDED, tmp_path)).splitlines()
     assert lines[:3] == [
-        "| policy.discount | seeds | score (IQM) | 95 % interval | minutes |",
+        "| policy.discount | seeds | score (IQM) | 95 % over seeds | minutes |",
         "| --- | --- | --- | --- | --- |",
         "| 0.9 | 2 of 2 | 0.600 | 0.500 to 0.700 | 4.0 |",
     ]
+    assert OVER_SEEDS in lines  # which says what was not resampled
     assert "| 0.95 | 1 | failed | - | 0 | 0.0 |" in lines
 
 
