@@ -74,8 +74,8 @@ def _sections(comparison: Comparison) -> Iterable[str]:
             figure(
                 comparison_figures.learning_curves(groups),
                 f"Score over environment steps of {', '.join(group.label for group in groups)}.",
-                "Thick: mean over seeds, with its 95 % bootstrap interval over seeds alone. Thin: single runs. The mean "
-                "ends where the run that has come least far ends.",
+                "Thick: mean over seeds, with its 95 % bootstrap interval over seeds alone. Thin: single runs. The "
+                "mean ends where the run that has come least far ends.",
             ),
         )
     if any(one.summary.returns for group in groups for one in group.members):

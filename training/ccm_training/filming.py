@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ccm_runtime.adapt import Adapter
+from ccm_runtime.adapt import Adapter, Memory
+from ccm_runtime.belief import Transitions
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.messages import BeginEpisode, Event, Transition
 from ccm_runtime.trial import Phase
@@ -104,11 +105,27 @@ def moments(adapter: Adapter, env: SimulatedTask, *, seed: int = 0) -> Iterator[
             ((memory, reaction),) = adapter.step([memory], [event])
             yield Moment(phase, episode, step, reaction.episode_over, (*finished, total), reaction.certainty)
             if reaction.action is None:
+                memory = _padded(adapter, memory, adapter.policy.adaptation.horizon - step)
                 break
             observation, reward, terminated, truncated, _ = env.step(reaction.action)
             event = Transition(observation, reward, terminated, truncated)
             step, total = step + 1, total + reward
         finished = (*finished, total)
+
+
+def _padded(adapter: Adapter, memory: Memory, num: int) -> Memory:
+    """The trial after `num` steps in which nothing happened, as the rollout pads an episode that ended early.
+
+    Only a belief that has room for K whole episodes (of `maml` and `promp`) heeds them: it is full then.
+    """
+    if num == 0:
+        return memory
+    observation, action = (
+        np.zeros((1, num, size), np.float32) for size in (adapter.input_size, adapter.policy.action.size)
+    )
+    nothing = np.zeros((1, num, 1), np.float32)
+    folded = adapter.policy.fold(memory.belief[None], Transitions(observation, action, nothing, observation, nothing))
+    return memory._replace(belief=folded.belief[0], latent_mean=folded.latent_mean[0], latent_std=folded.latent_std[0])
 
 
 class Strip(NamedTuple):

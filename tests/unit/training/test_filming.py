@@ -16,6 +16,10 @@ from ccm_training.envs.registry import get_family
 from ccm_training.envs.simulated import SimulatedTask
 from ccm_training.evaluation import trials_of
 from ccm_training.filming import find_actor, moments, task_in_words
+from ccm_training.onpolicy.gradient_agent import GradientAgent
+from ccm_training.onpolicy.gradient_policy import GradientPolicy
+from ccm_training.onpolicy.inner_step import InnerStep, likelihood_loss, ratio_loss
+from ccm_training.policy import TorchPolicy
 
 FAMILY = get_family("hard-point-robot-aligned")
 TASK = FAMILY.sample_tasks("test", 1, 3)[0]
@@ -65,6 +69,36 @@ def test_an_episode_ends_where_the_task_ends_it():
 
     shown = list(moments(Adapter.of(ScriptedPolicy(PLAN)), Ending(FAMILY, TASK)))
     assert len(shown) == PLAN.episodes * 4
+
+
+@pytest.mark.parametrize("loss", [likelihood_loss, ratio_loss])
+def test_a_gradient_step_is_taken_though_exploring_ended_early(loss):
+    """A task of which the first episode shows the step; the rollout pads it to its horizon."""
+    torch.manual_seed(0)
+    family = get_family("signpost-robot")
+    low, high = (torch.from_numpy(bound) for bound in (family.action.low_array, family.action.high_array))
+    inner = InnerStep(loss, rate=0.5, discount=0.9, trace=1.0)
+    agent = GradientAgent(observations=4, action_low=low, action_high=high, hidden=(8,), inner=inner)
+    with torch.no_grad():
+        agent.policy.mean[-1].bias += torch.tensor([0.0, 1.0])  # up, to the wall
+    plan = Adaptation(explore_episodes=1, episodes=3, horizon=family.horizon, observe_reward=True)
+    task = family.sample_tasks("test", 1, 0)
+    policies = [GradientPolicy(agent, plan, torch.Generator().manual_seed(1)) for _ in range(2)]
+    told = []
+
+    class Watched(SimulatedTask):
+        def step(self, action):
+            told.append(action)
+            return super().step(action)
+
+    shown = list(moments(Adapter.of(TorchPolicy(policies[0], family)), Watched(family, task[0])))
+    found = trials_of(policies[1], family, torch.from_numpy(task))
+    explored = found.rows.valid[0, 0].sum()
+    assert 1 < explored < family.horizon
+    adapted, first = policies[1].read(found.beliefs[:, 0]).mean, policies[1].read(policies[1].initial_belief(1)).mean
+    assert not torch.allclose(adapted, first)
+    np.testing.assert_allclose(told, found.rows.action[0][found.rows.valid[0, ..., 0] > 0.0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(shown[-1].returns, found.returns[0].numpy(), atol=1e-5)
 
 
 def bundle_of(folder, family):
