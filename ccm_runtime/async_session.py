@@ -24,7 +24,7 @@ FAREWELL_S = 1.0
 
 
 class AsyncSession(SessionView):
-    """One trial on one task. A broken connection is mended in the background of each call; one call at a time.
+    """One trial on one task. A broken connection is mended in the background of each call; calls take turns.
 
     A call that raised one of `errors.UNANSWERED` may be made again with the same arguments: it is the same event, and
     a server that has seen it answers what it answered before.
@@ -38,6 +38,7 @@ class AsyncSession(SessionView):
         self._attachment = Attachment(connection, self._progress, options, ticket)
         self._expected = expected
         self._ticket = ticket
+        self._turn = asyncio.Lock()
         self._unanswered: pb.Event | None = None  # what the server may have taken
 
     async def __aenter__(self) -> Self:
@@ -64,7 +65,8 @@ class AsyncSession(SessionView):
             ContextMismatchError: The server's agent is not the one that is expected.
             SessionUnknownError: There is no session of that ticket: closed, expired, or the token is not its token.
         """
-        await self._connection.persist(self._attachment.attached)
+        async with self._turn:
+            await self._connection.persist(self._attachment.attached)
         try:
             self._expected.check(self.agent)
         except ContextMismatchError:
@@ -85,7 +87,8 @@ class AsyncSession(SessionView):
                 known, as after a restart. What was told of it stays known.
         """
         leaves, abandons = as_flag("leave_safe", leave_safe), as_flag("abandon", abandon)
-        reaction = (await self._tell(BeginEpisode(self._observed(observation), leaves, abandons))).reaction
+        async with self._turn:
+            reaction = (await self._tell(BeginEpisode(self._observed(observation), leaves, abandons))).reaction
         if reaction.action is None:
             raise SessionError("the server gave no action for the beginning of an episode")
         return reaction.action.copy()
@@ -113,20 +116,22 @@ class AsyncSession(SessionView):
         transition = Transition(
             observed, reward, as_flag("terminated", terminated), as_flag("truncated", truncated), applied
         )
-        action = (await self._tell(transition)).reaction.action
+        async with self._turn:
+            action = (await self._tell(transition)).reaction.action
         return None if action is None else action.copy()
 
     async def close(self) -> SessionClosed:
         """End the trial: the server's own count of the returns, and the context that it ended with."""
-        opened = self._progress.opened
-        if opened is None:
-            return SessionClosed()
-        try:
-            return await self._end(opened)
-        except SessionTakenError:  # it is not this client's to close
-            return SessionClosed()
-        finally:
-            self._attachment.drop()
+        async with self._turn:
+            opened = self._progress.opened
+            if opened is None:
+                return SessionClosed()
+            try:
+                return await self._end(opened)
+            except SessionTakenError:  # it is not this client's to close
+                return SessionClosed()
+            finally:
+                self._attachment.drop()
 
     async def _end(self, opened: Opened) -> SessionClosed:
         try:

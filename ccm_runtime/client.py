@@ -11,12 +11,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 from numpy.typing import ArrayLike
 
+from ccm_runtime.arguments import check_transitions
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.async_session import FAREWELL_S, AsyncSession
 from ccm_runtime.belief import Array
@@ -48,6 +50,9 @@ class _LoopThread:
             if self._stopping:
                 coroutine.close()
                 raise ServerError("the client is closed; make a new one")
+            if not self._thread.is_alive():
+                coroutine.close()
+                raise ServerError("the client belongs to the process that made it; make one in each process")
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -65,6 +70,8 @@ class _LoopThread:
             if self._stopping:
                 return
             self._stopping = True
+        if not self._thread.is_alive():  # another process's: threads are not inherited
+            return
         try:
             asyncio.run_coroutine_threadsafe(_end(farewell), self._loop).result()
         finally:
@@ -183,7 +190,8 @@ class Client:
         self, transitions: Iterable[EncodedTransition], context: Context | None = None, *, agent: str = ""
     ) -> Encoded:
         """Fold transitions into a context, without a session; see `AsyncClient.encode`."""
-        return self._thread.run(self._client.encode(transitions, context, agent=agent))
+        read = check_transitions(transitions)  # by this thread: others do not wait for one that reads for long
+        return self._thread.run(self._client.encode(read, context, agent=agent))
 
     def act(
         self,
@@ -217,7 +225,8 @@ class Session(SessionView):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.run(self._session.__aexit__(kind, error, trace))
+        with suppress(ServerError) if kind else nullcontext():  # the error that is under way matters more
+            self._thread.run(self._session.__aexit__(kind, error, trace))
 
     def begin_episode(self, observation: ArrayLike, *, leave_safe: bool = False, abandon: bool = False) -> Array:
         """Tell that the environment was reset; the first action, `[act]`."""

@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -93,6 +94,7 @@ class Connection:
         self._credentials = _checked(credentials)
         self._rng = rng
         self._opening = asyncio.Lock()
+        self._num_closed = 0
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None  # the generated stub has no types for asyncio
 
@@ -101,16 +103,29 @@ class Connection:
 
         Raises:
             ServerUnreachableError: Nobody answers in time.
+            ServerError: It was closed meanwhile.
         """
-        async with self._opening:
-            if self._stub is None:
-                await self._connect()
+        if self._stub is not None:
+            return
+        num_closed = self._num_closed
+        # An error that is raised while a TimeoutError is handled would hold its task, and be held by it.
+        with suppress(TimeoutError):
+            # Others may connect, one after the other: the time of each begins now.
+            async with asyncio.timeout(self._connect_timeout_s), self._opening:
+                if self._num_closed != num_closed:
+                    raise _closed()
+                if self._stub is None:
+                    await self._connect()
+                return
+        raise ServerUnreachableError(
+            f"nobody answers at {self.target} within {self._connect_timeout_s:g} s; "
+            "is the address right, and does `ccm serve` run there?"
+        )
 
     async def close(self) -> None:
         """Close the channel; what is under way on it fails."""
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
-            await channel.close(None)
+        self._num_closed += 1
+        await self._disconnect()
 
     async def call(self, rpc: str, request: Any) -> Any:
         """Make a unary call that may be repeated safely, over as many attempts as it takes in time."""
@@ -177,18 +192,22 @@ class Connection:
         ) from None
 
     async def _connect(self) -> None:
-        self._channel = self._new_channel()
+        channel = self._channel = self._new_channel()
         try:
-            await asyncio.wait_for(self._channel.channel_ready(), self._connect_timeout_s)
-        except BaseException as error:
-            await self.close()
-            if not isinstance(error, TimeoutError):
-                raise
-            raise ServerUnreachableError(
-                f"nobody answers at {self.target} within {self._connect_timeout_s:g} s; "
-                "is the address right, and does `ccm serve` run there?"
-            ) from None
-        self._stub = AdaptationStub(self._channel)
+            await channel.channel_ready()
+        except grpc.aio.UsageError:
+            raise _closed() from None
+        except BaseException:
+            await self._disconnect()
+            raise
+        if self._channel is not channel:
+            raise _closed()
+        self._stub = AdaptationStub(channel)
+
+    async def _disconnect(self) -> None:
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close(None)
 
     async def _call_once(self, rpc: str, request: Any) -> Any:
         try:

@@ -10,7 +10,7 @@ from ccm_runtime.client import Session
 from ccm_runtime.errors import ConfigError, SpecError
 from ccm_runtime.messages import Agent
 from ccm_runtime.pilot import Pilot
-from ccm_runtime.specs import as_vector, counted
+from ccm_runtime.specs import as_reward, as_vector, counted
 
 
 class Environment(Protocol):
@@ -50,14 +50,17 @@ def drive(
     if not isinstance(session, (Session, Pilot)):
         raise ConfigError(f"session: expected a Session or a Pilot, got {type(session).__name__}")
     shape, number = _shape(env, session.agent), _number(episodes, session.agent)
-    first = len(session.returns)
+    returns = []
     for episode in range(number):
         observation = _began(env.reset(seed=seed if episode == 0 else None, options=options))
         action: Array | None = session.begin_episode(observation)
+        returned = 0.0
         while action is not None:
             observation, reward, terminated, truncated = _moved(env.step(action.reshape(shape)))
             action = session.act(observation, reward, terminated=terminated, truncated=truncated)
-    return list(session.returns[first:])
+            returned += as_reward(reward)
+        returns.append(returned)
+    return returns
 
 
 async def drive_async(
@@ -71,14 +74,17 @@ async def drive_async(
     if not isinstance(session, AsyncSession):
         raise ConfigError(f"session: expected an AsyncSession, got {type(session).__name__}")
     shape, number = _shape(env, session.agent), _number(episodes, session.agent)
-    first = len(session.returns)
+    returns = []
     for episode in range(number):
         observation = _began(env.reset(seed=seed if episode == 0 else None, options=options))
         action: Array | None = await session.begin_episode(observation)
+        returned = 0.0
         while action is not None:
             observation, reward, terminated, truncated = _moved(env.step(action.reshape(shape)))
             action = await session.act(observation, reward, terminated=terminated, truncated=truncated)
-    return list(session.returns[first:])
+            returned += as_reward(reward)
+        returns.append(returned)
+    return returns
 
 
 def _shape(env: Environment, agent: Agent) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +24,7 @@ from numpy.typing import ArrayLike
 from ccm_runtime.async_session import AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.client import Session
-from ccm_runtime.errors import UNANSWERED, ConfigError, ServerBusyError, SessionError, TrialOrderError
+from ccm_runtime.errors import UNANSWERED, ConfigError, ServerBusyError, ServerError, SessionError, TrialOrderError
 from ccm_runtime.messages import Agent, Transition
 from ccm_runtime.specs import as_flag, as_reward
 from ccm_runtime.watchdog import Watchdog
@@ -186,7 +187,8 @@ class Pilot:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(ServerError) if kind else nullcontext():  # the error that is under way matters more
+            self.close()
 
     @property
     def watchdog(self) -> Watchdog:

@@ -3,11 +3,14 @@
 import asyncio
 import gc
 import socket
+import subprocess
+import sys
 import threading
 import traceback
 import weakref
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from scripted_server import AGENT, Scripted, listening
 
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.client import Client
+from ccm_runtime.drive import drive
 from ccm_runtime.errors import (
     ConfigError,
     DeadlineError,
@@ -26,6 +30,7 @@ from ccm_runtime.errors import (
     TrialOrderError,
 )
 from ccm_runtime.messages import Context, EncodedTransition
+from ccm_runtime.pilot import Pilot
 from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 
@@ -421,6 +426,51 @@ async def test_calls_that_race_share_one_connection():
     assert len({metadata["peer"] for metadata in server.metadata}) == 1
 
 
+@pytest.fixture
+def mute():
+    """The address of somebody who takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield "{}:{}".format(*listener.getsockname())
+
+
+async def test_calls_that_race_for_a_server_that_does_not_answer_fail_in_the_time_of_one(mute):
+    client = AsyncClient(mute, connect_timeout_s=0.5)
+    async with asyncio.timeout(4.0):
+        for failed in await asyncio.gather(*(client.describe() for _ in range(16)), return_exceptions=True):
+            with pytest.raises(ServerUnreachableError, match="nobody answers"):
+                raise failed
+
+
+async def test_a_client_that_is_closed_while_it_connects_fails_its_calls_at_once_and_connects_no_more(mute):
+    client = AsyncClient(mute, connect_timeout_s=60.0)
+    calls = [asyncio.create_task(client.describe()) for _ in range(2)]
+    while client._connection._channel is None:
+        await asyncio.sleep(0.01)
+    await client.close()
+    async with asyncio.timeout(10.0):
+        for call in calls:
+            with pytest.raises(ServerError, match="the client was closed"):
+                await call
+    assert client._connection._channel is None
+
+
+async def test_calls_of_one_session_that_race_take_turns():
+    async with scripted() as (server, client), client.open_session() as session:
+        await session.begin_episode(ORIGIN)
+        actions = await asyncio.gather(*(session.act(ORIGIN, reward) for reward in (1.0, 2.0, 3.0)))
+        assert [2, 3, 4] == [int(action[0]) for action in actions]
+        assert [1, 2, 3, 4] == server.received
+
+
+async def test_a_session_that_is_closed_in_mid_step_is_closed_after_the_answer():
+    async with scripted() as (server, client):
+        session = await client.open_session()
+        await session.begin_episode(ORIGIN)
+        action, closed, *_ = await asyncio.gather(session.act(ORIGIN, 1.0), *(session.close() for _ in range(3)))
+        assert (2, (1.0,)) == (int(action[0]), closed.returns)
+        assert [1, 2] == server.received
+
+
 async def test_a_proxy_for_other_machines_does_not_stand_before_this_one(monkeypatch):
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
@@ -554,6 +604,70 @@ def test_a_thread_that_waits_for_an_answer_learns_that_another_closed_the_client
     waiting.join(10)
     assert [True] == failed
     assert [] == client_threads()
+
+
+def test_an_error_is_not_masked_by_the_farewell_of_a_client_that_is_closed(target):
+    def fail(client):
+        with client.open_session() as session, Pilot(session):
+            client.close()
+            raise KeyError("the robot")
+
+    with pytest.raises(KeyError, match="the robot"):
+        fail(Client(target))
+
+
+def test_transitions_are_read_by_the_thread_that_hands_them_over(target):
+    """Reading a log may take long, and other threads' robots do not wait for it."""
+    readers = []
+
+    def transitions():
+        readers.append(threading.current_thread())
+        yield EncodedTransition(ORIGIN, ORIGIN, 3.0, ORIGIN)
+
+    with Client(target) as client:
+        assert 3.0 == client.encode(transitions()).context.belief[0]
+    assert [threading.current_thread()] == readers
+
+
+def test_a_client_that_a_forked_process_inherits_says_so_and_keeps_nobody_waiting(target):
+    program = (
+        "import os, signal, sys\n"
+        "from ccm_runtime.client import Client\n"
+        "from ccm_runtime.errors import ServerError\n"
+        "with Client(sys.argv[1]) as client:\n"
+        "    client.describe()\n"
+        "    if child := os.fork():\n"
+        "        os.waitpid(child, 0)\n"
+        "    else:\n"
+        "        signal.alarm(30)\n"
+        "        try:\n"
+        "            client.describe()\n"
+        "        except ServerError as error:\n"
+        "            print(error, flush=True)\n"
+        "        client.close()\n"
+        "        os._exit(0)\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program, target]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.startswith("the client belongs to the process that made it")
+
+
+class Line:
+    """An environment that goes on for ever, with a reward of 1 a step."""
+
+    action_space = SimpleNamespace(shape=(2,))
+
+    def reset(self, **_):
+        return ORIGIN, {}
+
+    def step(self, _):
+        return ORIGIN, 1.0, False, False, {}
+
+
+def test_an_episode_that_ends_in_a_silence_has_its_return(server, target):
+    server.breaks = {5: "silence"}
+    with Client(target) as client, client.open_session() as session, Pilot(session) as pilot:
+        assert [4.0] == drive(Line(), pilot, episodes=1)
 
 
 def test_a_closed_client_says_so_and_may_be_closed_again(target):
