@@ -73,7 +73,7 @@ def test_an_episode_ends_where_the_task_ends_it():
 
 @pytest.mark.parametrize("loss", [likelihood_loss, ratio_loss])
 def test_a_gradient_step_is_taken_though_exploring_ended_early(loss):
-    """A task of which the first episode shows the step; the rollout pads it to its horizon."""
+    """The rollout pads such an episode to its horizon; a film shows the same trial."""
     torch.manual_seed(0)
     family = get_family("signpost-robot")
     low, high = (torch.from_numpy(bound) for bound in (family.action.low_array, family.action.high_array))
