@@ -123,6 +123,10 @@ def serve(
     max_candidate_faults: Annotated[
         int | None, typer.Option(metavar="N", help="Roll a candidate back that fails or misses N actions (10).")
     ] = None,
+    load_limit_s: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Give a version up that takes longer to be read or warmed up (100)."),
+    ] = None,
     max_calls: Annotated[int | None, typer.Option(metavar="N", help="Most calls under way at a time (4096).")] = None,
     max_streams: Annotated[
         int | None, typer.Option(metavar="N", help="Most calls under way on one connection (1024).")

@@ -46,6 +46,7 @@ class ServerConfig(BaseModel):
         max_batch: Most sessions in one run of a network.
         max_versions: Most versions of one agent that are loaded at a time.
         max_candidate_faults: A candidate that fails or misses so many actions is rolled back.
+        load_limit_s: A version that takes longer to be read or warmed up is given up, as is a folder to be written to.
         action_valid_ms: How long after its arrival an action may be applied.
         action_deadline_ms: An action that takes longer is replaced by the fallback; `None`: never.
         max_rate: Largest change of each action entry from one step to the next, `[act]`, of every agent that is served,
@@ -94,6 +95,7 @@ class ServerConfig(BaseModel):
     max_batch: int = Field(default=64, ge=1)
     max_versions: int = Field(default=4, ge=2)
     max_candidate_faults: int = Field(default=10, ge=1)
+    load_limit_s: float = Field(default=100.0, gt=0, le=86_400)
     action_valid_ms: int = Field(default=1000, ge=1, le=86_400_000)
     action_deadline_ms: float | None = Field(default=None, gt=0, le=86_400_000)
     max_rate: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None

@@ -28,7 +28,7 @@
     │   └── StepGapError              a step number was skipped                                 exit 10
     ├── ContextMismatchError          a context belongs to another bundle                       exit 10
     ├── AgentUnknownError             the server has no agent or version of that name           exit 10
-    ├── RolloutError                  there is no version to go to, or no room for one          exit 10
+    ├── RolloutError                  no version to go to, no room for one, or it hangs         exit 10
     ├── RecordCorruptError            a stored session is not what was written                  exit 6
     └── ServerError
         ├── ServerUnreachableError    nobody answers at that address                            exit 11
@@ -196,7 +196,7 @@ class AgentUnknownError(CcmError):
 
 
 class RolloutError(CcmError):
-    """An agent's versions do not allow that: there is none to go to, or no room for another."""
+    """An agent's versions do not allow that: there is none to go to, no room for another, or what it needs hangs."""
 
     exit_code = 10
 

@@ -21,10 +21,13 @@ from ccm_runtime.errors import (
 )
 from ccm_runtime.event_core import MovedOnError
 from ccm_runtime.group_commit import GroupCommit
+from ccm_runtime.judge import Judge
 from ccm_runtime.log import logger
 from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions, Standing
 from ccm_runtime.metrics import Metrics
+from ccm_runtime.patience import Patience
+from ccm_runtime.recall import Recall
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.recovery import find, join, store_of
 from ccm_runtime.roster import Roster
@@ -53,11 +56,12 @@ class Hosting:
         roster: The agents, and what steps the sessions of each version of them.
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
+        patience: What gives up the jobs of a change of versions that hang.
+        recall: What finds the versions of sessions that come from elsewhere.
         sharing: What takes them over from other servers; `None` where no store is shared.
+        judge: What counts what becomes of their events.
         device_failed: Is told the digest of a version whose GPU has failed, on whatever thread its networks ran.
-        rolled_back: Is told of an agent whose candidate did not do its work and gets no more sessions.
         recorder: What writes down their events; `None` where none is to.
-        shadow: What is told their events and not obeyed; `None`: nothing is.
         log: Their log.
         ended: The sessions that were closed last, the last one at the end.
         idle_limit_s: How long a session may be idle, and a stream silent.
@@ -84,11 +88,7 @@ class Hosting:
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
-        self._load: Callable[[str], ServedAgent | None] = lambda _: None
-        self._loading: dict[str, asyncio.Task[ServedAgent | None]] = {}  # by digest
         self.device_failed: Callable[[str], None] = lambda _: None
-        self.rolled_back: Callable[[str], None] = lambda _: None
-        self.sharing = self._shared()
         served = [agents] if isinstance(agents, ServedAgent) else agents
         self.recorder = (
             None
@@ -96,9 +96,12 @@ class Hosting:
             else Recorder(config.record, config.record_max_mb << 20, self._agent_of, self.log)
         )
         self.roster = Roster(served, self._version, config.max_versions)
+        self.patience = Patience(config.load_limit_s)
+        self.recall = Recall(self.roster, self.patience, self.log)
+        self.sharing = self._shared()
         self.metrics = Metrics(table, self.roster, self.group_commit, self.recorder)
         self.metrics.sharing = self.sharing
-        self.shadow: Shadow | None = None
+        self.judge = Judge(self.roster, table, self.metrics, config.max_candidate_faults, self.log)
 
     @property
     def agent(self) -> Agent:
@@ -110,9 +113,14 @@ class Hosting:
         """What steps new sessions of the default agent."""
         return self.roster.rollout().current.adapter
 
+    @property
+    def shadow(self) -> Shadow | None:
+        """What is told all that the default agent's sessions are told, and not obeyed; `None`: nothing is."""
+        return self.judge.shadow
+
     def cast_shadow(self, served: ServedAgent) -> None:
         """Let a version be told all that the default agent's sessions are told; raises ConfigError if it cannot be."""
-        self.shadow = self.metrics.shadow = Shadow(served, self.roster.rollout().current, self.log)
+        self.judge.shadow = self.metrics.shadow = Shadow(served, self.roster.rollout().current, self.log)
 
     def recover(self, load: Callable[[str], ServedAgent | None] = lambda _: None) -> None:
         """Go on with the sessions of the store, if there is one; call it once, before the first event.
@@ -125,11 +133,11 @@ class Hosting:
         """
         if self._store is None or self.group_commit is None:
             return
-        self._load = load
+        self.recall.load = load
         if isinstance(self._store, SharedStore):
             found = join(self._store)
         else:
-            found = find(self._store, cache(self._adapter), self._config, self.log)
+            found = find(self._store, cache(self.recall.adapter), self._config, self.log)
         sessions = [stored.session for stored in found.resumed]
         self._resting = {stored.session.session_id: stored.session.bundle_digest for stored in found.resting}
         self.table.restore(found.secret, sessions)
@@ -254,14 +262,14 @@ class Hosting:
         try:
             return await version.stepper.step(session_id, sequence, event)
         except DeviceLostError:
-            self._failed(version)
+            self.judge.failed(version)
             raise
         except CcmError:
             raise
         except MovedOnError:  # while this event was on its way, the one before it ended an episode
             return await self.step(session_id, sequence, event)
         except Exception:
-            self._failed(version)
+            self.judge.failed(version)
             raise
 
     def close(self, session_id: str, token: str, client: str = "") -> SessionClosed:
@@ -338,7 +346,7 @@ class Hosting:
     def _shared(self) -> Sharing | None:
         if self.group_commit is None or not isinstance(self._store, SharedStore):
             return None
-        return Sharing(self._store, self.group_commit, self.table, self._version_with, self.log)
+        return Sharing(self._store, self.group_commit, self.table, self.recall.version, self.log)
 
     async def _named(self, options: SessionOptions, tenant: str) -> tuple[str, int]:
         """Return the name and the epoch of a session to open; servers that share it give one key one name."""
@@ -413,86 +421,17 @@ class Hosting:
             group_commit=self.group_commit,
             recorder=self.recorder,
             stages=self._stages,
-            took=lambda session, event, answer: self._took(digest, session, event, answer),
+            took=lambda session, event, answer: self.judge.took(digest, session, event, answer),
         )
         version = Version(served, adapter, stepper)
         # It holds no version: one that is dropped must go at once, with its networks.
         version.watch_device(lambda: self.device_failed(digest))
         return version
 
-    def _adapter(self, digest: str) -> Adapter | None:
-        """Return the adapter of a bundle; one that is not loaded yet is, if it can be."""
-        version = self.roster.find(digest) or self._added(self._load(digest))
-        return None if version is None else version.adapter
-
-    async def _version_with(self, digest: str) -> Version | None:
-        """Return what steps sessions of a bundle; one that is not loaded yet is, once, beside the event loop."""
-        version = self.roster.find(digest)
-        if version is not None:
-            return version
-        loading = self._loading.get(digest)
-        if loading is None:
-            loading = self._loading[digest] = asyncio.create_task(asyncio.to_thread(self._load, digest))
-            loading.add_done_callback(lambda done: self._loaded(digest, done))
-        served = await asyncio.shield(loading)
-        return self.roster.find(digest) or self._added(served)
-
-    def _loaded(self, digest: str, loading: "asyncio.Task[ServedAgent | None]") -> None:
-        """Take in a version at once: whoever comes for it from now on need not load it."""
-        del self._loading[digest]
-        if not loading.cancelled() and loading.exception() is None:
-            self._added(loading.result())
-
-    def _added(self, served: ServedAgent | None) -> Version | None:
-        if served is None:
-            return None
-        try:
-            return self.roster.add(served)
-        except CcmError as error:  # its sessions rest until it is served again
-            self.log.error("version refused", agent=served.name, version=served.version, why=str(error))  # noqa: TRY400
-            return None
-
     def _agent_of(self, digest: str) -> tuple[str, SafetyLimits | None]:
         """Return the name and the limits of the agent in a bundle; empty if it is not loaded any more."""
         version = self.roster.find(digest)
         return ("", None) if version is None else (version.agent.agent_id, version.manifest.safety)
-
-    def _took(self, digest: str, before: Session, event: Event, answer: Answer) -> None:
-        """Take note of an event that a version has taken."""
-        self.metrics.stepped(answer)
-        version = self.roster.find(digest)
-        if version is None:
-            return
-        if self.shadow is not None and self.shadow.agent == version.agent.name:
-            self.shadow.tell(before.session_id, event, answer)
-        if answer.reaction.interventions or answer.reaction.episode_over:
-            self._note(before, version, answer)
-
-    def _note(self, before: Session, version: Version, answer: Answer) -> None:
-        """Count a mended action or the end of an episode."""
-        if answer.safe is not None and before.vigil.safe is None:
-            self.log.warning("session is SAFE", session_id=before.session_id, why=answer.safe.value)
-        if answer.reaction.interventions:
-            version.tally.mended(answer)
-            self._judge(version)
-        session = self.table.find(before.session_id)
-        if answer.reaction.episode_over and session is not None and session.last_answer is answer:
-            version.tally.ended(session.memory.returns[-1])
-
-    def _failed(self, version: Version) -> None:
-        """Count an event that a version's networks failed at."""
-        version.tally.num_failures += 1
-        self._judge(version)
-
-    def _judge(self, version: Version) -> None:
-        """Open no more sessions with a candidate that does not do its work."""
-        rollout = self.roster.rollout(version.agent.name)
-        if version is rollout.candidate and version.tally.num_faults >= self._config.max_candidate_faults:
-            self.roster.appoint(version.agent.name, rollout.rolled_back())
-            tally = version.tally
-            told = {"num_failures": tally.num_failures, "num_misses": tally.num_misses}
-            self.log.error("candidate rolled back", agent=version.agent.name, version=version.name, **told)
-            self.rolled_back(version.agent.name)
 
 
 def _check_expectations(options: SessionOptions, agent: Agent) -> None:

@@ -3,21 +3,26 @@
 A change is made in this order: check the bundle, open and warm up its networks, switch the folder's link, and only then
 let new sessions open with it. Whatever goes wrong before leaves everything as it was, and a server that dies in between
 comes back with the version before or the version after. What the link does not say (a candidate and its share, the
-version before) is kept beside it. Reading and warming up happen on a thread: sessions go on.
+version before) is kept beside it. Reading and warming up happen on a thread: sessions go on. What hangs is given up:
+the changes that wait behind it go on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import CcmError, ConfigError, ProviderUnavailableError, RolloutError
 from ccm_runtime.hosting import Hosting
 from ccm_runtime.kept_rollout import KeptRollout, KeptVersion
 from ccm_runtime.library import Library
+from ccm_runtime.memory import Memory
 from ccm_runtime.versions import Move, Rollout, ServedAgent, Version
 
+T = TypeVar("T")
 Read = Callable[[Path], ServedAgent]
 
 
@@ -40,7 +45,8 @@ class Releases:
         self._under_way: set[asyncio.Task[Rollout]] = set()
         self._told: dict[str, str] = {}  # what a look found wrong, by agent: it is logged once
         self._moving: dict[str, set[str]] = {}  # by agent: bundles whose sessions an earlier server was to move
-        hosting.rolled_back = self._keep_rollback
+        self._patience = hosting.patience
+        hosting.judge.rolled_back = self._keep_rollback
 
     async def load(self, agent: str, version: str, *, share: float = 0.0, move: bool = False) -> Rollout:
         """Load a version and open new sessions with it: all of them or, as a candidate, a share of them.
@@ -55,7 +61,8 @@ class Releases:
             ConfigError: Versions do not change here, the folder cannot be written to, or the share is none.
             AgentUnknownError: There is no such version in the folder.
             BundleError: Its bundle is missing, damaged, or not signed.
-            RolloutError: There is no room for it, its contract is another, or a candidate is to replace nothing.
+            RolloutError: There is no room for it, its contract is another, a candidate is to replace nothing, or what
+                it needs hangs.
         """
         return await self._load(agent, version, share=share, move=move)
 
@@ -116,7 +123,10 @@ class Releases:
                 left = kept.candidate and kept.candidate.name
                 told = {"current": current.name, "was": kept.current.name, "candidate": left}
                 log.warning("rollout not resumed", agent=agent, **told)
-                self._keep_now(agent, holds)
+                try:
+                    self._library.keep(agent, holds)
+                except CcmError as error:
+                    self._say_not_kept(agent, error)
             candidate = self._resumed(agent, holds.candidate, "candidate")
             previous = self._resumed(agent, holds.previous, "version before")
             after = Rollout(current, previous, candidate, 0.0 if candidate is None else holds.share)
@@ -167,17 +177,35 @@ class Releases:
         library = self._library
         if library is None:
             return
-        for agent in await asyncio.to_thread(lambda: library.agents):
-            try:
-                version = await asyncio.to_thread(library.current, agent)
-                rollout = self._rollout(agent)
-                if rollout is None or rollout.current.digest != await asyncio.to_thread(library.digest, agent, version):
-                    await self._load(agent, version, share=0.0, move=False, on_disk=False)
-                self._told.pop(agent, None)
-            except CcmError as error:
-                if self._told.get(agent) != str(error):
-                    self._told[agent] = str(error)
-                    self._hosting.log.error("version refused", agent=agent, why=str(error))  # noqa: TRY400
+        folder = str(library.folder)
+        listing = self._patience.run(folder, "listing its agents", lambda: library.agents)
+        for agent in await self._tried(folder, listing) or ():
+            await self._tried(agent, self._follow(library, agent))
+
+    async def _follow(self, library: Library, agent: str) -> None:
+        """Load the version of an agent that the folder says is current, if the server does not."""
+
+        def found() -> tuple[str, str | None]:
+            version = library.current(agent)
+            return version, library.digest(agent, version)
+
+        folder = str(library.folder / agent)
+        version, digest = await self._patience.run(folder, "looking for its current version", found)
+        rollout = self._rollout(agent)
+        if rollout is None or rollout.current.digest != digest:
+            await self._load(agent, version, share=0.0, move=False, on_disk=False)
+
+    async def _tried(self, agent: str, look: Coroutine[Any, Any, T]) -> T | None:
+        """Return what a look returns; what is wrong with an agent, or the folder of all, is logged once."""
+        try:
+            seen = await look
+        except CcmError as error:
+            if self._told.get(agent) != str(error):
+                self._told[agent] = str(error)
+                self._hosting.log.error("version refused", agent=agent, why=str(error))  # noqa: TRY400
+            return None
+        self._told.pop(agent, None)
+        return seen
 
     async def watch(self, every_s: float) -> None:
         """Look again and again."""
@@ -207,16 +235,22 @@ class Releases:
         if self._library is None:
             raise ConfigError("this server's versions do not change; start it with `ccm serve --agents FOLDER`")
         roster = self._hosting.roster
-        digest = await asyncio.to_thread(self._library.digest, agent, version)
+        patience, subject, library = self._patience, f"{agent} {version}", self._library
+        digest = await patience.run(subject, "finding its bundle", lambda: library.digest(agent, version))
+
+        def read() -> ServedAgent:
+            return named(self._read(library.path(agent, version)), agent, version)
+
         known = None if digest is None else roster.find(digest)
         if known is not None and known.agent.name == agent:
             with known.in_use():  # it is not dropped meanwhile
-                await asyncio.to_thread(self._read, self._library.path(agent, version))  # the manifest alone is known
+                await patience.run(subject, "reading its bundle", read)  # the manifest alone is known
             return known
         self._hosting.tidy()
         roster.check_room(agent)
         try:
-            served = await asyncio.to_thread(self._prepared, agent, version)
+            served = await patience.run(subject, "reading its bundle", read)
+            await patience.run(subject, "warming it up", partial(self._warm_up, served))
         except ProviderUnavailableError as error:  # what runs already may go on
             raise RolloutError(f"{agent} {version} does not run on this server's device: {error}") from error
         return roster.add(served)
@@ -225,8 +259,11 @@ class Releases:
         """Read a version and run its networks at every batch size."""
         assert self._library is not None, "only who has a library asks"  # noqa: S101 (our own invariant)
         served = named(self._read(self._library.path(agent, version)), agent, version)
-        served.warm_up(self._max_batch)
+        self._warm_up(served)
         return served
+
+    def _warm_up(self, served: ServedAgent) -> None:
+        served.warm_up(self._max_batch)
 
     async def _appoint(
         self, after: Rollout, *, switch: bool = False, move: bool = False, on_disk: bool = True
@@ -241,13 +278,15 @@ class Releases:
         with ExitStack() as stack:
             for version in after:
                 stack.enter_context(version.in_use())
-            blank = await current.stepper.beside(current.adapter.start)
-            if self._library is not None:
+            blank = await self._blank(current)
+            library = self._library
+            if library is not None:
                 if switch and on_disk:
-                    await asyncio.to_thread(self._library.make_current, agent, current.name)
-                if on_disk or await asyncio.to_thread(self._keeps_another, agent, current.name):
+                    make = partial(library.make_current, agent, current.name)
+                    await self._on_disk(library, agent, "switching its link", make, switch=True)
+                if on_disk or await self._keeps_another(library, agent, current.name):
                     moving = [version for version in hosting.roster.of_agent(agent) if leaves(version)]
-                    await asyncio.to_thread(self._keep, agent, after, moving)
+                    await self._keep(library, agent, after, moving)
             hosting.roster.appoint(agent, after)
         for version in hosting.roster.of_agent(agent):
             version.stepper.move_on = Move(current, blank).moved if leaves(version) else None
@@ -256,16 +295,33 @@ class Releases:
         hosting.tidy()
         return after
 
-    def _keeps_another(self, agent: str, current: str) -> bool:
+    async def _blank(self, version: Version) -> Memory:
+        """Return what a trial is with a version before anything has happened; RolloutError: its networks hang."""
+        limit_s = self._patience.limit_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await version.stepper.beside(version.adapter.start)
+        except TimeoutError:
+            raise RolloutError(
+                f"{version.agent.name} {version.name}: its networks have not answered for {limit_s:g} s; roll it back, "
+                "or start the server again"
+            ) from None
+
+    async def _keeps_another(self, library: Library, agent: str, current: str) -> bool:
         """Return whether what is kept is of another current version: the link was switched by hand, by no server."""
-        kept = None if self._library is None else self._library.kept(agent, self._say_damaged)
+        read = partial(library.kept, agent, self._say_damaged)
+        kept = await self._patience.run(str(library.folder / agent), "reading its rollout", read)
         return kept is not None and kept.current.name != current
 
     def _say_damaged(self, line: str) -> None:
         self._hosting.log.warning("rollout damaged", what=line)
 
-    def _keep(self, agent: str, rollout: Rollout, moving: Sequence[Version]) -> None:
-        """Keep a rollout for the next server; a candidate that cannot be kept is refused (ConfigError)."""
+    async def _keep(self, library: Library, agent: str, rollout: Rollout, moving: Sequence[Version]) -> None:
+        """Keep a rollout for the next server; a candidate that cannot be kept is refused (ConfigError, RolloutError).
+
+        Taking one back, or what the link says, waits for no disk that fails, and for one that hangs no longer than a
+        load does.
+        """
         kept = KeptRollout(
             current=_kept(rollout.current),
             previous=None if rollout.previous is None else _kept(rollout.previous),
@@ -273,23 +329,41 @@ class Releases:
             share=rollout.share,
             moving=tuple(version.digest for version in moving),
         )
-        if kept.candidate is None:
-            self._keep_now(agent, kept)
-        else:
-            assert self._library is not None, "only who has a library keeps"  # noqa: S101 (our own invariant)
-            self._library.keep(agent, kept)
-
-    def _keep_now(self, agent: str, kept: KeptRollout) -> None:
-        """Keep a rollout if that can be: taking a candidate back, or what the link says, waits for no disk."""
-        assert self._library is not None, "only who has a library keeps"  # noqa: S101 (our own invariant)
         try:
-            self._library.keep(agent, kept)
+            await self._on_disk(library, agent, "keeping its rollout", partial(library.keep, agent, kept))
         except CcmError as error:
-            self._hosting.log.error("rollout not kept", agent=agent, why=str(error))  # noqa: TRY400
+            if kept.candidate is not None:
+                raise
+            self._say_not_kept(agent, error)
+
+    async def _on_disk(
+        self, library: Library, agent: str, doing: str, write: Callable[[], None], *, switch: bool = False
+    ) -> None:
+        """Write into an agent's folder; what is given up and written late is then written over."""
+        late = partial(self._put_right, agent, switch=switch)
+        await self._patience.run(str(library.folder / agent), doing, write, late)
+
+    def _put_right(self, agent: str, *, switch: bool) -> None:
+        """Let the folder of an agent say what this server does: something else was written into it, late."""
+
+        async def again() -> Rollout:
+            rollout = self._hosting.roster.rollout(agent)
+            try:
+                return await self._appoint(rollout, switch=switch)
+            except CcmError as error:
+                self._say_not_kept(agent, error)
+                return rollout
+
+        if agent in self._hosting.roster:
+            self._begin(again)
+
+    def _say_not_kept(self, agent: str, error: CcmError) -> None:
+        self._hosting.log.error("rollout not kept", agent=agent, why=str(error))
 
     def _keep_rollback(self, agent: str) -> None:
         """Keep that a candidate was taken back, after the changes under way."""
-        if self._library is None:
+        library = self._library
+        if library is None:
             return
 
         async def keep() -> Rollout:
@@ -297,7 +371,7 @@ class Releases:
             rollout = roster.rollout(agent)
             if rollout.candidate is None:  # else whoever has loaded another one has kept that
                 moving = [version for version in roster.of_agent(agent) if version.stepper.move_on is not None]
-                await asyncio.to_thread(self._keep, agent, rollout, moving)
+                await self._keep(library, agent, rollout, moving)
             return rollout
 
         self._begin(keep)

@@ -248,7 +248,7 @@ async def test_a_crowd_that_comes_at_once_finds_no_more_room_than_there_is(share
 async def test_a_bundle_that_is_not_loaded_is_loaded_for_its_sessions(shared):
     earlier = ServedAgent(AGENT, manifest_of(AGENT), DIGEST)
     async with replicas(shared.url, digests=(DIGEST, "ab" * 32)) as (first, second):
-        second.hosting._load = lambda digest: earlier if digest == DIGEST else None
+        second.hosting.recall.load = lambda digest: earlier if digest == DIGEST else None
         opened = await first.open(0)
         await second.tell(opened, 0, 1)
 

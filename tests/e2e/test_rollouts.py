@@ -198,3 +198,18 @@ def test_a_server_that_dies_while_it_promotes_comes_back_before_or_after_it_and_
     with serving_process(folder) as (_, stub, admin):
         assert after == rollout_of(admin)
         assert before == opened(stub)
+
+
+def test_a_bundle_that_never_ends_to_be_read_is_given_up_and_the_server_can_still_be_stopped(folder, monkeypatch):
+    manifest = folder / "walker" / "v3" / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)  # whoever reads it waits for ever
+    monkeypatch.setenv("CCM_LOAD_LIMIT_S", "1.0")
+    with serving_process(folder) as (process, _, admin):
+        for told in ("finding its bundle has taken 1 s, and is given up", "finding its bundle still hangs"):
+            with pytest.raises(grpc.RpcError, match=told):
+                admin.LoadVersion(admin_pb2.LoadVersionRequest(agent="walker", version="v3"), timeout=LIMIT_S)
+        admin.LoadVersion(admin_pb2.LoadVersionRequest(agent="walker", version="v2"), timeout=LIMIT_S)
+        assert V2 == rollout_of(admin)
+        process.terminate()
+        assert 0 == process.wait(LIMIT_S)
