@@ -6,94 +6,26 @@ the same. It works on many trials at once, one row each, and no row sees another
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
 from ccm_runtime.belief import FAR_OFF, Array, ExperienceStats, Folded, NoveltyStats, Transitions, certainty, novelty
 from ccm_runtime.change import task_changed
-from ccm_runtime.errors import ConfigError, ServerBusyError, SpecError, TrialOrderError
+from ccm_runtime.errors import ConfigError, SpecError, TrialOrderError
 from ccm_runtime.guard import Guard, Guarded
 from ccm_runtime.manifest import SafetyLimits
+from ccm_runtime.memory import ACTION_NOISE, Memory, absorb, action_of, begin, known_of, noise_of
 from ccm_runtime.messages import BeginEpisode, EncodedTransition, Event, Intervention, Reaction, Transition
+from ccm_runtime.owed import catch_up, check_room
 from ccm_runtime.policy import Policy
-from ccm_runtime.specs import as_reward, finite, finite_vector
-from ccm_runtime.trial import (
-    Closed,
-    EpisodeBegan,
-    ExplorationCompleted,
-    ExplorationRenewed,
-    Phase,
-    Stepped,
-    Trial,
-    admit,
-    advance,
-)
+from ccm_runtime.proposal import Proposal, proposal_of
+from ccm_runtime.rows import Moved, as_rows, gather, padding, pick, transitions_of, usable
+from ccm_runtime.specs import as_reward, finite_vector
+from ccm_runtime.trial import EpisodeBegan, ExplorationRenewed, Phase, Stepped, Trial, admit, advance
 
 MAX_EPISODES = 10_000
-# Transitions that a trial may owe its belief; they are folded so many at a time.
-MAX_OWED = 1_024
-_OWED_CHUNK = 64
-_ACTION_NOISE, _LATENT_NOISE = 0, 1
 _STEPPED = Stepped()
-
-
-class Memory(NamedTuple):
-    """Everything that a trial carries from one event to the next, as a value.
-
-    Attributes:
-        trial: Where the trial is.
-        belief: What is known of the task, `[belief]`.
-        latent_mean: The belief's reading, `[latent]`.
-        latent_std: Its standard deviation, `[latent]`.
-        latent: What the executor is given in this episode, `[latent]`.
-        observation: The last observation as the policies see it, `[input]`, zeros before the first.
-        command: The last action that was given (or applied), `[act]`; `None` between episodes.
-        last_safe: The last action that needed no mending, `[act]`.
-        seed: Seed of the trial's own noise.
-        stochastic: Whether actions are sampled.
-        num_events: Events so far; with the seed, it determines the next noise.
-        returns: Return of every finished episode.
-        return_so_far: Return of the episode under way.
-        owed: Transitions that were answered without the networks and are not in the belief yet, oldest first.
-        re_explore: Episodes to explore for when the task has changed; 0: that is not watched.
-    """
-
-    trial: Trial
-    belief: Array
-    latent_mean: Array
-    latent_std: Array
-    latent: Array
-    observation: Array
-    command: Array | None = None
-    last_safe: Array | None = None
-    seed: int = 0
-    stochastic: bool = False
-    num_events: int = 0
-    returns: tuple[float, ...] = ()
-    return_so_far: float = 0.0
-    owed: tuple[EncodedTransition, ...] = ()
-    re_explore: int = 0
-
-
-class Proposal(NamedTuple):
-    """A trial after an event whose action came in time.
-
-    Attributes:
-        memory: The trial.
-        reaction: What to tell its client.
-        previous: The command before this one, `[act]`; `None` at the beginning of an episode.
-        last_safe: The last command before this one that needed no mending, `[act]`.
-    """
-
-    memory: Memory
-    reaction: Reaction
-    previous: Array | None
-    last_safe: Array | None
-
-
-_Moved = tuple[int, Memory, Transition]  # a row, its trial before its transition, and the transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +109,7 @@ class Adapter:
 
     def read(self, belief: Array) -> tuple[Array, Array]:
         """Return the latent mean and standard deviation of one belief, each `[latent]`."""
-        nothing = _padding(self.input_size, self.policy.action.size)
+        nothing = padding(self.input_size, self.policy.action.size)
         folded = self.policy.fold(belief[None], nothing)
         return folded.latent_mean[0], folded.latent_std[0]
 
@@ -206,19 +138,19 @@ class Adapter:
 
         The networks run at most once each, over all trials that need them.
         """
-        memories = [self.catch_up(memory) if memory.owed else memory for memory in memories]
+        memories = [catch_up(self.policy, memory) if memory.owed else memory for memory in memories]
         seen = self._seen(events)
         moved = [(row, memories[row], event) for row, event in enumerate(events) if isinstance(event, Transition)]
-        transitions = _transitions(moved, seen) if moved else None
+        transitions = transitions_of(moved, seen) if moved else None
         known = self._fold(memories, moved, transitions)
         certainties = certainty(known.latent_std).tolist()
         novelties = self._distances(known.latent_mean)
         if transitions is not None and self.experience is not None:
             self._compare(self.experience, moved, transitions, novelties)
         after = [
-            self._absorb(memory, event, _pick(known, row), seen[row], certainties[row])
+            absorb(self.policy, memory, event, pick(known, row), seen[row], certain=certainties[row])
             if isinstance(event, Transition)
-            else self._begin(memory, event, seen[row])
+            else begin(self.policy, memory, event, seen[row])
             for row, (memory, event) in enumerate(zip(memories, events, strict=True))
         ]
         actions = self._act(after, seen, known.belief)
@@ -251,63 +183,21 @@ class Adapter:
         Raises:
             ServerBusyError: The trial owes too much already.
         """
-        if len(memory.owed) >= MAX_OWED:
-            raise ServerBusyError(
-                f"the networks have not answered for {MAX_OWED} transitions, the most that a session may owe its "
-                "belief; stop, and look at the server"
-            )
+        check_room(memory)
         seen = self._seen([event])[0]
         if isinstance(event, Transition):
-            moved = EncodedTransition(memory.observation, _applied(memory, event), event.reward, seen)
-            after = self._absorb(memory, event, _known(memory), seen, certain=-1.0)._replace(owed=(*memory.owed, moved))
+            moved = EncodedTransition(memory.observation, action_of(memory, event), event.reward, seen)
+            after = absorb(self.policy, memory, event, known_of(memory), seen, certain=-1.0)._replace(
+                owed=(*memory.owed, moved)
+            )
         else:
-            after = self._begin(memory, event, seen)
+            after = begin(self.policy, memory, event, seen)
         guarded = None
         if after.trial.in_episode:
             guarded = self.guard.check(self.guard.low, after.command, after.last_safe, unusable=because)
         certain = float(certainty(memory.latent_std[None])[0])
-        proposal = _propose(after, guarded, certain, self.distance(memory.latent_mean))
+        proposal = proposal_of(after, guarded, certain, self.distance(memory.latent_mean))
         return proposal.memory, proposal.reaction
-
-    def catch_up(self, memory: Memory) -> Memory:
-        """Return the trial with all that it owes folded into its belief."""
-        known = _known(memory)
-        for begin in range(0, len(memory.owed), _OWED_CHUNK):
-            chunk = memory.owed[begin : begin + _OWED_CHUNK]
-            folded = self._fold_chunk(known, chunk)
-            if not _usable(folded):  # one of them is a freak; the others still count
-                folded = known
-                for one in chunk:
-                    folded = alone if _usable(alone := self._fold_chunk(folded, (one,))) else folded
-            known = folded
-        return self.caught_up(memory, known, len(memory.owed))
-
-    def caught_up(self, memory: Memory, known: Folded, num_owed: int) -> Memory:
-        """Return the trial with a belief (one row) that holds the first `num_owed` of what it owes."""
-        return memory._replace(
-            belief=known.belief,
-            latent_mean=known.latent_mean,
-            latent_std=known.latent_std,
-            latent=known.latent_mean if self._follows else memory.latent,
-            owed=memory.owed[num_owed:],
-        )
-
-    @property
-    def _follows(self) -> bool:
-        """Whether the latent follows the belief within an episode."""
-        adaptation = self.policy.adaptation
-        return adaptation.while_executing and adaptation.latent == "mean"
-
-    def _fold_chunk(self, known: Folded, moved: Sequence[EncodedTransition]) -> Folded:
-        """Return what is known (one row) after whole transitions."""
-        transitions = Transitions(
-            _rows([one.observation for one in moved])[None],
-            _rows([one.action for one in moved])[None],
-            np.array([[[one.reward] for one in moved]], np.float32),
-            _rows([one.next_observation for one in moved])[None],
-            np.ones((1, len(moved), 1), np.float32),
-        )
-        return _pick(self.policy.fold(known.belief[None], transitions), 0)
 
     def step(self, memories: Sequence[Memory], events: Sequence[Event]) -> list[tuple[Memory, Reaction]]:
         """Take one event in each trial: check, propose and conclude.
@@ -332,7 +222,7 @@ class Adapter:
 
     @FAR_OFF
     def _compare(
-        self, experience: ExperienceStats, moved: Sequence[_Moved], transitions: Transitions, novelties: list[float]
+        self, experience: ExperienceStats, moved: Sequence[Moved], transitions: Transitions, novelties: list[float]
     ) -> None:
         """Raise the novelties of the trials whose transition is farther off than their belief."""
         size = self.policy.observation.size
@@ -362,65 +252,24 @@ class Adapter:
 
     def _seen(self, events: Sequence[Event]) -> Array:
         """Return each event's observation as the policies see it, `[n, input]`."""
-        observation = _rows([event.observation for event in events])
+        observation = as_rows([event.observation for event in events])
         if not self.policy.adaptation.observe_reward:
             return observation
         rewards = [event.reward if isinstance(event, Transition) else 0.0 for event in events]
         return np.concatenate((observation, np.array(rewards, np.float32)[:, None]), 1)
 
-    def _fold(self, memories: Sequence[Memory], moved: Sequence[_Moved], transitions: Transitions | None) -> Folded:
+    def _fold(self, memories: Sequence[Memory], moved: Sequence[Moved], transitions: Transitions | None) -> Folded:
         """Return what is known after each event, one row each: what moved is folded."""
         if transitions is None:
-            return _gather([_known(memory) for memory in memories])
-        folded = self.policy.fold(_rows([memory.belief for _, memory, _ in moved]), transitions)
-        if len(moved) == len(memories) and _usable(folded):
+            return gather([known_of(memory) for memory in memories])
+        folded = self.policy.fold(as_rows([memory.belief for _, memory, _ in moved]), transitions)
+        if len(moved) == len(memories) and usable(folded):
             return folded
-        known = [_known(memory) for memory in memories]
+        known = [known_of(memory) for memory in memories]
         for index, (row, _, _) in enumerate(moved):
             # What a freak transition made unusable is left as it was.
-            known[row] = picked if _usable(picked := _pick(folded, index)) else known[row]
-        return _gather(known)
-
-    def _begin(self, memory: Memory, event: BeginEpisode, seen: Array) -> Memory:
-        """Return the trial after the beginning of an episode, with the latent that it begins with."""
-        begun = memory._replace(
-            trial=advance(memory.trial, EpisodeBegan(event.abandon)),
-            latent=memory.latent_mean,
-            observation=seen,
-            command=None,
-            num_events=memory.num_events + 1,
-            return_so_far=0.0,
-        )
-        if self.policy.adaptation.latent == "mean":
-            return begun
-        drawn = _noise(begun, _LATENT_NOISE, self.policy.belief.latent_size)
-        return begun._replace(latent=memory.latent_mean + memory.latent_std * drawn)
-
-    def _absorb(self, memory: Memory, event: Transition, known: Folded, seen: Array, certain: float) -> Memory:
-        """Return the trial after a transition, with what is known now (one row)."""
-        adaptation = self.policy.adaptation
-        ended = event.terminated or event.truncated
-        trial = advance(memory.trial, Stepped(event.terminated, event.truncated) if ended else _STEPPED)
-        over = not trial.in_episode
-        if over and adaptation.certain_at is not None and memory.trial.phase is Phase.EXPLORE:
-            trial = advance(trial, ExplorationCompleted()) if certain >= adaptation.certain_at else trial
-        total = memory.return_so_far + event.reward
-        return Memory(
-            trial=trial,
-            belief=known.belief,
-            latent_mean=known.latent_mean,
-            latent_std=known.latent_std,
-            latent=known.latent_mean if self._follows else memory.latent,
-            observation=seen,
-            command=None if over else _applied(memory, event),
-            last_safe=memory.last_safe,
-            seed=memory.seed,
-            stochastic=memory.stochastic,
-            num_events=memory.num_events + 1,
-            returns=(*memory.returns, total) if over else memory.returns,
-            return_so_far=0.0 if over else total,
-            re_explore=memory.re_explore,
-        )
+            known[row] = picked if usable(picked := pick(folded, index)) else known[row]
+        return gather(known)
 
     def _act(self, memories: Sequence[Memory], seen: Array, belief: Array) -> list[Guarded | None]:
         """Return what each trial's policy does, as the guard lets it; `None` where the episode is over.
@@ -445,7 +294,7 @@ class Adapter:
             if explores:
                 proposed = self.policy.explore(observation, belief if everyone else belief[rows], noise)
             else:
-                proposed = self.policy.execute(observation, _rows([m.latent for m in trials]), noise)
+                proposed = self.policy.execute(observation, as_rows([m.latent for m in trials]), noise)
             guarded = self.guard.check_rows(proposed, [m.command for m in trials], [m.last_safe for m in trials])
             for row, action in zip(rows, guarded, strict=True):
                 actions[row] = action
@@ -456,7 +305,7 @@ class Adapter:
         noise = np.zeros((len(memories), size), np.float32)
         for row, memory in enumerate(memories):
             if memory.stochastic:
-                noise[row] = _noise(memory, _ACTION_NOISE, size)
+                noise[row] = noise_of(memory, ACTION_NOISE, size)
         return noise
 
     def _proposal(self, memory: Memory, guarded: Guarded | None, certain: float, novel: float) -> Proposal:
@@ -466,97 +315,4 @@ class Adapter:
         if changed:
             memory = self._renewed(memory)
             certain = float(certainty(memory.latent_std[None])[0])
-        return _propose(memory, guarded, certain, novel, changed=changed)
-
-
-def close(memory: Memory) -> Memory:
-    """Return the trial, over."""
-    if memory.trial.closed:
-        raise TrialOrderError("the trial is closed already")
-    return memory._replace(trial=advance(memory.trial, Closed()))
-
-
-def _propose(
-    memory: Memory, guarded: Guarded | None, certain: float, novel: float, *, changed: bool = False
-) -> Proposal:
-    """Return the trial with the command that it is given, and what to tell its client."""
-    trial, previous, last_safe = memory.trial, memory.command, memory.last_safe
-    action, interventions = guarded or (None, ())
-    if action is not None:
-        memory = memory._replace(command=action, last_safe=last_safe if interventions else action)
-    reaction = Reaction(
-        action,
-        trial.phase,
-        trial.episodes_finished,
-        trial.steps_in_episode,
-        not trial.in_episode,
-        certain,
-        novel,
-        interventions,
-        changed,
-    )
-    return Proposal(memory, reaction, previous, last_safe)
-
-
-def _known(memory: Memory) -> Folded:
-    return Folded(memory.belief, memory.latent_mean, memory.latent_std)
-
-
-def _usable(folded: Folded) -> bool:
-    return finite(folded.belief) and finite(folded.latent_mean) and finite(folded.latent_std)
-
-
-def _gather(rows: Sequence[Folded]) -> Folded:
-    """Return single rows as one batch."""
-    return Folded(
-        _rows([row.belief for row in rows]),
-        _rows([row.latent_mean for row in rows]),
-        _rows([row.latent_std for row in rows]),
-    )
-
-
-def _rows(vectors: Sequence[Array]) -> Array:
-    """Return vectors as the rows of a matrix, without the price of `np.stack`."""
-    return vectors[0][None] if len(vectors) == 1 else np.concatenate(vectors).reshape(len(vectors), -1)
-
-
-def _transitions(moved: Sequence[_Moved], seen: Array) -> Transitions:
-    """Return what moved as transitions, each `[m, 1, .]`; `seen` is what every trial sees now, `[n, input]`."""
-    after = seen if len(moved) == len(seen) else seen[[row for row, _, _ in moved]]
-    return Transitions(
-        _rows([memory.observation for _, memory, _ in moved])[:, None],
-        _rows([_applied(memory, event) for _, memory, event in moved])[:, None],
-        np.array([event.reward for _, _, event in moved], np.float32)[:, None, None],
-        after[:, None],
-        _all_valid(len(moved)),
-    )
-
-
-@cache
-def _all_valid(num: int) -> Array:
-    """Return `[num, 1, 1]` ones, which nobody writes to."""
-    return np.ones((num, 1, 1), np.float32)
-
-
-def _applied(memory: Memory, event: Transition) -> Array:
-    """Return the action that a transition was made with, `[act]`."""
-    applied = memory.command if event.applied_action is None else event.applied_action
-    assert applied is not None, "a transition follows an action"  # noqa: S101 (our own invariant)
-    return applied
-
-
-def _padding(input_size: int, action_size: int) -> Transitions:
-    """Return no transition, for one belief."""
-    observation, action = np.zeros((1, 1, input_size), np.float32), np.zeros((1, 1, action_size), np.float32)
-    nothing = np.zeros((1, 1, 1), np.float32)
-    return Transitions(observation, action, nothing, observation, nothing)
-
-
-def _pick(folded: Folded, row: int) -> Folded:
-    return Folded(folded.belief[row], folded.latent_mean[row], folded.latent_std[row])
-
-
-def _noise(memory: Memory, purpose: int, size: int) -> Array:
-    """Return standard-normal noise `[size]`, a function of the trial's seed, its number of events and the purpose."""
-    bits = np.random.Philox(key=[memory.seed, purpose], counter=[0, memory.num_events, 0, 0])
-    return np.random.Generator(bits).standard_normal(size, np.float32)
+        return proposal_of(memory, guarded, certain, novel, changed=changed)

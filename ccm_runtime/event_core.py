@@ -5,11 +5,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from ccm_runtime.adapt import Adapter, Memory, Proposal
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import Folded
 from ccm_runtime.errors import ServerUnreachableError
 from ccm_runtime.group_commit import GroupCommit
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Reaction
+from ccm_runtime.owed import caught_up
+from ccm_runtime.proposal import Proposal
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.traces import Stages
@@ -142,7 +145,7 @@ class EventCore:
         if session is None or session.epoch != before.epoch or session.last_answer is None or not num_owed:
             return
         folded = Folded(known.belief, known.latent_mean, known.latent_std)
-        memory = self.adapter.caught_up(session.memory, folded, num_owed)
+        memory = caught_up(self.adapter.policy, session.memory, folded, num_owed)
         with suppress(Exception):
             self._table.replace(session.answered(memory, session.last_answer, session.vigil))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from ccm_runtime.adapt import Adapter, Memory, close
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.batching import Stepper
 from ccm_runtime.condition import acts
 from ccm_runtime.config import ServerConfig
@@ -24,6 +24,7 @@ from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.judge import Judge
 from ccm_runtime.log import logger
 from ccm_runtime.manifest import SafetyLimits
+from ccm_runtime.memory import Memory, close
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions, Standing
 from ccm_runtime.metrics import Metrics
 from ccm_runtime.patience import Patience

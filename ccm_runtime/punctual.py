@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ccm_runtime.adapt import Memory, Proposal
 from ccm_runtime.errors import SessionUnknownError
 from ccm_runtime.event_core import EventCore, Outcome, Step, before
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer, Event, Transition
+from ccm_runtime.owed import catch_up
+from ccm_runtime.proposal import Proposal
 from ccm_runtime.session import Session
 from ccm_runtime.worker import Worker
 
@@ -123,7 +125,7 @@ class Punctual:
         def infer() -> tuple[list[Proposal], list[Memory]]:
             events = [ticket.event for ticket in run.tickets]
             proposals = adapter.propose([s.memory for s in run.sessions], events) if events else []
-            return proposals, [adapter.catch_up(session.memory) for session in run.debtors]
+            return proposals, [catch_up(adapter.policy, session.memory) for session in run.debtors]
 
         patience_s = self._patience_s if self._ran_s < self._patience_s else 0.0
         self._worker.submit(infer, lambda result, error: self._land(run, result, error), patience_s)

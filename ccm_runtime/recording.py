@@ -8,10 +8,10 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from ccm_runtime import __version__
-from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import RecordCorruptError
 from ccm_runtime.files import read_file
 from ccm_runtime.manifest import SafetyLimits
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Reaction, Transition
 from ccm_runtime.records import memory_from_proto, memory_to_proto, pack, unpack
 from ccm_runtime.session import Session

@@ -7,9 +7,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from ccm_runtime import wire
-from ccm_runtime.adapt import Memory
 from ccm_runtime.belief import Array
 from ccm_runtime.errors import RecordCorruptError, SpecError
+from ccm_runtime.memory import Memory
 from ccm_runtime.moment import Moment
 from ccm_runtime.session import Session
 from ccm_runtime.trial import Trial

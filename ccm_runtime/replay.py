@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from ccm_runtime.adapt import Adapter, Memory
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.errors import CcmError, ContextMismatchError
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Transition
 from ccm_runtime.recording import Recording
 

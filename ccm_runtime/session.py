@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import SessionLimitError, SessionTakenError, SessionUnknownError, StepGapError
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer
 from ccm_runtime.specs import counted
 from ccm_runtime.vigil import WATCHFUL, Vigil

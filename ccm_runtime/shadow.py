@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ccm_runtime.adapt import Adapter, Memory
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import Array
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Reaction
 from ccm_runtime.versions import ServedAgent, Version
 

@@ -8,11 +8,12 @@ from enum import StrEnum
 import numpy as np
 
 from ccm_runtime import __version__
-from ccm_runtime.adapt import Adapter, Memory
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.batching import Stepper
 from ccm_runtime.belief import Array, Transitions, certainty
 from ccm_runtime.errors import ContextMismatchError, RolloutError
 from ccm_runtime.manifest import Manifest
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Agent, Answer, Context
 from ccm_runtime.policy import OnDevice, Policy
 from ccm_runtime.session import Session

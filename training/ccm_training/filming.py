@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ccm_runtime.adapt import Adapter, Memory
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import Transitions
 from ccm_runtime.bundle import load_bundle
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import BeginEpisode, Event, Transition
 from ccm_runtime.trial import Phase
 from ccm_training.envs.family import Family, Picture

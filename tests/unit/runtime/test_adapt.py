@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ccm_runtime.adapt import MAX_EPISODES, Adapter, close
+from ccm_runtime.adapt import MAX_EPISODES, Adapter
 from ccm_runtime.belief import ExperienceStats, NoveltyStats, Transitions, novelty
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import ConfigError, SpecError, TrialOrderError
 from ccm_runtime.manifest import Adaptation, SafetyLimits
+from ccm_runtime.memory import close
 from ccm_runtime.messages import BeginEpisode, Intervention, Transition
 from ccm_runtime.server import read_agent
 from ccm_runtime.testing import ScriptedPolicy

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from gated import Gated
 
-from ccm_runtime.adapt import MAX_OWED, Adapter
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.batching import Stepper
 from ccm_runtime.errors import ServerBusyError, SessionUnknownError, StepGapError
 from ccm_runtime.messages import BeginEpisode, Intervention, SafeReason, Transition
+from ccm_runtime.owed import MAX_OWED
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy
 from ccm_runtime.vigil import VigilLimits
@@ -302,7 +303,7 @@ async def test_an_event_that_is_refused_for_what_is_owed_is_not_in_the_belief(be
             assert self.folds.wait(LIMIT_S)
             return ScriptedPolicy.fold(self, belief, transitions)
 
-    monkeypatch.setattr("ccm_runtime.adapt.MAX_OWED", 2)
+    monkeypatch.setattr("ccm_runtime.owed.MAX_OWED", 2)
     made = bench(deadline_ms=100.0, policy=FoldsLater())
     made.policy.gate.clear()
     made.policy.folds.clear()

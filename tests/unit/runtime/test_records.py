@@ -10,8 +10,8 @@ from durable import image, model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccm_runtime.adapt import Memory
 from ccm_runtime.errors import RecordCorruptError
+from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer, EncodedTransition, Intervention, Reaction, SafeReason
 from ccm_runtime.moment import Moment
 from ccm_runtime.records import Stored, from_bytes, to_bytes
