@@ -13,7 +13,7 @@ import pytest
 from command import ccm, fails
 from tiny_bundle import tiny_graphs, write_bundle
 
-from ccm_runtime import cli
+from ccm_runtime import cli, cli_bundles
 from ccm_runtime.commands.server_process import listening_process
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import CcmError, SpecError
@@ -277,7 +277,7 @@ def test_an_interrupt_ends_with_code_130(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "needs", lambda _: interrupted())
+    monkeypatch.setattr(cli_bundles, "needs", lambda _: interrupted())
     monkeypatch.setattr(sys, "argv", ["ccm", "verify", "bundle"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

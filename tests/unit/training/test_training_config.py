@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from ccm_runtime.cli import Method
+from ccm_runtime.cli_train import Method
 from ccm_runtime.errors import ConfigError
 from ccm_training.config import PRESETS, Config, load_config, parse_config
 from ccm_training.envs.registry import get_family
