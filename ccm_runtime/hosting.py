@@ -1,18 +1,18 @@
 """What a server does with its agents' sessions, apart from gRPC: describe, open, step, close."""
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
+from ccm_runtime.absent import Absent
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.batching import Stepper
 from ccm_runtime.condition import acts
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import (
     CcmError,
-    ContextMismatchError,
     DeviceLostError,
     ServerUnreachableError,
     SessionUnknownError,
@@ -24,15 +24,15 @@ from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.judge import Judge
 from ccm_runtime.log import logger
 from ccm_runtime.manifest import SafetyLimits
-from ccm_runtime.memory import Memory, close
 from ccm_runtime.messages import Agent, Answer, Context, Event, Opened, SessionClosed, SessionOptions, Standing
 from ccm_runtime.metrics import Metrics
+from ccm_runtime.opening import MAX_KEY_LENGTH, Opening, check_acts
 from ccm_runtime.patience import Patience
 from ccm_runtime.recall import Recall
 from ccm_runtime.recorder import Recorder
 from ccm_runtime.recovery import find, join, store_of
 from ccm_runtime.roster import Roster
-from ccm_runtime.session import Session, SessionTable, new_name
+from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.shadow import Shadow
 from ccm_runtime.sharing import Sharing, moved
 from ccm_runtime.store import SharedStore, Store
@@ -42,18 +42,13 @@ from ccm_runtime.vigil import VigilLimits
 
 __all__ = ["Hosting", "ServedAgent"]
 
-MAX_KEY_LENGTH = 128
-# Answers to the last closes, for clients whose answer was lost on its way.
-MAX_FAREWELLS = 256
-# Sessions that can be looked at after their end.
-MAX_ENDED = 20
-
 
 class Hosting:
     """Agents and their sessions.
 
     Attributes:
         table: The sessions.
+        absent: Those that are not held, or not any more.
         roster: The agents, and what steps the sessions of each version of them.
         metrics: Their counts.
         group_commit: What makes them durable; `None` where no store is set.
@@ -64,7 +59,6 @@ class Hosting:
         device_failed: Is told the digest of a version whose GPU has failed, on whatever thread its networks ran.
         recorder: What writes down their events; `None` where none is to.
         log: Their log.
-        ended: The sessions that were closed last, the last one at the end.
         idle_limit_s: How long a session may be idle, and a stream silent.
         action_deadline_s: How long an action may take; `None`: as long as the networks do.
     """
@@ -83,9 +77,7 @@ class Hosting:
         self.action_deadline_s = None if deadline_ms is None else deadline_ms / 1000
         self.log = logger(config.log_level)
         self._config = config
-        self.ended: deque[Session] = deque(maxlen=MAX_ENDED)
-        self._farewells: OrderedDict[tuple[str, str], SessionClosed] = OrderedDict()
-        self._resting: dict[str, str] = {}  # digests of the bundles of sessions that rest in the store
+        self.absent = Absent()
         self._store = store_of(config, self.log)
         self.group_commit = None if self._store is None else self._commits_to(self._store)
         table.journal = self.group_commit
@@ -102,6 +94,7 @@ class Hosting:
         self.sharing = self._shared()
         self.metrics = Metrics(table, self.roster, self.group_commit, self.recorder)
         self.metrics.sharing = self.sharing
+        self._opening = Opening(table, self.roster, self.sharing, self.metrics, self.log, re_explore=config.re_explore)
         self.judge = Judge(self.roster, table, self.metrics, config.max_candidate_faults, self.log)
 
     @property
@@ -140,7 +133,7 @@ class Hosting:
         else:
             found = find(self._store, cache(self.recall.adapter), self._config, self.log)
         sessions = [stored.session for stored in found.resumed]
-        self._resting = {stored.session.session_id: stored.session.bundle_digest for stored in found.resting}
+        self.absent.resting = {stored.session.session_id: stored.session.bundle_digest for stored in found.resting}
         self.table.restore(found.secret, sessions)
         self.group_commit.watch(lambda: self.table, sessions, well=found.well)
 
@@ -174,14 +167,7 @@ class Hosting:
             self.group_commit.check()
         if self.roster.draining:
             raise ServerUnreachableError("the server is shutting down and opens no more sessions; go elsewhere")
-        if len(options.idempotency_key) > MAX_KEY_LENGTH:
-            raise SpecError(f"idempotency_key: expected at most {MAX_KEY_LENGTH} characters")
-        session_id, epoch = await self._named(options, tenant)
-        session = self._known(options, tenant)
-        if session is None:
-            session = await self._open(options, tenant, session_id, epoch)
-        else:
-            _check_expectations(options, self.roster.of(session).agent)
+        session = await self._opening.open(options, tenant)
         await self._settle()
         if self.sharing is not None and self.table.find(session.session_id) is None:
             raise ServerUnreachableError("the same session was opened at another server at once; open it again")
@@ -209,7 +195,7 @@ class Hosting:
         if before is None and self.roster.draining:
             raise ServerUnreachableError("the server is shutting down and takes no more sessions; go elsewhere")
         if before is None:
-            self._check_networks()
+            check_acts(self.roster)
         if client is not None:
             await self.sharing.check_client(session_id, tenant, client)
         await self.sharing.take(session_id, tenant)
@@ -282,14 +268,9 @@ class Hosting:
         """
         session = self.table.close(session_id, token, client)
         if session is None:
-            return self._farewells.get((session_id, token), SessionClosed())
-        memory = close(session.memory)
-        self.ended.append(replace(session, memory=memory))
-        self.log.info("session closed", session_id=session_id, num_episodes=len(memory.returns))
-        closed = SessionClosed(memory.returns, Context(session.bundle_digest, memory.belief))
-        self._farewells[session_id, token] = closed
-        if len(self._farewells) > MAX_FAREWELLS:
-            self._farewells.popitem(last=False)
+            return self.absent.farewell(session_id, token)
+        closed = self.absent.close(session, token)
+        self.log.info("session closed", session_id=session_id, num_episodes=len(closed.returns))
         return closed
 
     def asked(self, agent: str, context: Context | None) -> Version:
@@ -317,15 +298,8 @@ class Hosting:
         try:
             return self.table.get(session_id, token)
         except SessionUnknownError:
-            if (session_id, token) in self._farewells:
-                raise SessionUnknownError("the session was closed; open a new one") from None
-            digest = self._resting.get(session_id)
-            if digest is None or not self.table.owns(session_id, token):
-                raise
-            raise ContextMismatchError(
-                f"the session goes on with bundle {digest[:12]} alone, and this server does not serve it; serve that "
-                "bundle, or open a new session"
-            ) from None
+            self.absent.explain(session_id, token, owns=self.table.owns(session_id, token))
+            raise
 
     async def _settle(self) -> None:
         """Wait until what was done is durable; who goes on without a store need not wait for it."""
@@ -348,56 +322,6 @@ class Hosting:
         if self.group_commit is None or not isinstance(self._store, SharedStore):
             return None
         return Sharing(self._store, self.group_commit, self.table, self.recall.version, self.log)
-
-    async def _named(self, options: SessionOptions, tenant: str) -> tuple[str, int]:
-        """Return the name and the epoch of a session to open; servers that share it give one key one name."""
-        if self.sharing is None or not options.idempotency_key:
-            return new_name(), 0
-        self._check_networks()
-        session_id = self.table.name_of(options.idempotency_key, tenant)
-        try:
-            return session_id, await self.sharing.take(session_id, tenant)
-        except StoreUnavailableError:  # who goes on without a store need not wait for it
-            return session_id, 0
-
-    def _check_networks(self) -> None:
-        """Take no session from another server that nothing could be done with here (ServerUnreachableError)."""
-        if not all(map(acts, self.roster.versions)):
-            raise ServerUnreachableError("the server's networks do not run any more; go elsewhere")
-
-    def _known(self, options: SessionOptions, tenant: str) -> Session | None:
-        """Return the session that the tenant opened under this key, as used now."""
-        known = self.table.find_key(options.idempotency_key, tenant) if options.idempotency_key else None
-        return known and self.table.keep(known)
-
-    async def _open(self, options: SessionOptions, tenant: str, session_id: str, epoch: int) -> Session:
-        insisted = options.expected_bundle_digest or (options.context.bundle_digest if options.context else "")
-        version = self.roster.rollout(options.agent).chosen(session_id, insisted)
-        _check_expectations(options, version.agent)
-        with version.in_use():
-            memory = await version.stepper.beside(lambda: self._start(version, options))
-            known = self._known(options, tenant)  # the same call may have come again meanwhile
-            return known or self._begin((session_id, epoch), version, memory, options, tenant)
-
-    def _start(self, version: Version, options: SessionOptions) -> Memory:
-        return version.adapter.start(
-            seed=options.seed,
-            stochastic=options.stochastic,
-            explore_episodes=options.explore_episodes,
-            belief=version.own(options.context),
-            re_explore=options.re_explore or self._config.re_explore,
-        )
-
-    def _begin(
-        self, named: tuple[str, int], version: Version, memory: Memory, options: SessionOptions, tenant: str
-    ) -> Session:
-        session_id, epoch = named
-        key, digest = options.idempotency_key, version.digest
-        session = self.table.open(memory, key, tenant, digest, session_id=session_id, epoch=epoch)
-        self.metrics.num_opened += 1
-        version.tally.num_opened += 1
-        self.log.info("session opened", session_id=session_id, version=version.name, num_sessions=len(self.table))
-        return session
 
     def _opened(self, session: Session) -> Opened:
         return Opened(
@@ -433,16 +357,3 @@ class Hosting:
         """Return the name and the limits of the agent in a bundle; empty if it is not loaded any more."""
         version = self.roster.find(digest)
         return ("", None) if version is None else (version.agent.agent_id, version.manifest.safety)
-
-
-def _check_expectations(options: SessionOptions, agent: Agent) -> None:
-    """Refuse, now and not at the first step, a client that expects another agent."""
-    expectations = (
-        ("task family", options.expected_family, agent.family),
-        ("observation size", options.expected_observation_size, agent.observation.size),
-        ("action size", options.expected_action_size, agent.action.size),
-        ("bundle", options.expected_bundle_digest, agent.bundle_digest),
-    )
-    for what, expected, served in expectations:
-        if expected and expected != served:
-            raise ContextMismatchError(f"the client expects the {what} {expected}; this server's is {served}")

@@ -33,7 +33,7 @@ def viewer(hosting: Hosting, address: str, max_sessions: int) -> Callable[[], Vi
         }
         return View(
             sessions=tuple(hosting.table),
-            ended=tuple(reversed(hosting.ended)),
+            ended=tuple(reversed(hosting.absent.ended)),
             server=server | _head(current),
             counts=_counts(hosting),
             manifest=current.manifest,

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ccm_runtime.absent import MAX_ENDED
 from ccm_runtime.belief import NoveltyStats
 from ccm_runtime.belief_map import BeliefMap
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
-from ccm_runtime.hosting import MAX_ENDED, Hosting, ServedAgent
+from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.messages import Answer, Intervention, Reaction, SafeReason
 from ccm_runtime.page import Page, serve_page
 from ccm_runtime.page.state import ID_LENGTH, MAX_RETURNS, MAX_SHOWN, Ages, Plane, write_state
