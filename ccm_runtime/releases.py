@@ -268,7 +268,7 @@ class Releases:
     async def _appoint(
         self, after: Rollout, *, switch: bool = False, move: bool = False, on_disk: bool = True
     ) -> Rollout:
-        """Let a rollout take effect, first on disk and then here."""
+        """Let a rollout take effect, first on disk and then here; what takes a candidate back, here at once."""
         hosting, current = self._hosting, after.current
         agent = current.agent.name
 
@@ -279,6 +279,8 @@ class Releases:
             for version in after:
                 stack.enter_context(version.in_use())
             blank = await self._blank(current)
+            if after.candidate is None and not switch:
+                hosting.roster.appoint(agent, after)
             library = self._library
             if library is not None:
                 if switch and on_disk:
@@ -319,8 +321,7 @@ class Releases:
     async def _keep(self, library: Library, agent: str, rollout: Rollout, moving: Sequence[Version]) -> None:
         """Keep a rollout for the next server; a candidate that cannot be kept is refused (ConfigError, RolloutError).
 
-        Taking one back, or what the link says, waits for no disk that fails, and for one that hangs no longer than a
-        load does.
+        Taking one back, or what the link says, holds though it cannot be kept.
         """
         kept = KeptRollout(
             current=_kept(rollout.current),

@@ -187,6 +187,20 @@ async def test_a_link_that_is_switched_late_is_switched_back(folder):
         assert {"current": "v1", "candidate": "v2"} == roles(served)
 
 
+async def test_a_candidate_that_is_taken_back_gets_no_session_while_its_folder_hangs(folder):
+    async with serving_library(folder) as served, asyncio.timeout(LIMIT_S):
+        await served.releases.load("walker", "v2", share=1.0)
+        with gate_of(served.releases._library, "keep") as gate:
+            taking_back = asyncio.create_task(served.releases.roll_back("walker"))
+            await gate.somebody_waits()
+            assert "v1" == served.version_of(await served.open())
+            assert not taking_back.done()  # whoever is answered knows that it is kept
+            gate.opened.set()
+            await taking_back
+    async with serving_library(folder) as served:
+        assert {"current": "v1"} == roles(served)
+
+
 async def test_taking_a_candidate_back_is_not_refused_where_the_folder_hangs(folder, capfd):
     async with serving_library(folder) as served, asyncio.timeout(LIMIT_S):
         await served.releases.load("walker", "v2", share=0.5)
