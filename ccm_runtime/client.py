@@ -40,7 +40,8 @@ class _LoopThread:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopping = False
-        self._lock = threading.Lock()  # nothing begins once it is stopping
+        # Nothing begins once it is stopping; a signal's handler may stop it in mid-call, on the very same thread.
+        self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ccm-client", daemon=True)
         self._thread.start()
 
@@ -48,12 +49,14 @@ class _LoopThread:
         """Run to the end; an interrupt of the caller cancels it."""
         with self._lock:
             if self._stopping:
-                coroutine.close()
-                raise ServerError("the client is closed; make a new one")
+                raise _closed(coroutine)
             if not self._thread.is_alive():
                 coroutine.close()
                 raise ServerError("the client belongs to the process that made it; make one in each process")
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            try:
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            except RuntimeError:  # the loop is closed
+                raise _closed(coroutine) from None
         try:
             return future.result()
         except CancelledError:
@@ -78,6 +81,11 @@ class _LoopThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+def _closed(unmade: Coroutine[Any, Any, Any]) -> ServerError:
+    unmade.close()
+    return ServerError("the client is closed; make a new one")
 
 
 async def _end(farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:

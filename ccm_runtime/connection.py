@@ -94,6 +94,7 @@ class Connection:
         self._credentials = _checked(credentials)
         self._rng = rng
         self._opening = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._num_closed = 0
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None  # the generated stub has no types for asyncio
@@ -103,9 +104,11 @@ class Connection:
 
         Raises:
             ServerUnreachableError: Nobody answers in time.
-            ServerError: It was closed meanwhile.
+            ServerError: It was closed meanwhile, or is of another event loop.
         """
         if self._stub is not None:
+            if asyncio.get_running_loop() is not self._loop:
+                raise ServerError("the client belongs to the event loop that it connected in; make one in each")
             return
         num_closed = self._num_closed
         # An error that is raised while a TimeoutError is handled would hold its task, and be held by it.
@@ -202,7 +205,7 @@ class Connection:
             raise
         if self._channel is not channel:
             raise _closed()
-        self._stub = AdaptationStub(channel)
+        self._stub, self._loop = AdaptationStub(channel), asyncio.get_running_loop()
 
     async def _disconnect(self) -> None:
         channel, self._channel, self._stub = self._channel, None, None

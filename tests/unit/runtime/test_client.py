@@ -670,6 +670,30 @@ def test_an_episode_that_ends_in_a_silence_has_its_return(server, target):
         assert [4.0] == drive(Line(), pilot, episodes=1)
 
 
+def test_a_signal_may_close_a_client_in_the_middle_of_a_call(target, monkeypatch):
+    client, submit = Client(target), asyncio.run_coroutine_threadsafe
+
+    def interrupted(*call):
+        monkeypatch.undo()
+        client.close()  # its handler runs on the thread that makes the call
+        return submit(*call)
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+    with pytest.raises(ServerError, match="the client is closed"):
+        client.describe()
+    assert [] == client_threads()
+
+
+def test_a_client_of_another_event_loop_says_so(target):
+    client = AsyncClient(target)
+    assert AGENT == asyncio.run(client.describe())
+    with pytest.raises(
+        ServerError, match="the client belongs to the event loop that it connected in; make one in each"
+    ):
+        asyncio.run(client.describe())
+    asyncio.run(client.close())
+
+
 def test_a_closed_client_says_so_and_may_be_closed_again(target):
     with Client(target) as client:
         pass

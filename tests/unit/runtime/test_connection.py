@@ -32,7 +32,7 @@ def connection(channel, timeout_s=20.0):
     made = Connection(
         "nobody:1", timeout_s=timeout_s, connect_timeout_s=1.0, token=None, credentials=None, rng=random.Random(0)
     )
-    made._channel, made._stub = channel, object()
+    made._channel, made._stub, made._loop = channel, object(), asyncio.get_running_loop()
     return made
 
 
