@@ -101,6 +101,8 @@ class AsyncPilot:
     ) -> Array | None:
         """Tell what the last action did; the next one `[act]`, or `None` once the episode is over.
 
+        Where it is cancelled its transition is told all the same: apply `watchdog.action`, and go on with the next one.
+
         Raises:
             SpecError: An observation, a reward or an ending that cannot be: it counts as not told.
             TrialOrderError: No episode is under way.
@@ -118,7 +120,11 @@ class AsyncPilot:
         self._steps += 1
         self._moves = True
         telling = self._tells()
-        await asyncio.wait([telling], timeout=self._patience_s)
+        try:
+            await asyncio.wait([telling], timeout=self._patience_s)
+        except asyncio.CancelledError:
+            self._given = self.watchdog.action
+            raise
         if telling.done():
             action = telling.result()
             self._over = action is None

@@ -266,6 +266,24 @@ async def test_arrays_that_the_robot_writes_into_again_change_nothing():
     np.testing.assert_array_equal(SAFE, server.told[-1][1])
 
 
+async def test_after_a_step_that_is_cancelled_the_robot_did_what_the_watchdog_said():
+    server = Server()
+    pilot = AsyncPilot(server, SAFE, Clock())
+    given = await pilot.begin_episode(OBSERVED)
+    server.awake.clear()
+    step = asyncio.create_task(pilot.act(OBSERVED, 1.0))
+    await asyncio.sleep(0)
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    server.awake.set()
+    await pilot.act(OBSERVED, 2.0)
+    assert [("begin", None), (1.0, None)] == server.told[:2]
+    reward, applied = server.told[2]
+    assert 2.0 == reward
+    np.testing.assert_array_equal(given, applied)  # and not the answer that nobody waited for
+
+
 async def test_what_is_untold_is_bounded():
     server, pilot = await flying()
     server.awake.clear()
