@@ -18,7 +18,7 @@ import typer
 
 from ccm_runtime.cli_agents import agents
 from ccm_runtime.cli_bundles import export, sign, verify
-from ccm_runtime.cli_ends import complain, of_others_code, warn
+from ccm_runtime.cli_ends import complain, warn
 from ccm_runtime.cli_families import check_family, families, new_family
 from ccm_runtime.cli_measure import bench, benchmark, soak
 from ccm_runtime.cli_options import HELP, AsJson
@@ -27,6 +27,7 @@ from ccm_runtime.cli_serve import serve
 from ccm_runtime.cli_train import quickstart, sweep, train
 from ccm_runtime.cli_trials import adapt, evaluate, record, replay
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.exited import of_others_code
 
 app = typer.Typer(
     name="ccm",

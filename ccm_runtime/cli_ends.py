@@ -6,9 +6,7 @@ import traceback
 
 import typer
 
-from ccm_runtime.errors import CcmError, ConfigError, FamilyError
-
-_MAY_EXIT = {"ccm_runtime", "ccm_training", "ccm_export", "click", "typer"}
+from ccm_runtime.errors import CcmError, ConfigError
 
 
 def warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
@@ -27,22 +25,6 @@ def complain(error: Exception) -> int:
     message = " ".join(str(error).split())
     typer.echo(f"ccm: error: {internal}{message}{hint}", err=True)
     return error.exit_code if isinstance(error, CcmError) else 1
-
-
-def of_others_code(ended: SystemExit) -> FamilyError | None:
-    """What is wrong where it was neither we nor the command line's parser that called `sys.exit`."""
-    module, place = "", ended.__traceback__
-    where = traceback.extract_tb(place)[-1]
-    while place is not None:
-        module, place = place.tb_frame.f_globals.get("__name__", ""), place.tb_next
-    if module.partition(".")[0] in _MAY_EXIT:
-        return None
-    exited = FamilyError(
-        f"{where.filename}:{where.lineno} called sys.exit({ended.code!r}); a task family that cannot go on must raise "
-        "an error instead"
-    )
-    exited.__cause__ = ended
-    return exited
 
 
 def _of_a_file(error: Exception) -> ConfigError | None:

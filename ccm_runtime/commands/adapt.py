@@ -19,7 +19,7 @@ from ccm_runtime.commands.show import show_evaluation
 from ccm_runtime.connection import check_target
 from ccm_runtime.drive import drive_async
 from ccm_runtime.embedded import embedded_bundle
-from ccm_runtime.errors import ConfigError, SimulationError
+from ccm_runtime.errors import ConfigError
 from ccm_training.envs.family import Family, Split, Table
 from ccm_training.envs.registry import get_family, get_listed_family
 from ccm_training.envs.simulated import SimulatedTask
@@ -151,13 +151,7 @@ async def _all_trials(
         env = SimulatedTask(family, tasks[index], seed + index)
         async with client.open_session(seed=seed + index, expected_family=family.name, agent=name) as session:
             episodes = range(session.agent.episodes)
-            try:
-                return [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
-            except SystemExit as exited:  # asyncio would let it tear down everything at once
-                raise SimulationError(
-                    f"the simulation of {family.name} called sys.exit({exited.code!r}); a task family that cannot go "
-                    "on must raise an error instead"
-                ) from exited
+            return [((await drive_async(env, session, episodes=1))[0], session.certainty) for _ in episodes]
 
     async def robot() -> None:
         for index in left:
