@@ -33,6 +33,8 @@ def drive(
     episodes: int | None = None,
     seed: int | None = None,
     options: dict[str, Any] | None = None,
+    *,
+    abandon: bool = False,
 ) -> list[float]:
     """Run episodes of a trial; the return of each.
 
@@ -42,6 +44,7 @@ def drive(
         episodes: How many; `None`: a whole trial as the agent was evaluated (N).
         seed: Seed of the first reset.
         options: Options of every reset, e.g. `{"task": ...}`.
+        abandon: The first episode takes the place of one that is under way, as after an error of the environment.
 
     Raises:
         ConfigError: It is no session, or the number of episodes cannot be.
@@ -53,7 +56,7 @@ def drive(
     returns = []
     for episode in range(number):
         observation = _began(env.reset(seed=seed if episode == 0 else None, options=options))
-        action: Array | None = session.begin_episode(observation)
+        action: Array | None = session.begin_episode(observation, abandon=abandon and episode == 0)
         returned = 0.0
         while action is not None:
             observation, reward, terminated, truncated = _moved(env.step(action.reshape(shape)))
@@ -69,6 +72,8 @@ async def drive_async(
     episodes: int | None = None,
     seed: int | None = None,
     options: dict[str, Any] | None = None,
+    *,
+    abandon: bool = False,
 ) -> list[float]:
     """Run episodes of a trial on an event loop; see `drive`. Each `env.step` blocks the loop while it runs."""
     if not isinstance(session, AsyncSession):
@@ -77,7 +82,7 @@ async def drive_async(
     returns = []
     for episode in range(number):
         observation = _began(env.reset(seed=seed if episode == 0 else None, options=options))
-        action: Array | None = await session.begin_episode(observation)
+        action: Array | None = await session.begin_episode(observation, abandon=abandon and episode == 0)
         returned = 0.0
         while action is not None:
             observation, reward, terminated, truncated = _moved(env.step(action.reshape(shape)))

@@ -106,6 +106,32 @@ async def test_driving_says_what_it_drives(address):
         assert [3.0] == drive(Line(), session, episodes=np.int64(1))
 
 
+class Fragile(Line):
+    """Fails in the middle of its second episode, once."""
+
+    def step(self, action):
+        if len(self.resets) == 2 and self.steps == 1:
+            raise RuntimeError("the cable is out")
+        return super().step(action)
+
+
+async def test_after_an_error_of_the_environment_the_episode_begins_anew_and_counts_once(address):
+    with Client(address) as client, client.open_session() as session:
+        env = Fragile()
+        with pytest.raises(RuntimeError, match="cable"):
+            drive(env, session)
+        with pytest.raises(TrialOrderError, match="abandon"):
+            drive(env, session, episodes=1)
+        assert drive(env, session, episodes=3, abandon=True) == [3.0] * 3
+        assert session.close().returns == (3.0,) * 4
+    async with AsyncClient(address) as client, client.open_session() as session:
+        env = Fragile()
+        with pytest.raises(RuntimeError, match="cable"):
+            await drive_async(env, session)
+        assert await drive_async(env, session, episodes=3, abandon=True) == [3.0] * 3
+        assert (await session.close()).returns == (3.0,) * 4
+
+
 def test_the_server_ends_an_episode_at_the_horizon(address):
     with Client(address) as client, client.open_session() as session:
         assert drive(Line(length=100), session, episodes=1) == [float(session.agent.horizon)]
