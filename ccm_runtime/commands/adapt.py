@@ -163,7 +163,8 @@ async def _all_trials(
             for _ in range(min(_AT_ONCE, len(tasks))):
                 group.create_task(robot())
     except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        first = failed.exceptions[0]
+        raise first from first.__cause__
     return np.array(told)
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import Array, ExperienceStats
 from ccm_runtime.belief_map import BeliefMap, principal_axes
-from ccm_runtime.exited import simulating
 from ccm_runtime.manifest import SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Transition
 from ccm_runtime.policy import Policy
@@ -86,8 +85,7 @@ def experience(
 ) -> tuple[ExperienceStats, BeliefMap]:
     """Return what transitions, returns and beliefs are like on tasks of the training split, under the limits."""
     tasks = family.sample_tasks("train", num_tasks, seed)
-    with simulating(family.name):
-        trials = run_trials(Adapter.of(policy, safety), family, tasks, seed=seed)
+    trials = run_trials(Adapter.of(policy, safety), family, tasks, seed=seed)
     explored = min(policy.adaptation.explore_episodes, trials.returns.shape[1] - 1)
     return experience_stats(trials, explored), belief_map(trials.latents, tasks, family.task.labels)
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ccm_export.probes import Probe
 from ccm_runtime.belief import Array, NoveltyStats, Transitions
-from ccm_runtime.exited import simulating
 from ccm_training.checkpoint import LoadedRun
 from ccm_training.replay import Rows
 from ccm_training.rollout import BatchPolicy, Trials, run_trials
@@ -43,14 +42,13 @@ def run_training_trials(run: LoadedRun, *, rows: int = 256) -> TrainingTrials:
     policy = run.policy_for()
     num = max(run.config.tasks.num_train, MIN_TASKS)
     tasks = torch.from_numpy(run.family.sample_tasks("train", num, run.config.tasks.seed))
-    with simulating(run.family.name):
-        trials = run_trials(
-            run.family.make(tasks),
-            policy,
-            episodes=run.adaptation.episodes,
-            noise=None,
-            generator=generator,
-        )
+    trials = run_trials(
+        run.family.make(tasks),
+        policy,
+        episodes=run.adaptation.episodes,
+        noise=None,
+        generator=generator,
+    )
     novelty = novelty_stats(_latents(policy, trials.rows).numpy())
     return TrainingTrials(novelty, _probe(policy, trials, rows, np.random.default_rng(0)))
 

@@ -55,37 +55,6 @@ def serving(bundle, *flags):
         process.wait()
 
 
-QUITS = """
-import sys
-from ccm_training.envs.point_robot import HardPointRobot
-class Quitting(HardPointRobot):
-    def __init__(self):
-        super().__init__("quitting", aligned=True)
-
-    def simulate(self, tasks, seed=0):
-        return quitting(super().simulate(tasks, seed))
-
-    def make(self, tasks, seed=0):
-        return quitting(super().make(tasks, seed))
-
-def quitting(env):
-    env.step = lambda action: sys.exit(3)
-    return env
-"""
-
-
-def test_a_simulation_that_ends_the_process_is_told_in_one_line(tmp_path, monkeypatch):
-    (tmp_path / "quits.py").write_text(QUITS)
-    monkeypatch.chdir(tmp_path)
-    bundle, family = bundle_of(tmp_path / "bundle", family="quits:Quitting"), ("--family", "quits:Quitting")
-    with serving(bundle) as (_, address):
-        adapted = ccm("adapt", "--server", address, *family, "--trials", 3)
-    recorded, evaluated = ccm("record", bundle, *family, "--out", "film.gif"), ccm("evaluate", bundle, *family)
-    who, what = "the simulation of quits:Quitting (", "quits.py:15) called sys.exit(3); a task family that cannot go on"
-    for finished in (adapted, recorded, evaluated):
-        assert fails(finished, 8, who, what)
-
-
 def test_adapt_runs_trials_against_a_server_and_sums_them_up(bundle):
     with serving(bundle) as (_, address):
         finished = ccm("adapt", "--server", address, "--env", FAMILY, "--trials", 5, "--seed", 1, "--json")

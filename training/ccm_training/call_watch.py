@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ccm_runtime.errors import CcmError, SimulationError
+from ccm_runtime.errors import SimulationError
 from ccm_training.checkpoint import what_is_saved
+from ccm_training.envs.failing import SimulationFailedError
 from ccm_training.stopping import Stop, StopAskedError
 
 TICK_S = 0.25
@@ -73,7 +74,7 @@ class CallWatch:
         """A call of a family's simulation.
 
         Raises:
-            SimulationError: It raised something of its own, or did not return within the limit.
+            SimulationError: It failed, which is told with what is saved, or did not return within the limit.
             StopAskedError: The run is to stop, and it did not return soon.
         """
         self._family = family
@@ -81,15 +82,10 @@ class CallWatch:
         self._under_way = True
         try:
             yield
-        except CcmError:
-            raise
-        except (Exception, SystemExit) as error:
-            if isinstance(error, SystemExit) and self._stop.asked_by is not None:
-                raise  # a second signal ends the process
+        except SimulationFailedError as error:
             raise SimulationError(
-                f"the simulation of {family} failed: {type(error).__name__}: {error}; {what_is_saved(self._run_dir)}. "
-                "Mend the family, then go on with --resume"
-            ) from error
+                f"{error}; {what_is_saved(self._run_dir)}. Mend the family, then go on with --resume"
+            ) from error.__cause__
         finally:
             self._under_way = False
 

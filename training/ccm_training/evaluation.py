@@ -13,7 +13,6 @@ from torch import Tensor
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.errors import CheckpointMissingError, ConfigError
-from ccm_runtime.exited import simulating
 from ccm_runtime.guard import Guard
 from ccm_runtime.manifest import Manifest
 from ccm_training.batch_guard import BatchGuard
@@ -92,21 +91,16 @@ def trials_of(
     episodes: int | None = None,
     guard: Guard | None = None,
 ) -> Trials:
-    """One deterministic trial on each task, `[n, params]`; `episodes`: not as many as the policy's trials have.
-
-    Raises:
-        SimulationError: The family's simulation called `sys.exit`.
-    """
+    """One deterministic trial on each task, `[n, params]`; `episodes`: not as many as the policy's trials have."""
     generator = torch.Generator(tasks.device).manual_seed(seed)
-    with simulating(family.name):
-        return run_trials(
-            family.make(tasks, seed),
-            policy,
-            episodes=episodes or policy.adaptation.episodes,
-            noise=None,
-            generator=generator,
-            guard=None if guard is None else BatchGuard(guard, len(tasks)),
-        )
+    return run_trials(
+        family.make(tasks, seed),
+        policy,
+        episodes=episodes or policy.adaptation.episodes,
+        noise=None,
+        generator=generator,
+        guard=None if guard is None else BatchGuard(guard, len(tasks)),
+    )
 
 
 def evaluate_path(

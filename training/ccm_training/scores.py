@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel
 
-from ccm_runtime.exited import simulating
 from ccm_training.diagnostics import ContextQuality
 from ccm_training.envs.family import Family, Table
 from ccm_training.statistics import Estimate, estimate
@@ -109,19 +108,14 @@ def score_of(returns: ArrayLike, ceiling: float | None, floor: float, seed: int 
 
 
 def floor_of(family: Family, tasks: Table, seed: int = 0, episodes: int = 4) -> float:
-    """Mean return of so many episodes of uniformly random actions on each task, `[n, params]`.
-
-    Raises:
-        SimulationError: The family's simulation called `sys.exit`.
-    """
+    """Mean return of so many episodes of uniformly random actions on each task, `[n, params]`."""
     rng = np.random.default_rng(seed)
     low, high = family.action.low_array, family.action.high_array
-    with simulating(family.name):
-        env = family.simulate(np.repeat(tasks, episodes, axis=0), seed)
-        env.reset()
-        total, under_way = 0.0, np.ones(env.num_envs, bool)
-        for _ in range(family.horizon):
-            after = env.step(rng.uniform(low, high, (env.num_envs, len(low))).astype(np.float32))
-            total += after.reward[under_way].sum()
-            under_way &= ~after.terminated
+    env = family.simulate(np.repeat(tasks, episodes, axis=0), seed)
+    env.reset()
+    total, under_way = 0.0, np.ones(env.num_envs, bool)
+    for _ in range(family.horizon):
+        after = env.step(rng.uniform(low, high, (env.num_envs, len(low))).astype(np.float32))
+        total += after.reward[under_way].sum()
+        under_way &= ~after.terminated
     return float(total / env.num_envs)

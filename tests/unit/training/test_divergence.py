@@ -16,6 +16,8 @@ from ccm_training import batch as lessons
 from ccm_training import cohort
 from ccm_training import train as training
 from ccm_training.checkpoint import load_agent
+from ccm_training.envs.called import called
+from ccm_training.envs.failing import blamed
 from ccm_training.envs.registry import get_family
 from ccm_training.updates import Learner
 
@@ -138,10 +140,10 @@ def sees_nan(step):
 
 
 def test_a_simulation_that_crashes_is_one_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(cohort, "get_family", lambda _: Broken(crashes))
+    monkeypatch.setattr(cohort, "get_family", lambda _: called(Broken(crashes), "robots:Broken", blamed))
     expected = (
-        r"the simulation of hard-point-robot-aligned failed: ZeroDivisionError: the robot fell through the floor; "
-        r".*go on with --resume"
+        r"the simulation of robots:Broken failed at .*test_divergence\.py:\d+: ZeroDivisionError: "
+        r"the robot fell through the floor; .*go on with --resume"
     )
     with pytest.raises(SimulationError, match=expected):
         training.train(config(), tmp_path, device="cpu", progress=False)
@@ -149,7 +151,7 @@ def test_a_simulation_that_crashes_is_one_clear_error(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("break_down", [crashes, pays_nan, sees_nan])
 def test_a_simulation_that_breaks_down_ends_the_command_with_code_8(tmp_path, monkeypatch, capsys, break_down):
-    monkeypatch.setattr(cohort, "get_family", lambda _: Broken(break_down))
+    monkeypatch.setattr(cohort, "get_family", lambda _: called(Broken(break_down), "robots:Broken", blamed))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config().model_dump(mode="json")))
     monkeypatch.setattr(
         sys, "argv", ["ccm", "train", "--config", f"{tmp_path}/config.yaml", "--run-dir", f"{tmp_path}/run"]

@@ -1,7 +1,6 @@
 """How a run is stopped, and how it is not kept from being stopped."""
 
 import signal
-import sys
 import threading
 import time
 
@@ -69,15 +68,6 @@ def test_calls_that_return_are_let_be_however_many(tmp_path, stop):
         while time.monotonic() < began + 0.5:
             with watch.call("swings"):
                 pass
-
-
-def test_a_simulation_that_ends_the_process_is_told_as_its_fault(tmp_path, stop):
-    with (
-        CallWatch(stop, 600.0, tmp_path) as watch,
-        pytest.raises(SimulationError, match="the simulation of swings failed: SystemExit: 3; "),
-        watch.call("swings"),
-    ):
-        sys.exit(3)
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit(143)])

@@ -7,10 +7,12 @@ import os
 import sys
 import traceback
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from ccm_runtime.errors import CcmError, DependencyMissingError, FamilyError, FamilyUnknownError
 from ccm_runtime.specs import BoxSpec
+from ccm_training.envs.called import called
+from ccm_training.envs.failing import blamed
 from ccm_training.envs.family import Family
 
 _KINDS = {"task": BoxSpec, "observation": BoxSpec, "action": BoxSpec, "horizon": int, "explore_episodes": int}
@@ -26,7 +28,8 @@ def is_reference(name: str) -> bool:
 def import_family(reference: str) -> Family:
     """The family that `package.module:Family` names: an object, or a class that is made without arguments.
 
-    The working directory can be imported from, as where a run's config and its family lie side by side.
+    The working directory can be imported from, as where a run's config and its family lie side by side. Runs, bundles
+    and servers know it by this name, and what its simulations raise is told under it.
 
     Raises:
         FamilyUnknownError: There is no such module, or nothing of that name in it.
@@ -102,25 +105,14 @@ def _checked(reference: str, family: Any) -> Family:
             raise FamilyError(
                 f"family {reference!r}: its {name} is {value!r}; expected {kind.__module__}.{kind.__qualname__}"
             )
-    return cast("Family", family if _value(reference, family, "name") == reference else _Named(family, reference))
+    return called(family, reference, blamed)
 
 
 def _value(reference: str, family: Any, name: str) -> Any:
     """An attribute, which may be made by the user's code: anything may happen there."""
     try:
-        return getattr(family, name, None) if name == "name" else getattr(family, name)
+        return getattr(family, name)
     except CcmError:
         raise
     except (Exception, SystemExit) as error:
         raise FamilyError(f"family {reference!r}: its {name} failed: {type(error).__name__}: {error}") from error
-
-
-class _Named:
-    """A family under the name that its user gave it: runs, bundles and servers know it by this."""
-
-    def __init__(self, family: Any, name: str) -> None:
-        self.name = name
-        self._family = family
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(self._family, attribute)
