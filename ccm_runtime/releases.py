@@ -1,4 +1,4 @@
-"""Change which version of an agent new sessions open with: for the operator's calls, and for a watched folder.
+"""Change which version of an agent new sessions open with.
 
 A change is made in this order: check the bundle, open and warm up its networks, switch the folder's link, and only then
 let new sessions open with it. Whatever goes wrong before leaves everything as it was, and a server that dies in between
@@ -8,11 +8,11 @@ the changes that wait behind it go on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ccm_runtime.crash_points import reach
 from ccm_runtime.errors import CcmError, ConfigError, ProviderUnavailableError, RolloutError
@@ -22,7 +22,6 @@ from ccm_runtime.library import Library
 from ccm_runtime.memory import Memory
 from ccm_runtime.versions import Move, Rollout, ServedAgent, Version
 
-T = TypeVar("T")
 Read = Callable[[Path], ServedAgent]
 
 
@@ -43,8 +42,6 @@ class Releases:
         self._max_batch = max_batch
         self._changing = asyncio.Lock()
         self._under_way: set[asyncio.Task[Rollout]] = set()
-        self._told: dict[str, str] = {}  # what a look found wrong, by agent: it is logged once
-        self._moving: dict[str, set[str]] = {}  # by agent: bundles whose sessions an earlier server was to move
         self._patience = hosting.patience
         hosting.judge.rolled_back = self._keep_rollback
 
@@ -66,8 +63,11 @@ class Releases:
         """
         return await self._load(agent, version, share=share, move=move)
 
+    async def follow(self, agent: str, version: str) -> Rollout:
+        """Load the version that the folder's link leads to already; raises what `load` raises."""
+        return await self._load(agent, version, share=0.0, move=False, on_disk=False)
+
     async def _load(self, agent: str, version: str, *, share: float, move: bool, on_disk: bool = True) -> Rollout:
-        """Load a version; `on_disk=False`: the link leads there already."""
         _check_share(share, move=move)
 
         async def change() -> Rollout:
@@ -104,117 +104,6 @@ class Releases:
             return await self._appoint(after, switch=after.current is not before.current, move=move)
 
         return await self._whole(change)
-
-    def resume(self) -> None:
-        """Go on with the rollouts that the folder keeps; call it once, before the first session is opened.
-
-        A version that cannot be loaded any more is told and left out: new sessions then open with the current one.
-        """
-        if self._library is None:
-            return
-        log, roster = self._hosting.log, self._hosting.roster
-        for agent in roster:
-            kept = self._library.kept(agent, self._say_damaged)
-            if kept is None:
-                continue
-            current = roster.rollout(agent).current
-            holds = kept.under(current.name, current.digest)
-            if kept.current.name != current.name:
-                left = kept.candidate and kept.candidate.name
-                told = {"current": current.name, "was": kept.current.name, "candidate": left}
-                log.warning("rollout not resumed", agent=agent, **told)
-                try:
-                    self._library.keep(agent, holds)
-                except CcmError as error:
-                    self._say_not_kept(agent, error)
-            candidate = self._resumed(agent, holds.candidate, "candidate")
-            previous = self._resumed(agent, holds.previous, "version before")
-            after = Rollout(current, previous, candidate, 0.0 if candidate is None else holds.share)
-            roster.appoint(agent, after)
-            self._moving[agent] = set(holds.moving)
-            self._tell(agent, after)
-
-    def resume_moves(self) -> None:
-        """Let sessions of an earlier server move as they were to; call it once, after they were recovered."""
-        roster = self._hosting.roster
-        for agent, moving in self._moving.items():
-            current = roster.rollout(agent).current
-            leaving = [one for one in roster.of_agent(agent) if one.digest in moving and one is not current]
-            if leaving:
-                moved = Move(current, current.adapter.start()).moved
-                for version in leaving:
-                    version.stepper.move_on = moved
-
-    def _resumed(self, agent: str, kept: KeptVersion | None, role: str) -> Version | None:
-        """Return a version that an earlier server had; `None`, and a line in the log: it is not what it was."""
-        if kept is None:
-            return None
-        try:
-            served = self._prepared(agent, kept.name)
-            if served.digest == kept.digest:
-                version = self._hosting.roster.add(served)
-                return None if version is self._hosting.roster.rollout(agent).current else version
-            why = f"it is another bundle now, {served.digest[:12]}, and was {kept.digest[:12]}"
-        except CcmError as error:
-            why = str(error)
-        event = f"{role} not resumed"
-        self._hosting.log.error(event, agent=agent, version=kept.name, why=why)
-        return None
-
-    def recall(self, digest: str) -> ServedAgent | None:
-        """Return the version with a bundle of this digest, for sessions of an earlier server; `None`: there is none."""
-        found = None if self._library is None else self._library.find(digest)
-        if found is None:
-            return None
-        try:
-            return self._prepared(*found)
-        except CcmError as error:
-            self._hosting.log.error("version refused", agent=found[0], version=found[1], why=str(error))  # noqa: TRY400
-            return None
-
-    async def look(self) -> None:
-        """Load every version that the folder says is current and the server does not; what is wrong is logged once."""
-        library = self._library
-        if library is None:
-            return
-        folder = str(library.folder)
-        listing = self._patience.run(folder, "listing its agents", lambda: library.agents)
-        for agent in await self._tried(folder, listing) or ():
-            await self._tried(agent, self._follow(library, agent))
-
-    async def _follow(self, library: Library, agent: str) -> None:
-        """Load the version of an agent that the folder says is current, if the server does not."""
-
-        def found() -> tuple[str, str | None]:
-            version = library.current(agent)
-            return version, library.digest(agent, version)
-
-        folder = str(library.folder / agent)
-        version, digest = await self._patience.run(folder, "looking for its current version", found)
-        rollout = self._rollout(agent)
-        if rollout is None or rollout.current.digest != digest:
-            await self._load(agent, version, share=0.0, move=False, on_disk=False)
-
-    async def _tried(self, agent: str, look: Coroutine[Any, Any, T]) -> T | None:
-        """Return what a look returns; what is wrong with an agent, or the folder of all, is logged once."""
-        try:
-            seen = await look
-        except CcmError as error:
-            if self._told.get(agent) != str(error):
-                self._told[agent] = str(error)
-                self._hosting.log.error("version refused", agent=agent, why=str(error))  # noqa: TRY400
-            return None
-        self._told.pop(agent, None)
-        return seen
-
-    async def watch(self, every_s: float) -> None:
-        """Look again and again."""
-        while True:
-            await asyncio.sleep(every_s)
-            try:
-                await self.look()
-            except Exception as error:  # the watch outlives whatever it meets
-                self._hosting.log.error("fault", exc_info=error)  # noqa: TRY400 (structlog's own form)
 
     async def _whole(self, change: Callable[[], Awaitable[Rollout]]) -> Rollout:
         """Make a change after those before it; whoever asked for it may leave, it is finished all the same."""
@@ -255,8 +144,8 @@ class Releases:
             raise RolloutError(f"{agent} {version} does not run on this server's device: {error}") from error
         return roster.add(served)
 
-    def _prepared(self, agent: str, version: str) -> ServedAgent:
-        """Read a version and run its networks at every batch size."""
+    def prepared(self, agent: str, version: str) -> ServedAgent:
+        """Read a version and run its networks at every batch size; for a server that has a library."""
         assert self._library is not None, "only who has a library asks"  # noqa: S101 (our own invariant)
         served = named(self._read(self._library.path(agent, version)), agent, version)
         self._warm_up(served)
@@ -293,7 +182,7 @@ class Releases:
         for version in hosting.roster.of_agent(agent):
             version.stepper.move_on = Move(current, blank).moved if leaves(version) else None
         reach("swap.done")
-        self._tell(agent, after)
+        say_rollout(hosting.log, agent, after)
         hosting.tidy()
         return after
 
@@ -311,12 +200,9 @@ class Releases:
 
     async def _keeps_another(self, library: Library, agent: str, current: str) -> bool:
         """Return whether what is kept is of another current version: the link was switched by hand, by no server."""
-        read = partial(library.kept, agent, self._say_damaged)
+        read = partial(library.kept, agent, partial(say_damaged, self._hosting.log))
         kept = await self._patience.run(str(library.folder / agent), "reading its rollout", read)
         return kept is not None and kept.current.name != current
-
-    def _say_damaged(self, line: str) -> None:
-        self._hosting.log.warning("rollout damaged", what=line)
 
     async def _keep(self, library: Library, agent: str, rollout: Rollout, moving: Sequence[Version]) -> None:
         """Keep a rollout for the next server; a candidate that cannot be kept is refused (ConfigError, RolloutError).
@@ -335,7 +221,7 @@ class Releases:
         except CcmError as error:
             if kept.candidate is not None:
                 raise
-            self._say_not_kept(agent, error)
+            say_not_kept(self._hosting.log, agent, error)
 
     async def _on_disk(
         self, library: Library, agent: str, doing: str, write: Callable[[], None], *, switch: bool = False
@@ -352,14 +238,11 @@ class Releases:
             try:
                 return await self._appoint(rollout, switch=switch)
             except CcmError as error:
-                self._say_not_kept(agent, error)
+                say_not_kept(self._hosting.log, agent, error)
                 return rollout
 
         if agent in self._hosting.roster:
             self._begin(again)
-
-    def _say_not_kept(self, agent: str, error: CcmError) -> None:
-        self._hosting.log.error("rollout not kept", agent=agent, why=str(error))
 
     def _keep_rollback(self, agent: str) -> None:
         """Keep that a candidate was taken back, after the changes under way."""
@@ -377,13 +260,25 @@ class Releases:
 
         self._begin(keep)
 
-    def _tell(self, agent: str, rollout: Rollout) -> None:
-        names = {"candidate": rollout.candidate and rollout.candidate.name}
-        self._hosting.log.info("rollout", agent=agent, current=rollout.current.name, **names, share=rollout.share)
-
     def _rollout(self, agent: str) -> Rollout | None:
         roster = self._hosting.roster
         return roster.rollout(agent) if agent in roster else None
+
+
+def say_rollout(log: Any, agent: str, rollout: Rollout) -> None:
+    """Log what new sessions of an agent open with."""
+    names = {"candidate": rollout.candidate and rollout.candidate.name}
+    log.info("rollout", agent=agent, current=rollout.current.name, **names, share=rollout.share)
+
+
+def say_damaged(log: Any, line: str) -> None:
+    """Log that what was kept of a rollout cannot be read."""
+    log.warning("rollout damaged", what=line)
+
+
+def say_not_kept(log: Any, agent: str, error: CcmError) -> None:
+    """Log that the next server will not know of a rollout."""
+    log.error("rollout not kept", agent=agent, why=str(error))
 
 
 def named(served: ServedAgent, agent: str, version: str) -> ServedAgent:

@@ -23,6 +23,7 @@ from ccm_runtime.condition import Condition, turns
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.event_loop import run as run_loop
+from ccm_runtime.folder_watch import FolderWatch
 from ccm_runtime.front_door import FrontDoor
 from ccm_runtime.health import Health
 from ccm_runtime.hosting import Hosting, ServedAgent
@@ -35,6 +36,7 @@ from ccm_runtime.page import serve_page
 from ccm_runtime.page.view import viewer
 from ccm_runtime.presence import Presence
 from ccm_runtime.releases import Releases, served_from
+from ccm_runtime.resumption import Resumption
 from ccm_runtime.service import Service
 from ccm_runtime.session import SessionTable
 from ccm_runtime.tenants import TokenFile
@@ -78,6 +80,7 @@ class Server:
         tracing: "Tracing | None" = None,
     ) -> None:
         self._config = config
+        self._library = library
         self._tracing = tracing
         table = SessionTable(
             config.max_sessions,
@@ -129,9 +132,10 @@ class Server:
 
     async def _start(self) -> int:
         self._watch_devices()
-        self.releases.resume()
-        self.hosting.recover(self.releases.recall)
-        self.releases.resume_moves()
+        resumption = Resumption(self.hosting, self._library, self.releases.prepared)
+        resumption.rollouts()
+        self.hosting.recover(resumption.recall)
+        resumption.moves()
         service = Service if self._tracing is None else self._tracing.service
         add_AdaptationServicer_to_server(service(self.hosting, self._config.max_calls), self._server)
         add_AdminServicer_to_server(AdminService(self.hosting, self.releases), self._server)
@@ -150,8 +154,9 @@ class Server:
             look = viewer(self.hosting, self._config.address(self.port), self._config.max_sessions)
             self._page = serve_page(look, self._tokens, self._config, self._config.page_port)
         self._chores.append(asyncio.create_task(self._sweep()))
-        if self._config.watch_s is not None:
-            self._chores.append(asyncio.create_task(self.releases.watch(self._config.watch_s)))
+        if self._config.watch_s is not None and self._library is not None:
+            watch = FolderWatch(self.hosting, self.releases, self._library)
+            self._chores.append(asyncio.create_task(watch.follow(self._config.watch_s)))
         return self.port
 
     async def drain(self) -> bool:

@@ -166,7 +166,7 @@ async def test_a_watch_over_a_folder_that_hangs_goes_on_and_takes_one_thread(fol
         with gate_of(served.releases._library, "current") as gate:
             with no_patience_with(served.hosting.patience, "looking for its current version"):
                 for _ in range(50):
-                    await served.releases.look()
+                    await served.watch.look()
             assert 1 == gate.num_came
             await all_back(served, gate)
     assert 1 <= capfd.readouterr().err.count("version refused") <= 2  # given up; then: it still hangs

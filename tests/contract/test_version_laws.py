@@ -342,29 +342,29 @@ async def test_a_watched_folder_is_obeyed_and_what_is_damaged_in_it_is_refused_o
         fresh.replace(link)
 
     async with serving_library(folder, log_level="error") as served:
-        await served.releases.look()
+        await served.watch.look()
         assert {"v1": "current"} == await served.versions("walker")
         switch("v2")
-        await served.releases.look()
+        await served.watch.look()
         assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
         damaged = publish(folder, "walker", "v3") / "context_encoder.onnx"
         whole = damaged.read_bytes()
         damaged.write_bytes(whole[:-1])
         switch("v3")
         for _ in range(3):
-            await served.releases.look()
+            await served.watch.look()
         assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
         assert 1 == capfd.readouterr().err.count("version refused")
         switch("v9")
-        await served.releases.look()
+        await served.watch.look()
         assert "v9; expected one of v1, v2, v3" in capfd.readouterr().err
         damaged.write_bytes(whole)
         switch("v3")
-        await served.releases.look()
+        await served.watch.look()
         assert {"v2": "previous", "v3": "current"} == await served.versions("walker")
         assert "v3" == served.version_of(await served.open())
         publish(folder, "arm", "a", SIZED[3], family="arms")
-        await served.releases.look()
+        await served.watch.look()
         assert "arms" == (await served.open(agent="arm")).agent.family
 
 
@@ -588,7 +588,7 @@ async def test_a_link_that_was_switched_by_hand_wins_and_drops_the_candidate_for
         await served.load("walker", "v2", share=0.5)
         for version in ("v3", "v1"):
             switch(folder, version)
-            await served.releases.look()
+            await served.watch.look()
         assert ({"current": "v1", "previous": "v3"}, 0.0) == roles_and_share(served)
     async with serving_library(folder) as served:
         assert ({"current": "v1", "previous": "v3"}, 0.0) == roles_and_share(served)
@@ -599,7 +599,7 @@ async def test_a_server_that_follows_another_ones_change_leaves_what_that_one_ke
         await first.load("walker", "v2", move=True)
         kept = (folder / "walker" / "rollout.json").read_bytes()
         assert json.loads(kept)["moving"]
-        await second.releases.look()
+        await second.watch.look()
         assert ({"current": "v2", "previous": "v1"}, 0.0) == roles_and_share(second)
         assert kept == (folder / "walker" / "rollout.json").read_bytes()
 

@@ -6,6 +6,7 @@ import grpc
 from tiny_bundle import tiny_graphs, write_bundle
 
 from ccm_runtime.config import ServerConfig
+from ccm_runtime.folder_watch import FolderWatch
 from ccm_runtime.library import Library
 from ccm_runtime.releases import served_from
 from ccm_runtime.server import Server, read_agent
@@ -32,6 +33,7 @@ class Served:
 
     def __init__(self, server, channel):
         self.server, self.hosting, self.releases = server, server.hosting, server.releases
+        self.watch = FolderWatch(server.hosting, server.releases, server.releases._library)
         self.address = f"127.0.0.1:{server.port}"
         self.stub, self.admin = AdaptationStub(channel), AdminStub(channel)
 

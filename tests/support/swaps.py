@@ -30,6 +30,7 @@ from ccm_runtime.manifest import Adaptation
 from ccm_runtime.messages import SessionOptions
 from ccm_runtime.records import from_bytes
 from ccm_runtime.releases import Releases, served_from
+from ccm_runtime.resumption import Resumption
 from ccm_runtime.session import SessionTable
 from ccm_runtime.sqlite_store import SqliteStore
 from ccm_runtime.testing import ScriptedPolicy
@@ -59,7 +60,7 @@ async def live(folder, num_sessions, acknowledge):
     library = Library(folder / "agents")
     hosting = Hosting(served_from(library, read), SessionTable(1000, 60.0), config)
     releases = Releases(hosting, library, read, config.max_batch)
-    hosting.recover(releases.recall)
+    hosting.recover(Resumption(hosting, library, releases.prepared).recall)
     turns, nexts, opened = itertools.cycle("ba" if library.current(AGENT) == "a" else "ab"), {}, {}
     for index in range(num_sessions):
         if index == num_sessions // 2:
