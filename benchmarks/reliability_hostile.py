@@ -6,7 +6,7 @@
 Each campaign writes one file: what was done, how often, and what must be 0 or empty; ends with 1 if anything is not.
 The server is a process of its own, `ccm serve` on loopback. A good client goes on meanwhile: beside peers that take
 little of the machine it must not be twice as slow as when it is alone; beside peers that take all that they can get,
-its actions must still be valid when they arrive.
+deaf readers among them, its actions must still be valid when they arrive.
 """
 
 import asyncio
@@ -171,7 +171,7 @@ def _is_closed(peer: socket.socket) -> bool:
 
 
 def deaf_readers(seed: int, num: int = 1_000, rounds: int = 20, limit_s: float = 120.0) -> Result:  # noqa: ARG001
-    """C16: streams that send without end and never read an answer."""
+    """C16: streams that send without end and never read an answer; each takes as many as its window holds, some 500."""
     path, tiny = (
         "/ccm_runtime.v1.Adaptation/Session",
         pb.SessionRequest(event=pb.Event(sequence=99)).SerializeToString(),
@@ -208,8 +208,9 @@ def deaf_readers(seed: int, num: int = 1_000, rounds: int = 20, limit_s: float =
         "must_be_none": {
             "not reaped": max(0, left - 2),
             "grown by 200 MB or more": max(0.0, held - before - 200.0),
-            "good client more than twice as slow until they are reaped": max(0.0, stuck.told["times"] - 2.0),
-            "good client's actions no longer valid": max(0.0, sending.told["p99_ms_meanwhile"] - VALID_MS),
+            "good client's actions no longer valid": max(
+                0.0, *(client.told["p99_ms_meanwhile"] - VALID_MS for client in (sending, stuck))
+            ),
         },
     }
 
