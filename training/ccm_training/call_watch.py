@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ccm_runtime.errors import SimulationError
+from ccm_runtime.errors import CcmError, SimulationError
 from ccm_training.checkpoint import what_is_saved
 from ccm_training.envs.failing import SimulationFailedError
 from ccm_training.stopping import Stop, StopAskedError
@@ -86,6 +86,13 @@ class CallWatch:
             raise SimulationError(
                 f"{error}; {what_is_saved(self._run_dir)}. Mend the family, then go on with --resume"
             ) from error.__cause__
+        except CcmError:
+            raise
+        except Exception as error:  # of a family of ours, which is not the user's to mend
+            raise SimulationError(
+                f"the simulation of {family} failed: {type(error).__name__}: {error}; {what_is_saved(self._run_dir)}. "
+                "Please report it; --resume goes on"
+            ) from error
         finally:
             self._under_way = False
 

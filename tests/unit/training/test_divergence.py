@@ -149,6 +149,16 @@ def test_a_simulation_that_crashes_is_one_clear_error(tmp_path, monkeypatch):
         training.train(config(), tmp_path, device="cpu", progress=False)
 
 
+def test_a_family_of_ours_that_crashes_is_told_with_what_is_saved_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort, "get_family", lambda _: Broken(crashes))
+    expected = (
+        "the simulation of hard-point-robot-aligned failed: ZeroDivisionError: the robot fell through the floor; "
+        "there is no checkpoint yet, .* Please report it; --resume goes on"
+    )
+    with pytest.raises(SimulationError, match=expected):
+        training.train(config(), tmp_path, device="cpu", progress=False)
+
+
 @pytest.mark.parametrize("break_down", [crashes, pays_nan, sees_nan])
 def test_a_simulation_that_breaks_down_ends_the_command_with_code_8(tmp_path, monkeypatch, capsys, break_down):
     monkeypatch.setattr(cohort, "get_family", lambda _: called(Broken(break_down), "robots:Broken", blamed))
