@@ -90,7 +90,7 @@ class _Stack(torch.autograd.Function):
         grad = grads[0]
         for layer in range(num - 1, -1, -1):
             if need_weights[layer]:
-                found[0][layer] = _of_weights(grad, inputs[layer])
+                found[0][layer] = _product(grad.T, inputs[layer].T)
             if need_biases[layer]:
                 found[1][layer] = grad.sum(0)
             if layer == 0:
@@ -125,14 +125,6 @@ def _parts(of_parameters: Sequence[Any], num: int) -> tuple[Sequence[Any], Seque
     last = of_parameters[2 * num :]
     middle = len(last) // 2
     return of_parameters[:num], of_parameters[num : 2 * num], last[:middle], last[middle:]
-
-
-def _of_weights(grad: Tensor, value: Tensor) -> Tensor:
-    """The weights' gradient, `[outer, inner]`, of that of a layer's output, `[rows, outer]`, and its input.
-
-    By torch's own product, which reads a transpose where it lies; oneDNN wants it copied.
-    """
-    return torch.mm(value.T, grad).T if value.shape[1] <= grad.shape[1] else torch.mm(grad.T, value)
 
 
 def _product(value: Tensor, weight: Tensor, bias: Tensor | None = None, after: str = "none") -> Tensor:
