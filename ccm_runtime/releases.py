@@ -128,7 +128,7 @@ class Releases:
         digest = await patience.run(subject, "finding its bundle", lambda: library.digest(agent, version))
 
         def read() -> ServedAgent:
-            return named(self._read(library.path(agent, version)), agent, version)
+            return read_version(library, self._read, agent, version)
 
         known = None if digest is None else roster.find(digest)
         if known is not None and known.agent.name == agent:
@@ -147,7 +147,7 @@ class Releases:
     def prepared(self, agent: str, version: str) -> ServedAgent:
         """Read a version and run its networks at every batch size; for a server that has a library."""
         assert self._library is not None, "only who has a library asks"  # noqa: S101 (our own invariant)
-        served = named(self._read(self._library.path(agent, version)), agent, version)
+        served = read_version(self._library, self._read, agent, version)
         self._warm_up(served)
         return served
 
@@ -281,8 +281,9 @@ def say_not_kept(log: Any, agent: str, error: CcmError) -> None:
     log.error("rollout not kept", agent=agent, why=str(error))
 
 
-def named(served: ServedAgent, agent: str, version: str) -> ServedAgent:
-    """Return a version under the names that its folder gives it."""
+def read_version(library: Library, read: Read, agent: str, version: str) -> ServedAgent:
+    """Return a version of a library under the names that its folder gives it."""
+    served = read(library.path(agent, version))
     return ServedAgent(served.policy, served.manifest, served.digest, agent, version)
 
 
@@ -296,7 +297,7 @@ def served_from(library: Library, read: Read) -> Sequence[ServedAgent]:
     found = [(agent, library.current(agent)) for agent in library.agents]
     if not found:
         raise ConfigError(f"agents: expected AGENT/VERSION/ with a bundle in {library.folder}, found none")
-    return [named(read(library.path(agent, version)), agent, version) for agent, version in found]
+    return [read_version(library, read, agent, version) for agent, version in found]
 
 
 def _kept(version: Version) -> KeptVersion:

@@ -55,8 +55,8 @@ def _all_valid(num: int) -> Array:
     return np.ones((num, 1, 1), np.float32)
 
 
-def padding(input_size: int, action_size: int) -> Transitions:
-    """Return no transition, for one belief."""
-    observation, action = np.zeros((1, 1, input_size), np.float32), np.zeros((1, 1, action_size), np.float32)
-    nothing = np.zeros((1, 1, 1), np.float32)
+def padding(input_size: int, action_size: int, num: int = 1) -> Transitions:
+    """Return `num` steps in which nothing happened, for one belief."""
+    observation, action = np.zeros((1, num, input_size), np.float32), np.zeros((1, num, action_size), np.float32)
+    nothing = np.zeros((1, num, 1), np.float32)
     return Transitions(observation, action, nothing, observation, nothing)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccm_runtime.adapt import Adapter
-from ccm_runtime.belief import Transitions
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.memory import Memory
 from ccm_runtime.messages import BeginEpisode, Event, Transition
+from ccm_runtime.rows import padding, pick
 from ccm_runtime.trial import Phase
 from ccm_training.envs.family import Family, Picture
 from ccm_training.envs.simulated import SimulatedTask
@@ -121,12 +121,9 @@ def _padded(adapter: Adapter, memory: Memory, num: int) -> Memory:
     """
     if num == 0:
         return memory
-    observation, action = (
-        np.zeros((1, num, size), np.float32) for size in (adapter.input_size, adapter.policy.action.size)
-    )
-    nothing = np.zeros((1, num, 1), np.float32)
-    folded = adapter.policy.fold(memory.belief[None], Transitions(observation, action, nothing, observation, nothing))
-    return memory._replace(belief=folded.belief[0], latent_mean=folded.latent_mean[0], latent_std=folded.latent_std[0])
+    nothing = padding(adapter.input_size, adapter.policy.action.size, num)
+    folded = pick(adapter.policy.fold(memory.belief[None], nothing), 0)
+    return memory._replace(belief=folded.belief, latent_mean=folded.latent_mean, latent_std=folded.latent_std)
 
 
 class Strip(NamedTuple):
