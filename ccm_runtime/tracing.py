@@ -4,6 +4,7 @@ A stream is one span, below its caller's where the call's metadata holds a W3C `
 for each stream: only in one that is sampled are steps spans too, with their stages below them.
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ from ccm_runtime.traces import Stages
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 _PARENT = TraceContextTextMapPropagator()
-_STOP_MS = 2_000
+_STOP_S = 2.0
 
 
 def provider_of(environ: Mapping[str, str]) -> TracerProvider:
@@ -36,7 +37,8 @@ def provider_of(environ: Mapping[str, str]) -> TracerProvider:
     """
     named = environ.get("OTEL_TRACES_EXPORTER", "otlp")
     service = {} if "OTEL_SERVICE_NAME" in environ else {"service.name": "ccm"}
-    provider = TracerProvider(resource=Resource.create({**service, SERVICE_VERSION: __version__}))
+    resource = Resource.create({**service, SERVICE_VERSION: __version__})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # which would wait for a collector that hangs
     provider.add_span_processor(BatchSpanProcessor(_exporter(named)))
     return provider
 
@@ -69,9 +71,10 @@ class Tracing:
         return TracedService(hosting, max_calls, self)
 
     def stop(self) -> None:
-        """Export what is left, for a moment."""
-        self._provider.force_flush(_STOP_MS)
-        self._provider.shutdown()
+        """Export what is left, for a moment: a collector that hangs keeps nothing from ending."""
+        ending = threading.Thread(target=self._provider.shutdown, name="ccm-traces", daemon=True)
+        ending.start()
+        ending.join(_STOP_S)
 
 
 class TracedService(Service):
