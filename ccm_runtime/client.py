@@ -22,6 +22,7 @@ from ccm_runtime.arguments import check_transitions
 from ccm_runtime.async_client import AsyncClient
 from ccm_runtime.async_session import FAREWELL_S, AsyncSession
 from ccm_runtime.belief import Array
+from ccm_runtime.connection import CLOSED
 from ccm_runtime.errors import ServerError
 from ccm_runtime.messages import Acted, Agent, Context, Encoded, EncodedTransition, SessionClosed
 from ccm_runtime.progress import SessionView
@@ -85,7 +86,7 @@ class _LoopThread:
 
 def _closed(unmade: Coroutine[Any, Any, Any]) -> ServerError:
     unmade.close()
-    return ServerError("the client is closed; make a new one")
+    return ServerError(CLOSED)
 
 
 async def _end(farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:

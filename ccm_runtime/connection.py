@@ -42,6 +42,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.primary_user_agent", f"ccm/{__version__}"),
 )
 _SCHEMES = ("dns:///", "unix:", "unix-abstract:", "vsock:", "xds:///")  # gRPC's, which need no port
+CLOSED = "the client is closed; make a new one"
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -95,7 +96,7 @@ class Connection:
         self._rng = rng
         self._opening = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._num_closed = 0
+        self._closed = False
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None  # the generated stub has no types for asyncio
 
@@ -104,18 +105,19 @@ class Connection:
 
         Raises:
             ServerUnreachableError: Nobody answers in time.
-            ServerError: It was closed meanwhile, or is of another event loop.
+            ServerError: It is closed, or was meanwhile, or is of another event loop.
         """
+        if self._closed:
+            raise ServerError(CLOSED)
         if self._stub is not None:
             if asyncio.get_running_loop() is not self._loop:
                 raise ServerError("the client belongs to the event loop that it connected in; make one in each")
             return
-        num_closed = self._num_closed
         # An error that is raised while a TimeoutError is handled would hold its task, and be held by it.
         with suppress(TimeoutError):
             # Others may connect, one after the other: the time of each begins now.
             async with asyncio.timeout(self._connect_timeout_s), self._opening:
-                if self._num_closed != num_closed:
+                if self._closed:
                     raise _closed()
                 if self._stub is None:
                     await self._connect()
@@ -126,8 +128,8 @@ class Connection:
         )
 
     async def close(self) -> None:
-        """Close the channel; what is under way on it fails."""
-        self._num_closed += 1
+        """Close the channel, for good; what is under way on it fails."""
+        self._closed = True
         await self._disconnect()
 
     async def call(self, rpc: str, request: Any) -> Any:
@@ -151,7 +153,7 @@ class Connection:
             ServerBusyError: The server was busy all the time.
             StoreUnavailableError: The server's store failed and was not well again in time.
             DeadlineError: A server took the request and did not answer in time.
-            ServerError: The channel was closed meanwhile.
+            ServerError: The client is closed, or was meanwhile.
         """
         await self.open()
         channel = self._channel
@@ -168,31 +170,33 @@ class Connection:
     ) -> T:
         lost: ServerUnreachableError | StoreUnavailableError | ServerBusyError | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                for planned_s in backoff(self._rng):
-                    if channel is None or self._channel is not channel:
-                        raise _closed()
-                    if not stands() and not _connected(channel):
-                        # Calls on a channel that is not connected fail one by one, and hold up those that connect.
-                        lost = lost or ServerUnreachableError("the connection was lost")
-                        await channel.channel_ready()
-                    try:
-                        return await attempt()
-                    except (ServerUnreachableError, StoreUnavailableError) as error:
-                        lost, wait_s = error, planned_s
-                    except ServerBusyError as error:
-                        if error.retry_after_s is None:
-                            raise
-                        lost, wait_s = error, error.retry_after_s * self._rng.uniform(0.8, 1.2)
-                    await asyncio.sleep(wait_s)
-        except TimeoutError:
+            with suppress(TimeoutError):  # as in `open`
+                async with asyncio.timeout(self._timeout_s):
+                    for planned_s in backoff(self._rng):
+                        if channel is None or self._channel is not channel:
+                            raise _closed()
+                        if not stands() and not _connected(channel):
+                            # Calls on a channel that is not connected fail one by one, and hold up those that connect.
+                            lost = lost or ServerUnreachableError("the connection was lost")
+                            await channel.channel_ready()
+                        try:
+                            return await attempt()
+                        except (ServerUnreachableError, StoreUnavailableError) as error:
+                            lost, wait_s = error, planned_s
+                        except ServerBusyError as error:
+                            if error.retry_after_s is None:
+                                raise
+                            lost, wait_s = error, error.retry_after_s * self._rng.uniform(0.8, 1.2)
+                        await asyncio.sleep(wait_s)
             if lost is None:
                 raise DeadlineError(f"no answer from {self.target} within {self._timeout_s:g} s") from None
-        if isinstance(lost, (StoreUnavailableError, ServerBusyError)):
-            raise lost
-        raise ServerUnreachableError(
-            f"lost {self.target} and could not return within {self._timeout_s:g} s: {lost}"
-        ) from None
+            if isinstance(lost, (StoreUnavailableError, ServerBusyError)):
+                raise lost
+            raise ServerUnreachableError(
+                f"lost {self.target} and could not return within {self._timeout_s:g} s: {lost}"
+            ) from None
+        finally:
+            del lost  # or it and this call would hold each other until the garbage collector comes
 
     async def _connect(self) -> None:
         channel = self._channel = self._new_channel()

@@ -85,6 +85,7 @@ async def test_a_session_goes_on_in_another_process_from_every_event_as_if_unbro
                 assert ticket == session.ticket
                 if sequence < WHOLE:
                     await go_on(session, 3, sequence + 1)
+        session = await client.resume_session(ticket)
         closed = await session.close()
         memory = model(3).after(WHOLE)[0]
         assert image(memory.belief) == image(closed.context.belief)

@@ -502,6 +502,33 @@ async def test_a_call_that_is_cancelled_is_cancelled_and_no_error():
             await told
 
 
+async def test_a_closed_asyncio_client_says_so_connects_no_more_and_may_be_closed_again():
+    async with scripted() as (_, client):
+        session = await client.open_session()
+        await session.begin_episode(ORIGIN)
+        await asyncio.gather(client.close(), client.close())
+        for call in (
+            client.describe(),
+            client.agents(),
+            client.act(None, ORIGIN),
+            client.open_session().open(),
+            client.resume_session(session.ticket).open(),
+            client.__aenter__(),
+            session.act(ORIGIN, 1.0),
+            session.close(),
+        ):
+            with pytest.raises(ServerError, match=r"^the client is closed; make a new one$"):
+                await call
+        assert client._connection._channel is None
+
+
+async def test_a_client_that_is_closed_before_it_connected_says_so_too():
+    client = AsyncClient("127.0.0.1:1", connect_timeout_s=0.1)
+    await client.close()
+    with pytest.raises(ServerError, match="the client is closed"):
+        await client.describe()
+
+
 @pytest.fixture
 def server():
     return Scripted()
@@ -696,7 +723,16 @@ def test_a_client_of_another_event_loop_says_so(target):
 
 def test_a_closed_client_says_so_and_may_be_closed_again(target):
     with Client(target) as client:
-        pass
+        session = client.open_session()
+        session.begin_episode(ORIGIN)
     client.close()
-    with pytest.raises(ServerError, match="the client is closed"):
-        client.describe()
+    for call in (
+        client.describe,
+        client.__enter__,
+        client.open_session,
+        lambda: client.resume_session(session.ticket),
+        lambda: session.act(ORIGIN, 1.0),
+        session.close,
+    ):
+        with pytest.raises(ServerError, match=r"^the client is closed; make a new one$"):
+            call()

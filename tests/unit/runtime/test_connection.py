@@ -1,14 +1,24 @@
 """A client that has lost its server waits for it without calling it."""
 
 import asyncio
+import gc
 import random
+import weakref
+from functools import partial
 
 import grpc
 import pytest
 
 from ccm_runtime.client import Client
 from ccm_runtime.connection import Connection, SessionStream, check_target
-from ccm_runtime.errors import ConfigError, ServerBusyError, ServerUnreachableError
+from ccm_runtime.errors import (
+    ConfigError,
+    DeadlineError,
+    ServerBusyError,
+    ServerError,
+    ServerUnreachableError,
+    StoreUnavailableError,
+)
 from ccm_runtime.v1 import adaptation_pb2 as pb
 
 
@@ -105,6 +115,47 @@ async def test_who_is_told_when_to_come_again_comes_near_that_time(monkeypatch):
     first, second = slept
     assert 4.0 <= first <= 6.0
     assert 9.6 <= second <= 14.4
+
+
+@pytest.mark.parametrize(
+    ("fails", "comes_back", "told"),
+    [
+        (None, False, [DeadlineError]),
+        (ServerUnreachableError, False, [ServerUnreachableError]),
+        (ServerUnreachableError, True, []),
+        (StoreUnavailableError, False, [StoreUnavailableError]),
+        (partial(ServerBusyError, retry_after_s=0.001), False, [ServerBusyError]),
+    ],
+)
+async def test_no_error_of_a_call_waits_for_the_garbage_collector(fails, comes_back, told):
+    """It would hold the call until then, and with it the client: gRPC's thread and sockets."""
+    channel, errors, kinds = Channel(), [], []
+    channel.connected.set()
+
+    async def attempt():
+        if comes_back and errors:
+            return
+        if fails is None:
+            await asyncio.Event().wait()
+        error = fails("it fails")
+        errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    gc.disable()
+    try:
+        try:
+            await asyncio.create_task(connection(channel, timeout_s=20.0 if comes_back else 0.1).persist(attempt))
+        except ServerError as error:
+            kinds.append(type(error))
+            errors.append(weakref.ref(error))
+        await asyncio.sleep(0)  # the turn of the loop that told it is over
+        assert [] == [error() for error in errors if error() is not None]
+    finally:
+        gc.enable()
+    assert told == kinds
 
 
 async def test_a_stream_that_breaks_is_told_in_our_words():
