@@ -67,18 +67,23 @@ async def visit(client, index):
         await session.begin_episode([0.0, 0.0])
 
 
+def client_of(address):
+    """A patient client, not connected yet."""
+    return AsyncClient(address, timeout_s=LIMIT_S, connect_timeout_s=LIMIT_S)
+
+
 async def clients(address, num, *, stay):
     """Be clients; see above."""
     # Or all channels of a process that go to one server would share a connection.
     connection._CHANNEL_OPTIONS += (("grpc.use_local_subchannel_pool", 1),)
-    made = [AsyncClient(address, timeout_s=LIMIT_S, connect_timeout_s=LIMIT_S) for _ in range(num)]
+    made = [client_of(address) for _ in range(num)]
     sessions = [None] * num
     async with AsyncExitStack() as stack:
 
         async def tell(index):
             try:
                 if not stay:
-                    await visit(made[index], index)
+                    await visit(client_of(address), index)
                 elif sessions[index] is None:
                     await stack.enter_async_context(made[index])
                     sessions[index] = await stack.enter_async_context(made[index].open_session(seed=index))
