@@ -1,7 +1,9 @@
 """Jobs that may hang, on a dead disk or in a driver: each is given up after a limit, and no second one joins it."""
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -23,7 +25,7 @@ class _Job:
 
 
 class Patience:
-    """Waits for jobs that a change of versions is made of, and gives those up that take too long.
+    """Waits for jobs that a start or a change of versions is made of, and gives those up that take too long.
 
     A job that was given up goes on where it is, as nothing can end it, and what it returns goes nowhere. It keeps
     neither others nor the process from ending.
@@ -64,21 +66,31 @@ class Patience:
                 self._hanging.add(one)
         if work.done():
             return work.result()
-        raise RolloutError(
-            f"{subject}: {doing} has taken {one.limit_s:g} s, and is given up; {_SEE_TO} and try again, or allow more "
-            "time (--load-limit-s)"
-        )
+        raise _given_up(one)
+
+    def wait(self, subject: str, doing: str, job: Callable[[], T]) -> T:
+        """Return what a job returns as `run` does, while all else waits: for a server that starts."""
+        self._check(subject)
+        one, work = _Job(subject, doing, self.limit_s), Future[T]()
+        threading.Thread(target=_into, args=(work, job), name="ccm-start", daemon=True).start()
+        wait((work,), one.limit_s)
+        if work.done():
+            return work.result()
+        self._hanging.add(one)
+        work.add_done_callback(lambda _: self._hanging.discard(one))
+        raise _given_up(one)
 
     def _check(self, subject: str) -> None:
         """Refuse to begin a job that would hang as another one does."""
-        for one in self._hanging:
+        hanging = tuple(self._hanging)  # one that was waited for ends on its thread
+        for one in hanging:
             if one.subject == subject:
                 raise RolloutError(
                     f"{subject}: {one.doing} still hangs, for more than {one.limit_s:g} s; {_SEE_TO}, or start the "
                     "server again"
                 )
-        if len(self._hanging) >= MAX_HANGING:
-            subjects = ", ".join(sorted(one.subject for one in self._hanging))
+        if len(hanging) >= MAX_HANGING:
+            subjects = ", ".join(sorted(one.subject for one in hanging))
             raise RolloutError(
                 f"{subject}: {MAX_HANGING} jobs hang already, the most ({subjects}); start the server again"
             )
@@ -91,6 +103,20 @@ class Patience:
         work.exception()  # whoever waits is told
         if given_up:
             late()
+
+
+def _given_up(one: _Job) -> RolloutError:
+    return RolloutError(
+        f"{one.subject}: {one.doing} has taken {one.limit_s:g} s, and is given up; {_SEE_TO} and try again, or allow "
+        "more time (--load-limit-s)"
+    )
+
+
+def _into(work: Future[T], job: Callable[[], T]) -> None:
+    try:
+        work.set_result(job())
+    except BaseException as error:  # whoever waits is told
+        work.set_exception(error)
 
 
 async def _beside(job: Callable[[], T]) -> T:

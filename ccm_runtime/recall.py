@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ccm_runtime.adapt import Adapter
-from ccm_runtime.errors import CcmError
+from ccm_runtime.errors import CcmError, RolloutError
 from ccm_runtime.patience import Patience
 from ccm_runtime.roster import Roster
 from ccm_runtime.versions import ServedAgent, Version
@@ -32,7 +32,7 @@ class Recall:
 
     def adapter(self, digest: str) -> Adapter | None:
         """Return the adapter of a bundle, loaded while all else waits: for a server that starts."""
-        version = self._roster.find(digest) or self._added(self.load(digest))
+        version = self._roster.find(digest) or self._added(self._awaited(digest))
         return None if version is None else version.adapter
 
     async def version(self, digest: str) -> Version | None:
@@ -50,12 +50,25 @@ class Recall:
     async def _loaded(self, digest: str) -> ServedAgent | None:
         """Load a version and take it in at once: whoever comes for it from now on need not load it."""
         try:
-            served = await self._patience.run(f"bundle {digest[:12]}", "loading it", lambda: self.load(digest))
+            served = await self._patience.run(*self._job(digest))
         except CcmError as error:
-            self._log.error("version refused", bundle=digest[:12], why=str(error))
+            self._refuse(digest, error)
             return None
         self._added(served)
         return served
+
+    def _awaited(self, digest: str) -> ServedAgent | None:
+        try:
+            return self._patience.wait(*self._job(digest))
+        except RolloutError as error:
+            self._refuse(digest, error)
+            return None
+
+    def _job(self, digest: str) -> tuple[str, str, Callable[[], ServedAgent | None]]:
+        return f"bundle {digest[:12]}", "loading it", lambda: self.load(digest)
+
+    def _refuse(self, digest: str, error: CcmError) -> None:
+        self._log.error("version refused", bundle=digest[:12], why=str(error))
 
     def _added(self, served: ServedAgent | None) -> Version | None:
         if served is None:

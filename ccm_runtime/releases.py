@@ -20,6 +20,7 @@ from ccm_runtime.hosting import Hosting
 from ccm_runtime.kept_rollout import KeptRollout, KeptVersion
 from ccm_runtime.library import Library
 from ccm_runtime.memory import Memory
+from ccm_runtime.patience import Patience
 from ccm_runtime.versions import Move, Rollout, ServedAgent, Version
 
 Read = Callable[[Path], ServedAgent]
@@ -287,17 +288,25 @@ def read_version(library: Library, read: Read, agent: str, version: str) -> Serv
     return ServedAgent(served.policy, served.manifest, served.digest, agent, version)
 
 
-def served_from(library: Library, read: Read) -> Sequence[ServedAgent]:
-    """Return the current version of every agent in a library.
+def served_from(library: Library, read: Read, patience: Patience) -> Sequence[ServedAgent]:
+    """Return the current version of every agent in a library, for a server that starts.
 
     Raises:
         ConfigError: There is no agent, or nothing says which version of one is current.
         BundleError: A bundle is missing, damaged, or not signed.
+        RolloutError: The folder or a bundle hangs.
     """
-    found = [(agent, library.current(agent)) for agent in library.agents]
+
+    def look() -> list[tuple[str, str]]:
+        return [(agent, library.current(agent)) for agent in library.agents]
+
+    found = patience.wait(str(library.folder), "looking for its agents", look)
     if not found:
         raise ConfigError(f"agents: expected AGENT/VERSION/ with a bundle in {library.folder}, found none")
-    return [read_version(library, read, agent, version) for agent, version in found]
+    return [
+        patience.wait(f"{agent} {version}", "reading its bundle", partial(read_version, library, read, agent, version))
+        for agent, version in found
+    ]
 
 
 def _kept(version: Version) -> KeptVersion:

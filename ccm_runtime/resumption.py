@@ -21,7 +21,7 @@ class Resumption:
     """
 
     def __init__(self, hosting: Hosting, library: Library | None, prepared: Callable[[str, str], ServedAgent]) -> None:
-        self._roster, self._log = hosting.roster, hosting.log
+        self._roster, self._log, self._patience = hosting.roster, hosting.log, hosting.patience
         self._library = library
         self._prepared = prepared
         self._moving: dict[str, set[str]] = {}  # by agent: bundles whose sessions an earlier server was to move
@@ -30,12 +30,17 @@ class Resumption:
         """Go on with the rollouts that the folder keeps; call it once, before the first session is opened.
 
         A version that cannot be loaded any more is told and left out: new sessions then open with the current one.
+
+        Raises:
+            RolloutError: What the folder keeps cannot be read, as it hangs.
         """
-        if self._library is None:
+        library = self._library
+        if library is None:
             return
-        log, roster = self._log, self._roster
+        log, roster, wait = self._log, self._roster, self._patience.wait
         for agent in roster:
-            kept = self._library.kept(agent, partial(say_damaged, log))
+            folder = str(library.folder / agent)
+            kept = wait(folder, "reading its rollout", partial(library.kept, agent, partial(say_damaged, log)))
             if kept is None:
                 continue
             current = roster.rollout(agent).current
@@ -45,7 +50,7 @@ class Resumption:
                 told = {"current": current.name, "was": kept.current.name, "candidate": left}
                 log.warning("rollout not resumed", agent=agent, **told)
                 try:
-                    self._library.keep(agent, holds)
+                    wait(folder, "keeping its rollout", partial(library.keep, agent, holds))
                 except CcmError as error:
                     say_not_kept(log, agent, error)
             candidate = self._resumed(agent, holds.candidate, "candidate")
@@ -82,7 +87,8 @@ class Resumption:
         if kept is None:
             return None
         try:
-            served = self._prepared(agent, kept.name)
+            read = partial(self._prepared, agent, kept.name)
+            served = self._patience.wait(f"{agent} {kept.name}", "reading its bundle", read)
             if served.digest == kept.digest:
                 version = self._roster.add(served)
                 return None if version is self._roster.rollout(agent).current else version

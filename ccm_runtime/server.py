@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from ccm_runtime.metrics import expose
 from ccm_runtime.notify import tell_alive
 from ccm_runtime.page import serve_page
 from ccm_runtime.page.view import viewer
+from ccm_runtime.patience import Patience
 from ccm_runtime.presence import Presence
 from ccm_runtime.releases import Releases, served_from
 from ccm_runtime.resumption import Resumption
@@ -280,12 +282,14 @@ def run(config: ServerConfig) -> None:
         BundleError: The bundle is missing, damaged or wrong.
         DependencyMissingError: onnxruntime is not installed.
         ProviderUnavailableError: The asked-for device is not truly active.
+        RolloutError: A bundle, or what its networks are opened with, hangs.
     """
-    library = None if config.agents is None else Library(config.agents)
-    if library is not None:
-        agents = served_from(library, lambda path: read_agent(path, config))
+    patience, library = Patience(config.load_limit_s), None
+    if config.agents is not None:
+        library = patience.wait(str(config.agents), "opening it", partial(Library, config.agents))
+        agents = served_from(library, lambda path: read_agent(path, config), patience)
     else:
-        agents = [read_agent(path, config) for path in config.bundle]
+        agents = [_read_in_time(path, config, patience) for path in config.bundle]
     if not agents:
         raise ConfigError("no bundle is named; give its folder, e.g. `ccm serve BUNDLE`")
     with awake() if config.stay_awake else nullcontext():
@@ -316,6 +320,10 @@ def read_agent(path: Path, config: ServerConfig) -> ServedAgent:
     return ServedAgent(OnnxPolicy(bundle, config.device), manifest.model_copy(update={"safety": safety}), bundle.digest)
 
 
+def _read_in_time(path: Path, config: ServerConfig, patience: Patience) -> ServedAgent:
+    return patience.wait(str(path), "reading its bundle", partial(read_agent, path, config))
+
+
 async def _serve(
     agents: Sequence[ServedAgent], config: ServerConfig, library: Library | None, tracing: "Tracing | None"
 ) -> None:
@@ -331,7 +339,7 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupted)
     if config.shadow is not None:
-        server.hosting.cast_shadow(read_agent(config.shadow, config))
+        server.hosting.cast_shadow(_read_in_time(config.shadow, config, server.hosting.patience))
     await server.start()
     # What is there now stays to the end. A collection that looked at all of it held every session up for 60 ms.
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Laws of a change of versions that hangs: on a dead disk, in a driver, in networks that do not answer."""
+"""Laws of a start or a change of versions that hangs: on a dead disk, in a driver, in networks that do not answer."""
 
 import asyncio
 import threading
@@ -7,10 +7,13 @@ from contextlib import contextmanager
 import pytest
 from rollouts import LIMIT_S, publish, serving_library
 
+from ccm_runtime import server
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import RolloutError
 from ccm_runtime.hosting import Hosting, ServedAgent
+from ccm_runtime.library import Library
 from ccm_runtime.messages import SessionOptions
+from ccm_runtime.patience import Patience
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy, manifest_of
 
@@ -81,6 +84,23 @@ def no_patience_with(patience, doing):
         yield
     finally:
         patience.run, patience.limit_s = run, LONG_S
+
+
+@contextmanager
+def no_patience_at_a_start_with(subject):
+    """Give a start's jobs on this up soon, and all others as late as ever."""
+    wait = Patience.wait
+
+    def hurried(self, what, *rest):
+        self.limit_s = SOON_S if what == subject else LONG_S
+        try:
+            return wait(self, what, *rest)
+        finally:
+            self.limit_s = LONG_S
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Patience, "wait", hurried)
+        yield
 
 
 async def given_up(served, doing, change):
@@ -230,6 +250,57 @@ async def test_a_candidate_whose_networks_hang_is_not_promoted_and_can_be_taken_
         assert {"current": "v1"} == roles(served)
         await all_back(served, gate)
         await hanging
+
+
+async def test_a_server_whose_bundle_hangs_does_not_start_and_names_it(folder):
+    with gate_of(server, "read_agent"), no_patience_at_a_start_with(str(folder / "walker" / "v1")):
+        config = ServerConfig(port=0, bundle=(folder / "walker" / "v1",))
+        with pytest.raises(RolloutError, match=r"walker/v1: reading its bundle has taken 0\.02 s, and is given up"):
+            await asyncio.to_thread(server.run, config)
+
+
+async def test_a_server_whose_folder_hangs_does_not_start_and_names_it(folder):
+    with (
+        gate_of(Library, "current"),
+        no_patience_at_a_start_with(str(folder)),
+        pytest.raises(RolloutError, match="agents: looking for its agents has taken"),
+    ):
+        await asyncio.to_thread(server.run, ServerConfig(port=0, agents=folder))
+    with (
+        gate_of(Library, "kept"),
+        no_patience_at_a_start_with(str(folder / "walker")),
+        pytest.raises(RolloutError, match="walker: reading its rollout has taken"),
+    ):
+        async with serving_library(folder):
+            pass
+
+
+async def test_a_server_starts_without_the_version_before_if_that_one_hangs(folder):
+    async with serving_library(folder) as served:
+        await served.releases.load("walker", "v2")
+    with (
+        gate_of(server, "read_agent", when=lambda path, _: path.name == "v1") as gate,
+        no_patience_at_a_start_with("walker v1"),
+    ):
+        async with serving_library(folder) as served, asyncio.timeout(LIMIT_S):
+            assert {"current": "v2"} == roles(served)
+            with pytest.raises(RolloutError, match="walker v1: reading its bundle still hangs"):
+                await served.releases.load("walker", "v1")
+            await all_back(served, gate)
+    async with serving_library(folder) as served:
+        assert {"current": "v2", "previous": "v1"} == roles(served)
+
+
+async def test_sessions_of_a_bundle_that_hangs_at_a_start_rest_and_it_is_tried_once():
+    policy, digest = ScriptedPolicy(), "02" * 32
+    hosting = Hosting(
+        ServedAgent(policy, manifest_of(policy), "01" * 32), SessionTable(9, 60.0), ServerConfig(log_level="error")
+    )
+    gate, hosting.patience.limit_s = Gate(), SOON_S
+    hosting.recall.load = lambda _: gate.pass_through()
+    assert [None] * 9 == [hosting.recall.adapter(digest) for _ in range(9)]
+    assert 1 == gate.num_came
+    gate.opened.set()
 
 
 async def test_a_bundle_that_hangs_while_a_session_of_another_server_wants_it_is_given_up_for_good():

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 import reloads
+from command import ccm, fails
 from rollouts import LIMIT_S, ROLES, publish, serving_library
 
 from ccm_runtime.crash_points import SWAP
@@ -213,3 +214,14 @@ def test_a_bundle_that_never_ends_to_be_read_is_given_up_and_the_server_can_stil
         assert V2 == rollout_of(admin)
         process.terminate()
         assert 0 == process.wait(LIMIT_S)
+
+
+@pytest.mark.parametrize("of_a_folder", [False, True])
+def test_a_server_that_starts_gives_a_bundle_up_that_never_ends_to_be_read(folder, tmp_path, of_a_folder):
+    key = tmp_path / "key.pem"
+    os.mkfifo(key)  # whoever reads it waits for ever
+    bundle = folder / "walker" / "v0"
+    named = ("--agents", folder) if of_a_folder else (bundle,)
+    ended = ccm("serve", *named, "--public-key", key, "--port", 0, "--load-limit-s", 1, timeout=LIMIT_S)
+    told = "reading its bundle has taken 1 s, and is given up; see to the disk"
+    assert fails(ended, 10, f"{'walker v0' if of_a_folder else bundle}: {told}")

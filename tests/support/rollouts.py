@@ -8,6 +8,7 @@ from tiny_bundle import tiny_graphs, write_bundle
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.folder_watch import FolderWatch
 from ccm_runtime.library import Library
+from ccm_runtime.patience import Patience
 from ccm_runtime.releases import served_from
 from ccm_runtime.server import Server, read_agent
 from ccm_runtime.testing import ScriptedPolicy, manifest_of
@@ -81,7 +82,7 @@ async def serving_library(folder, **settings):
     """Serve a folder of agents."""
     config = ServerConfig(**{"port": 0, "log_level": "error", "agents": folder, "max_batch": 4, **settings})
     library = Library(folder)
-    agents = served_from(library, lambda path: read_agent(path, config))
+    agents = served_from(library, lambda path: read_agent(path, config), Patience(config.load_limit_s))
     server = Server(agents, config, library=library)
     port = await server.start()
     try:

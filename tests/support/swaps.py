@@ -28,6 +28,7 @@ from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.library import Library
 from ccm_runtime.manifest import Adaptation
 from ccm_runtime.messages import SessionOptions
+from ccm_runtime.patience import Patience
 from ccm_runtime.records import from_bytes
 from ccm_runtime.releases import Releases, served_from
 from ccm_runtime.resumption import Resumption
@@ -58,7 +59,8 @@ async def live(folder, num_sessions, acknowledge):
     """Step sessions and change the version until killed."""
     config = ServerConfig(store=folder / "s.db", store_commit_ms=1.0, log_level="error", max_batch=2)
     library = Library(folder / "agents")
-    hosting = Hosting(served_from(library, read), SessionTable(1000, 60.0), config)
+    agents = served_from(library, read, Patience(config.load_limit_s))
+    hosting = Hosting(agents, SessionTable(1000, 60.0), config)
     releases = Releases(hosting, library, read, config.max_batch)
     hosting.recover(Resumption(hosting, library, releases.prepared).recall)
     turns, nexts, opened = itertools.cycle("ba" if library.current(AGENT) == "a" else "ab"), {}, {}

@@ -40,6 +40,38 @@ async def test_a_job_that_hangs_keeps_no_process_from_ending_and_its_thread_ends
     assert not threads[0].is_alive()
 
 
+def test_a_start_waits_as_long_for_a_job_and_no_longer(gate):
+    patience, threads = Patience(LIMIT_S), []
+
+    def hang():
+        threads.append(threading.current_thread())
+        assert gate.wait(LIMIT_S)
+
+    assert 7 == patience.wait("walker v1", "reading", lambda: 7)
+    with pytest.raises(ZeroDivisionError):
+        patience.wait("walker v1", "reading", lambda: 1 / 0)
+    patience.limit_s = 0.01
+    with pytest.raises(RolloutError, match=r"^walker v1: reading has taken 0\.01 s, and is given up.*--load-limit-s"):
+        patience.wait("walker v1", "reading", hang)
+    with pytest.raises(RolloutError, match="walker v1: reading still hangs"):
+        patience.wait("walker v1", "reading", hang)
+    (thread,) = threads
+    assert thread.daemon
+    gate.set()
+    thread.join(LIMIT_S)
+    assert 0 == patience.num_hanging
+    patience.limit_s = LIMIT_S
+    assert 7 == patience.wait("walker v1", "reading", lambda: 7)
+
+
+def test_what_a_job_raises_at_a_start_is_its_own_though_it_is_called_a_timeout():
+    def time_out():
+        raise TimeoutError("the disk")
+
+    with pytest.raises(TimeoutError, match="the disk"):
+        Patience(LIMIT_S).wait("walker v1", "reading", time_out)
+
+
 async def test_no_more_jobs_hang_than_allowed_whatever_they_are_called(gate):
     patience = Patience(0.01)
     for number in range(MAX_HANGING):
