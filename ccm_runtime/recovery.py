@@ -18,7 +18,6 @@ from ccm_runtime.store import STORED_LIMIT_S, Record, SharedStore, Store
 
 # What checks the beliefs of a bundle's sessions, by its digest; `None`: that bundle is not served.
 AdapterOf: TypeAlias = Callable[[str], Adapter | None]
-MEND_OR_DEGRADE = "mend it, or let sessions go on without it (--store-failure degrade)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def find(store: Store, adapters: AdapterOf, config: ServerConfig, log: Any) -> F
         return _find(store, adapters, config.max_sessions, log)
     except StoreUnavailableError as error:
         if config.store_failure == "refuse":
-            raise ConfigError(f"{error}; {MEND_OR_DEGRADE}") from None
+            raise ConfigError(f"{error}; mend it, name another FILE with --store, or go on without one") from None
         log.error("store unavailable", why=str(error), policy="degrade")  # noqa: TRY400 (one line says it)
         fresh = secrets.token_bytes(32)
         store.adopt(fresh)

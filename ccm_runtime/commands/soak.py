@@ -22,10 +22,8 @@ from ccm_runtime.commands.soak_verdicts import Verdict, Window, verdicts
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.errors import CcmError, ConfigError
 from ccm_runtime.machine import cpu_s, num_descriptors, num_threads, resident_mb
-from ccm_runtime.recovery import MEND_OR_DEGRADE
 
 _LIMIT_S = 30.0
-_MEND_OR_LEAVE_OUT = "mend it, name another FILE with --store, or soak without one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +46,7 @@ class SoakPlan:
 def soak(bundle: Path | None, plan: SoakPlan, *, as_json: bool) -> None:
     """Run a soak and print what was found; the process ends with 1 if anything grew."""
     folder = bundle or embedded_bundle()
-    try:
-        windows = run(folder, plan, lambda window: None if as_json else typer.echo(_line(window), err=True))
-    except ConfigError as error:
-        if MEND_OR_DEGRADE not in str(error):
-            raise
-        raise ConfigError(str(error).replace(MEND_OR_DEGRADE, _MEND_OR_LEAVE_OUT)) from None
+    windows = run(folder, plan, lambda window: None if as_json else typer.echo(_line(window), err=True))
     judged = verdicts(windows)
     if as_json:
         typer.echo(json_of(plan, windows, judged))

@@ -116,5 +116,5 @@ def test_a_store_that_cannot_be_used_ends_a_soak(tiny_bundle, tmp_path):
     store = tmp_path / "s.db"
     store.symlink_to(tmp_path / "nowhere" / "s.db")
     finished = ccm("soak", tiny_bundle, "--steps", 200, "--sessions", 2, "--store", store, "--json")
-    assert fails(finished, 2, "cannot be used", "; mend it, name another FILE with --store, or soak without")
+    assert fails(finished, 2, "cannot be used", "; mend it, name another FILE with --store, or go on without one")
     assert "--store-failure" not in finished.stderr  # an option of `ccm serve`
