@@ -27,7 +27,6 @@ from ccm_runtime.cli_serve import serve
 from ccm_runtime.cli_train import quickstart, sweep, train
 from ccm_runtime.cli_trials import adapt, evaluate, record, replay
 from ccm_runtime.errors import ConfigError
-from ccm_runtime.exited import of_others_code
 
 app = typer.Typer(
     name="ccm",
@@ -119,11 +118,6 @@ def main() -> None:
         app(prog_name="ccm")
     except Exception as error:  # CCM_DEBUG=1 shows where it came from
         sys.exit(complain(error))
-    except SystemExit as ended:
-        exited = of_others_code(ended)
-        if exited is None:
-            raise
-        sys.exit(complain(exited))
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its 
     Attributes:
         name: What the vector is, e.g. `observation`.
         labels: One label an entry.
-        units: One unit an entry, e.g. `m`; `1` where it has none.
+        units: One unit an entry, e.g. `m`; `1` where it has none, empty where nobody said.
         low: Lower bounds; `None` where unbounded.
         high: Upper bounds; `None` where unbounded.
     """
@@ -55,7 +55,7 @@ class BoxSpec(BaseModel):  # noqa: PLW1641  # pydantic gives a frozen model its 
     def entries(self) -> list[str]:
         """Each entry for a person: its label, with its unit if it has one, as in `goal angle (rad)`."""
         pairs = zip(self.labels, self.units, strict=True)
-        return [label if unit == "1" else f"{label} ({unit})" for label, unit in pairs]
+        return [label if unit in {"", "1"} else f"{label} ({unit})" for label, unit in pairs]
 
     @cached_property
     def low_array(self) -> NDArray[np.float32]:

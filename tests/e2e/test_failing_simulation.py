@@ -1,4 +1,5 @@
-"""A user's simulation that fails ends every command with code 8 and one line: which, what, and where in their code."""
+"""A user's family that fails ends every command in one line, with which, what, and where in their code: a simulation
+with code 8, and anything else with code 2."""
 
 import pytest
 import yaml
@@ -16,6 +17,10 @@ from ccm_training.envs.point_robot import HardPointRobot
 class Falling(HardPointRobot):
     def __init__(self):
         super().__init__("falling", aligned=True)
+
+    def sample_tasks(self, split, num, seed):
+        tasks = super().sample_tasks(split, num, seed)
+        return tasks[os.environ["DRAWS"]] if "DRAWS" in os.environ else tasks
 
     def simulate(self, tasks, seed=0):
         return falling(super().simulate(tasks, seed))
@@ -65,6 +70,15 @@ def test_a_simulation_that_fails_is_told_with_its_line_by_every_command(trained,
     place = f"{trained}/falls.py:{LINE}"
     assert fails(finished, 8, f"the simulation of {FAMILY} failed at {place}: ZeroDivisionError: division by zero")
     assert ("Mend the family, then go on with --resume" in finished.stderr) == (command == "train")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate a run", "record", "adapt"])
+def test_tasks_that_cannot_be_drawn_are_told_with_the_line(trained, monkeypatch, command):
+    monkeypatch.chdir(trained)
+    with serve(trained / "bundle") as address:
+        finished = ccm(*EVERYWHERE[command], *(["--server", address] if command == "adapt" else []), DRAWS="none")
+    line = 1 + FALLING.partition("tasks[os")[0].count("\n")
+    assert fails(finished, 2, f"{FAMILY}: sample_tasks('", f") failed at {trained}/falls.py:{line}: IndexError: only ")
 
 
 @pytest.mark.parametrize("command", ["evaluate a bundle", "adapt", "train"])

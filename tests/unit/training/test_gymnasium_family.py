@@ -35,7 +35,7 @@ def test_entries_have_the_names_and_units_that_the_author_gives():
 
     family = Named()
     assert (family.observation.entries, family.action.entries) == (["x (m)"], ["action_0 (m/s)"])
-    assert (Drifts().observation.entries, Drifts().action.units) == (["observation_0"], ("1",))
+    assert (Drifts().observation.entries, Drifts().action.units) == (["observation_0"], ("",))
 
 
 @pytest.mark.parametrize("attribute", ["observation_labels", "observation_units", "action_labels", "action_units"])

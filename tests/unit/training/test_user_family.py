@@ -101,10 +101,10 @@ def test_a_missing_attribute_is_told_with_the_nearest_name(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("x = 1\ny = x / 0", "2: ZeroDivisionError: division by zero"),
+        ("x = 1\ny = x / 0", "robots_of_mine.py:2: ZeroDivisionError: division by zero"),
         ("import sys\nsys.exit(3)", "2: SystemExit: 3"),
         ("import lost_of_mine", "1: ModuleNotFoundError: No module named 'lost_of_mine'"),
-        ("def (", "SyntaxError: "),
+        ("x = 1\ndef (", "robots_of_mine.py:2: SyntaxError: "),
     ],
 )
 def test_a_module_that_cannot_be_imported_is_told_with_the_cause(write, text, cause):
@@ -128,12 +128,33 @@ def test_a_class_that_wants_arguments_is_refused(write):
     assert "it must be made without arguments: " in refused("robots_of_mine:Longer")
 
 
+def test_a_class_that_leaves_out_what_its_base_asks_for_is_told_what(write):
+    write("from ccm_training.envs.gymnasium_family import GymnasiumFamily\nclass Robots(GymnasiumFamily): ...")
+    assert refused("robots_of_mine:Robots") == (
+        "family 'robots_of_mine:Robots': Robots lacks draw_tasks, make_env, which its base class asks for"
+    )
+
+
+def test_a_folder_without_an_init_holds_no_family(write):
+    write("", "folder_of_mine/robots.py")
+    assert refused("folder_of_mine:Robots", FamilyUnknownError) == (
+        "family 'folder_of_mine:Robots': folder_of_mine has no 'Robots'"
+    )
+
+
 @pytest.mark.parametrize(
-    ("failure", "words"), [("1 / 0", "ZeroDivisionError: division by zero"), ("raise SystemExit(3)", "SystemExit: 3")]
+    ("failure", "words"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("len(3)", "TypeError: object of type 'int' has no len()"),
+    ],
 )
-def test_a_class_that_cannot_be_made_is_told_with_the_cause(write, failure, words):
-    write(f"{GOOD}\nclass Wrong(Robots):\n    def __init__(self): {failure}\n")
-    assert refused("robots_of_mine:Wrong") == f"family 'robots_of_mine:Wrong': making it failed: {words}"
+def test_a_class_that_cannot_be_made_is_told_with_the_cause(write, tmp_path, failure, words):
+    write(f"class Wrong:\n    def __init__(self):\n        {failure}\n")
+    assert refused("robots_of_mine:Wrong") == (
+        f"family 'robots_of_mine:Wrong': making it failed at {tmp_path}/robots_of_mine.py:3: {words}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,12 +162,34 @@ def test_a_class_that_cannot_be_made_is_told_with_the_cause(write, failure, word
     [
         ("horizon = 'long'", "its horizon is 'long'; expected builtins.int"),
         ("task = None", "its task is None; expected ccm_runtime.specs.BoxSpec"),
-        ("observation = property(lambda self: 1 / 0)", "its observation failed: ZeroDivisionError: division by zero"),
+        ("horizon = True", "its horizon is True; expected builtins.int"),
+        ("horizon = 0", "horizon is 0; expected at least 1 step"),
+        ("ceiling = None", "its ceiling is None; expected a method"),
+        ("observation = property(lambda self: 1 / 0)", "_of_mine.py:15: ZeroDivisionError: division by zero"),
     ],
 )
 def test_an_attribute_of_the_wrong_kind_is_told(write, change, words):
     write(f"{GOOD}\nclass Wrong(Robots):\n    {change}\n    def __init__(self): pass\n")
     assert words in refused("robots_of_mine:Wrong")
+
+
+def test_what_its_methods_do_wrong_is_told_too(write, tmp_path):
+    write(f"{GOOD}\nclass Wrong(Robots):\n    def sample_tasks(self, split, num, seed): return {{'test': 3}}[split]\n")
+    family = get_family("robots_of_mine:Wrong")
+    with pytest.raises(FamilyError) as failed:
+        family.sample_tasks("ood", 3, 0)
+    assert str(failed.value) == (
+        f"robots_of_mine:Wrong: sample_tasks('ood', 3, 0) failed at {tmp_path}/robots_of_mine.py:15: KeyError: 'ood'"
+    )
+    with pytest.raises(FamilyError, match=r"is int; expected an array \[3, 1\] of float32"):
+        family.sample_tasks("test", 3, 0)
+
+
+def test_a_method_that_takes_something_else_is_told_without_a_line_of_ours(write):
+    write(f"{GOOD}\nclass Wrong(Robots):\n    def ceiling(self): ...\n")
+    words = r"ceiling\(\) failed: TypeError: Wrong.ceiling\(\) takes 1 positional argument but 2 were given"
+    with pytest.raises(FamilyError, match=words):
+        get_family("robots_of_mine:Wrong").ceiling(None)
 
 
 MARKED = "import pathlib\npathlib.Path('imported').touch()\n" + GOOD

@@ -63,8 +63,8 @@ class GymnasiumFamily(ABC):
         horizon: T, steps of an episode. The environment may terminate earlier, but not truncate.
         explore_episodes: K, the usual number of exploration episodes.
         observation_labels: A name for each entry of an observation; none: `observation_0` and so on.
-        observation_units: A unit for each, `1` where it has none; none: `1` for all. Bundles carry both, and a client
-            that expects others is refused.
+        observation_units: A unit for each, `1` where it has none; none: empty for all, as nobody said. Bundles carry
+            both, and a client that expects others is refused.
         action_labels: The same of an action.
         action_units: The same.
     """
@@ -132,7 +132,12 @@ class GymnasiumFamily(ABC):
             FamilyError: What was drawn does not fit `task`.
         """
         drawn = self.draw_tasks(np.random.default_rng((seed, SPLITS.index(split))), num, split)
-        tasks: Table = np.asarray(drawn, np.float32)
+        try:
+            tasks: Table = np.asarray(drawn, np.float32)
+        except (TypeError, ValueError) as error:
+            raise FamilyError(
+                f"{self.name}: draw_tasks({split!r}) gave {type(drawn).__name__}, which is no table of numbers: {error}"
+            ) from error
         if tasks.shape != (num, self.task.size):
             raise FamilyError(
                 f"{self.name}: draw_tasks({split!r}) gave shape {list(tasks.shape)}; expected [{num}, {self.task.size}]"
@@ -190,7 +195,7 @@ class GymnasiumFamily(ABC):
         return BoxSpec(
             name=name,
             labels=self._told(f"{name}_labels", num) or tuple(f"{name}_{entry}" for entry in range(num)),
-            units=self._told(f"{name}_units", num) or ("1",) * num,
+            units=self._told(f"{name}_units", num) or ("",) * num,
             low=tuple(_bound(value) for value in space.low),
             high=tuple(_bound(value) for value in space.high),
         )

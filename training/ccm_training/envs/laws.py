@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ccm_runtime.errors import CcmError, FamilyError
+from ccm_training.envs.checked import check_specs, check_table
 from ccm_training.envs.family import SPLITS, Family
 from ccm_training.envs.finite import check_finite
 from ccm_training.envs.scripted import Episodes, InNumpy, run_episode, script_of
@@ -73,24 +74,18 @@ def _judge(law: Law, family: Family) -> Verdict:
 
 def specs_fit(family: Family) -> None:
     """Sizes, types and bounds are those that the specs name."""
-    _require(family.horizon >= 1, f"horizon is {family.horizon}; expected at least 1 step")
-    _require(family.explore_episodes >= 0, f"explore_episodes is {family.explore_episodes}; expected 0 or more")
-    low, high = family.action.low_array, family.action.high_array
-    _require(
-        bool((np.isfinite(low) & np.isfinite(high) & (low < high)).all()),
-        f"actions lie in {low.tolist()} to {high.tolist()}; expected a finite low < high for every entry",
-    )
+    check_specs(family)
     tasks = family.sample_tasks("train", _NUM, 0)
-    _shaped("a table of tasks", tasks, (_NUM, family.task.size))
+    check_table("a table of tasks", tasks, (_NUM, family.task.size))
     features = family.task_features(tasks)
-    _shaped("task_features", features, (_NUM, features.shape[-1]))
+    check_table("task_features", features, (_NUM, features.shape[-1]))
     env = family.simulate(tasks, 0)
     _require(env.num_envs == _NUM, f"num_envs is {env.num_envs} for {_NUM} tasks")
-    _shaped("reset()", env.reset(), (_NUM, family.observation.size))
+    check_table("reset()", env.reset(), (_NUM, family.observation.size))
     after = env.step(script_of(family, _NUM, 1)[0])
-    _shaped("an observation", after.observation, (_NUM, family.observation.size))
-    _shaped("a reward", after.reward, (_NUM,))
-    _shaped("terminated", after.terminated, (_NUM,), np.bool_)
+    check_table("an observation", after.observation, (_NUM, family.observation.size))
+    check_table("a reward", after.reward, (_NUM,))
+    check_table("terminated", after.terminated, (_NUM,), "bool")
 
 
 def bounds_hold(family: Family) -> None:
@@ -234,7 +229,7 @@ def ceilings_hold(family: Family) -> None:
     ceiling = family.ceiling(tasks)
     if ceiling is None:
         return
-    _shaped("ceiling", ceiling, (_NUM,))
+    check_table("ceiling", ceiling, (_NUM,))
     returns = run_episode(family.simulate(tasks, 0), script_of(family, _NUM, family.horizon)).rewards.sum(0)
     _require(
         bool((returns <= ceiling + 1e-3 * np.abs(ceiling)).all()),
@@ -263,14 +258,6 @@ def _same(one: Episodes, other: Episodes, what: str, tolerance: float = 0.0) -> 
         if not close.all():
             at = tuple(np.argwhere(~close)[0])
             raise FamilyError(f"{what}: {name} differ at step {at[0]}: {left[at]:g} and {right[at]:g}")
-
-
-def _shaped(what: str, value: Any, shape: tuple[int, ...], kind: Any = np.float32) -> None:
-    found = f"{type(value).__name__}" if not isinstance(value, np.ndarray) else f"{list(value.shape)} of {value.dtype}"
-    _require(
-        isinstance(value, np.ndarray) and value.shape == shape and value.dtype == kind,
-        f"{what} is {found}; expected an array {list(shape)} of {np.dtype(kind)}",
-    )
 
 
 def _told(task: Any) -> str:
