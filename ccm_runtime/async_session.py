@@ -69,9 +69,9 @@ class AsyncSession(SessionView):
             await self._connection.persist(self._attachment.attached)
         try:
             self._expected.check(self.agent)
-        except ContextMismatchError:
+        except ContextMismatchError as error:
             if self._ticket is None:
-                await self.close()
+                await self.__aexit__(type(error), error, None)
             else:
                 self._attachment.drop()  # it was there before; another client may do with it
             raise

@@ -91,7 +91,10 @@ class AsyncPilot:
         """
         self._moves = False
         if self._untold:
-            await self._tells()
+            try:
+                await self._tells()
+            finally:
+                self._telling = None  # it is over, and whoever asked knows how
         action = await self._session.begin_episode(observation, leave_safe=leave_safe, abandon=abandon)
         self._steps, self._over = 0, False
         return self._renew(action, given=None)
@@ -126,6 +129,9 @@ class AsyncPilot:
             self._given = self.watchdog.action
             raise
         if telling.done():
+            self._telling = None
+            if telling.cancelled():
+                raise SessionError("the pilot was closed before the server was told")
             action = telling.result()
             self._over = action is None
             return None if action is None else self._renew(action, given=None)
@@ -147,9 +153,10 @@ class AsyncPilot:
         return self.watchdog.renew(action, self._valid_for_ms)
 
     def _tells(self) -> "asyncio.Task[Array | None]":
-        """Return what tells the server; the one that is under way goes on with what came since."""
-        if self._telling is None or self._telling.done():
+        """Return what tells the server: what is under way, or failed since the last look; else it begins anew."""
+        if self._telling is None or (self._telling.done() and not _failed(self._telling)):
             self._telling = asyncio.create_task(self._tell())
+            self._telling.add_done_callback(_failed)  # if nobody asks any more, the error is no news
         return self._telling
 
     async def _tell(self) -> Array | None:
@@ -171,6 +178,10 @@ class AsyncPilot:
                 continue  # the same event again: the session sends it under its number
             self._untold.popleft()
         return action
+
+
+def _failed(telling: "asyncio.Task[Array | None]") -> bool:
+    return not telling.cancelled() and telling.exception() is not None
 
 
 class Pilot:

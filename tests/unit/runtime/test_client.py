@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from scripted_server import AGENT, Scripted, listening
 
-from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.async_client import AsyncClient, AsyncSession
 from ccm_runtime.client import Client
 from ccm_runtime.drive import drive
 from ccm_runtime.errors import (
     ConfigError,
+    ContextMismatchError,
     DeadlineError,
     ServerError,
     ServerUnreachableError,
@@ -31,6 +32,7 @@ from ccm_runtime.errors import (
 )
 from ccm_runtime.messages import Context, EncodedTransition
 from ccm_runtime.pilot import Pilot
+from ccm_runtime.specs import BoxSpec
 from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 
@@ -321,6 +323,17 @@ async def test_every_session_has_a_key_of_its_own():
         async with client.open_session(), client.open_session():
             pass
         assert len(set(server.keys)) == 2
+
+
+async def test_another_agent_than_expected_is_told_though_the_farewell_fails(monkeypatch):
+    async def close(_):
+        raise ServerUnreachableError("gone")
+
+    async with scripted() as (_, client):
+        monkeypatch.setattr(AsyncSession, "close", close)
+        other = BoxSpec(name="observation", labels=("y", "x"), units=("m", "m"), low=(None, None), high=(None, None))
+        with pytest.raises(ContextMismatchError, match="observation"):
+            await client.open_session(expected_observation=other)
 
 
 async def test_an_error_inside_the_block_is_not_masked_by_the_farewell():

@@ -176,6 +176,37 @@ async def test_a_session_that_is_gone_is_an_error_and_no_silence():
         await pilot.act(OBSERVED, 1.0)
 
 
+async def test_an_error_that_came_when_nobody_waited_is_told_with_the_next_transition_and_once():
+    server, pilot = await flying()
+    server.awake.clear()
+    server.answer.valid_for_ms = 0.0  # nobody waits for an answer
+    for reward in (1.0, 2.0):
+        np.testing.assert_array_equal(SAFE, await pilot.act(OBSERVED, reward))
+    server.faults = [SessionUnknownError("gone")]
+    server.awake.set()
+    await asyncio.wait([pilot._telling])
+    with pytest.raises(SessionUnknownError, match="gone"):
+        await pilot.act(OBSERVED, 3.0)
+    await pilot.act(OBSERVED, 4.0)
+    while pilot._untold:
+        await asyncio.sleep(0)
+    assert ["begin", 1.0, 2.0, 3.0, 4.0] == [reward for reward, _ in server.told]
+
+
+async def test_whoever_waits_while_the_pilot_is_closed_is_told_so_and_is_not_cancelled():
+    server = Server()
+    server.answer.valid_for_ms = 20_000.0
+    pilot = AsyncPilot(server, SAFE)
+    await pilot.begin_episode(OBSERVED)
+    server.awake.clear()
+    step = asyncio.create_task(pilot.act(OBSERVED, 1.0))
+    while pilot._telling is None:
+        await asyncio.sleep(0)
+    await pilot.close()
+    with pytest.raises(SessionError, match="the pilot was closed"):
+        await step
+
+
 async def test_an_episode_that_ends_in_a_silence_is_told_before_the_next_begins():
     server, pilot = await flying()
     server.awake.clear()
