@@ -137,7 +137,8 @@ class Provenance(_Strict):
         config_sha256: Digest of the resolved config.
         config: The resolved config itself.
         versions: Version of each package that mattered.
-        scores: Evaluation on held-out tasks when it was trained, if there was one (`returns`, `adaptation_score`, ...).
+        scores: Evaluation on held-out tasks when it was trained, if there was one (`returns`, `adaptation_score`,
+            ...); without those of single tasks.
     """
 
     created_at: str

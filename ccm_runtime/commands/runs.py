@@ -123,7 +123,9 @@ def _compare(found: Sequence[RunSummary]) -> None:
     told: Mapping[str, Any] = {
         "state": [run.state for run in found],
         "iteration": [f"{run.iteration}/{run.iterations}" for run in found],
-        "score": [_score(run.score) + _interval(run.interval) for run in found],
+        "score [95 % over tasks alone]" if any(run.interval for run in found) else "score": [
+            _score(run.score) + _interval(run.interval) for run in found
+        ],
         "returns by episode": [" ".join(f"{value:.1f}" for value in run.returns) or "-" for run in found],
         "env steps": [f"{run.env_steps:,}" for run in found],
         "updates": [f"{run.updates:,}" for run in found],

@@ -18,7 +18,6 @@ from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CheckpointMissingError, RunError
 from ccm_training.ray_sweep import Cluster, check_installed, run_sweep
 from ccm_training.run_folder import summarize
-from ccm_training.statistics import OVER_SEEDS
 from ccm_training.sweep import (
     Outcome,
     Planned,
@@ -28,6 +27,7 @@ from ccm_training.sweep import (
     rows_over_seeds,
     show_as_markdown,
     table_of_sweep,
+    what_intervals_are,
 )
 
 
@@ -129,7 +129,7 @@ def _show(table: Mapping[str, Any], out: Path) -> None:
             shown.add_row(*row)
         console.print(shown)
         console.print()
-    console.print(OVER_SEEDS, highlight=False)
+    console.print(what_intervals_are(table), highlight=False)
     console.print()
     console.print(f"tables: {out / 'sweep.json'}, {out / 'sweep.md'}", highlight=False, soft_wrap=True)
     quoted = shlex.quote(str(out))

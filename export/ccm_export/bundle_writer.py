@@ -201,7 +201,7 @@ def _draft(run: LoadedRun, safety: SafetyLimits, novelty: NoveltyStats, created_
             config_sha256=config.digest,
             config=config.model_dump(mode="json"),
             versions=_versions(),
-            scores=run.scores,
+            scores=run.scores and {name: value for name, value in run.scores.items() if name != "task_scores"},
         ),
         parity=ParityReport(tolerance=TOLERANCE, max_abs_difference={}, num_inputs={}),
         files={},

@@ -20,6 +20,7 @@ from ccm_training.evaluation import ReportTrials, trials_for_report
 from ccm_training.experiment import adaptation_of
 from ccm_training.report import NUM_TASKS
 from ccm_training.run_folder import METRICS, RunSummary, differing, flat_settings, read_metrics, summarize
+from ccm_training.standing import RunScore
 from ccm_training.sweep import show_value
 
 Array = NDArray[np.float64]
@@ -50,6 +51,7 @@ class Group:
     Attributes:
         label: What sets it apart from the others.
         family: Task family.
+        held_out: What its held-out tasks are drawn by: their family, number and seed.
         explore_episodes: K.
         ceiling: Mean return of the best policy that knows the task; `None`: unknown, and scores are returns.
         members: Its runs, by seed.
@@ -60,6 +62,7 @@ class Group:
 
     label: str
     family: str
+    held_out: tuple[str, int, int]
     explore_episodes: int
     ceiling: float | None
     members: Sequence[Member]
@@ -68,9 +71,10 @@ class Group:
     parameters: Sequence[str] = ()
 
     @property
-    def scores(self) -> list[float]:
+    def scores(self) -> list[RunScore]:
         """Last score of each run that has one."""
-        return [one.summary.score for one in self.members if one.summary.score is not None]
+        found = [one.summary for one in self.members]
+        return [RunScore(one.score, one.task_scores) for one in found if one.score is not None]
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ def _group(label: str, found: Sequence[RunSummary]) -> Group:
     return Group(
         label=label,
         family=config.family,
+        held_out=(config.family, config.tasks.num_test, config.tasks.seed),
         explore_episodes=adaptation_of(config, family).explore_episodes,
         ceiling=None if ceilings is None else float(ceilings.mean()),
         members=[_member(summary) for summary in found],

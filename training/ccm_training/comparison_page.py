@@ -11,7 +11,16 @@ from ccm_training.comparison import Comparison, Group, read_comparison
 from ccm_training.methods import METHODS
 from ccm_training.page import coloured_by
 from ccm_training.page_parts import card, figure, fill, section, table
-from ccm_training.statistics import OVER_SEEDS, Estimate, estimate_over_seeds
+from ccm_training.standing import (
+    BETTER,
+    OVER_SEEDS,
+    OVER_SEEDS_AND_TASKS,
+    chances_over_first,
+    keep_tasks,
+    show_interval,
+    standings,
+)
+from ccm_training.statistics import Estimate
 from ccm_training.sweep import show_value
 
 
@@ -46,17 +55,15 @@ def render_comparison(comparison: Comparison) -> str:
     )
 
 
-def score_of_group(group: Group) -> Estimate | None:
-    """Interquartile mean of its runs' scores, with the 95 % bootstrap interval over seeds alone."""
-    return estimate_over_seeds(group.scores)
-
-
 def _cards(groups: Sequence[Group]) -> Iterable[str]:
-    adaptive = [group for group in groups if METHODS[group.members[0].summary.config["method"]].encoder]
-    found = [(score.value, group.label) for group in adaptive if (score := score_of_group(group)) is not None]
+    found, adaptive = [], []
+    for group, standing in zip(groups, standings([group.scores for group in groups]), strict=True):
+        if METHODS[group.members[0].summary.config["method"]].encoder:
+            adaptive.append(group)
+            found += [] if standing is None else [(standing.score.value, group.label)]
     if found and len({(group.family, group.ceiling is None) for group in adaptive}) == 1:
         best, label = max(found)
-        yield card("Best score (IQM over seeds)", f"{best:.3f}", label, kind="main")
+        yield card("Best score (IQM)", f"{best:.3f}", label, kind="main")
     members = [one for group in groups for one in group.members]
     finished = sum(one.summary.state == "finished" for one in members)
     yield card("Runs", str(len(members)), f"{finished} of them finished")
@@ -100,21 +107,30 @@ def _sections(comparison: Comparison) -> Iterable[str]:
 
 
 def _scores(groups: Sequence[Group]) -> str:
-    rows = []
-    for group in groups:
-        score, members = score_of_group(group), group.members
-        rows.append(
-            [
-                group.label,
-                str(len(members)),
-                "-" if score is None else f"{score.value:.3f}",
-                "-" if score is None or len(group.scores) < 2 else f"{score.low:.3f} to {score.high:.3f}",
-                f"{np.mean([one.summary.env_steps for one in members]):,.0f}",
-                f"{np.mean([one.summary.time_s for one in members]) / 60:.1f}",
-            ]
-        )
-    head = ["settings", "seeds", "score (IQM)", "95 % over seeds", "env steps a run", "minutes a run"]
-    return section("Scores", OVER_SEEDS, table(head, rows, numbers=5))
+    scores = [group.scores for group in groups]
+    by_task, found = keep_tasks(scores), standings(scores)
+    same = [group.scores if group.held_out == groups[0].held_out else [] for group in groups]
+    chances = chances_over_first(same) if by_task else []
+    said = OVER_SEEDS_AND_TASKS if by_task else OVER_SEEDS
+    columns = {"settings": [group.label for group in groups], "seeds": [str(len(group.members)) for group in groups]}
+    if by_task:
+        columns["mean"] = ["-" if one is None else f"{one.mean:.3f}" for one in found]
+    columns["score (IQM)"] = ["-" if one is None else f"{one.score.value:.3f}" for one in found]
+    columns["95 % over seeds and tasks" if by_task else "95 % over seeds"] = [
+        "-" if one is None else show_interval(one.interval, one.over) for one in found
+    ]
+    if any(chances):
+        said = f"{said} {BETTER}"
+        columns["better than the first"] = [_chance(chance) for chance in chances]
+    summaries = [[one.summary for one in group.members] for group in groups]
+    columns["env steps a run"] = [f"{np.mean([run.env_steps for run in runs]):,.0f}" for runs in summaries]
+    columns["minutes a run"] = [f"{np.mean([run.time_s for run in runs]) / 60:.1f}" for runs in summaries]
+    rows = zip(*columns.values(), strict=True)
+    return section("Scores", said, table(list(columns), rows, numbers=len(columns) - 1))
+
+
+def _chance(chance: Estimate | None) -> str:
+    return "-" if chance is None else f"{chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]"
 
 
 def _beliefs(groups: Sequence[Group]) -> Iterable[str]:

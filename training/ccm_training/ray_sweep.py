@@ -124,7 +124,14 @@ def train_one(config: Config, run_dir: Path, device: str, wandb: str | None = No
         if not _is_finished(run_dir, config):
             _go_on(config, run_dir, device, wandb)
         found = summarize(run_dir)
-        return Outcome("finished", found.score, found.env_steps, found.time_s / 60.0, parameter_hash(run_dir))
+        return Outcome(
+            "finished",
+            found.score,
+            found.env_steps,
+            found.time_s / 60.0,
+            parameter_hash(run_dir),
+            task_scores=found.task_scores,
+        )
     except RunStoppedError:
         raise
     except CcmError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from ccm_runtime.errors import CheckpointCorruptError
 from ccm_training.methods import MethodName
@@ -49,6 +49,7 @@ class EvaluationShape(Shape):
     explore_episodes: Annotated[int, Field(ge=0)]
     adaptation_score: float | None
     interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    task_scores: list[FiniteFloat] = []  # runs of before keep none
 
 
 class DivergenceShape(Shape):

@@ -34,6 +34,7 @@ class RunSummary:
         iteration: Iterations that were finished.
         score: At the end; else the last while training; `None`: none yet.
         interval: Of the score over tasks; only at the end.
+        task_scores: What the score is the mean of, a task each; only at the end, and not of runs of before.
         returns: Mean return of each episode of a trial, as old as the score.
         explore_episodes: K; `None`: not known yet.
         env_steps: Of training.
@@ -48,6 +49,7 @@ class RunSummary:
     iteration: int
     score: float | None
     interval: tuple[float, float] | None
+    task_scores: tuple[float, ...]
     returns: tuple[float, ...]
     explore_episodes: int | None
     env_steps: int
@@ -109,6 +111,7 @@ def summarize(run_dir: Path) -> RunSummary:
         iteration=iteration,
         score=scores.get("score"),
         interval=None if interval is None else (interval[0], interval[1]),
+        task_scores=tuple(scores.get("task_scores", ())),
         returns=tuple(scores.get("returns", ())),
         explore_episodes=None if evaluation is None else evaluation["explore_episodes"],
         env_steps=int(last.get("env_steps", 0)),
@@ -150,7 +153,7 @@ def _scores_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """As a line of the metrics has them: the return of the first executor episode stands in where there is no score."""
     returns, score = evaluation["returns"], evaluation["adaptation_score"]
     first = returns[min(evaluation["explore_episodes"], len(returns) - 1)]
-    return {"score": first if score is None else score, "interval": evaluation["interval"], "returns": returns}
+    return {**evaluation, "score": first if score is None else score}
 
 
 def _ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

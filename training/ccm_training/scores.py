@@ -5,7 +5,7 @@ torch.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel
 
 from ccm_training.diagnostics import ContextQuality
@@ -32,6 +32,8 @@ class Evaluation(BaseModel):
         certainty: Mean certainty of the belief after each episode.
         seconds: Wall-clock time of the trials.
         context: What the beliefs are worth by themselves; only at the end of a run, for a method that has any.
+        task_scores: Of each trial, `[trials]`, to six decimals: what the adaptation score is the mean of, or the first
+            executor episode's return where there is no such score.
     """
 
     family: str
@@ -48,6 +50,7 @@ class Evaluation(BaseModel):
     certainty: list[float]
     seconds: float
     context: ContextQuality | None = None
+    task_scores: list[float]
 
 
 def evaluation_of(
@@ -81,7 +84,8 @@ def evaluation_of(
     ceilings = family.ceiling(tasks) if ceiling is None else None
     ceiling = ceiling if ceilings is None else float(ceilings.mean())
     floor = floor_of(family, tasks, seed)
-    score = score_of(curve[:, min(explore_episodes, curve.shape[1] - 1)], ceiling, floor, seed)
+    scored = curve[:, min(explore_episodes, curve.shape[1] - 1)]
+    shares, score = shares_of(scored, ceiling, floor), score_of(scored, ceiling, floor, seed)
     return Evaluation(
         family=family.name,
         method=method,
@@ -96,15 +100,22 @@ def evaluation_of(
         floor=floor,
         certainty=np.asarray(certainty, np.float64).mean(0).tolist(),
         seconds=seconds,
+        task_scores=np.round(scored if shares is None else shares, 6).tolist(),
     )
 
 
 def score_of(returns: ArrayLike, ceiling: float | None, floor: float, seed: int = 0) -> Estimate | None:
     """Adaptation score of the first executor episodes, `[n]`; `None` without a ceiling above the floor."""
+    shares = shares_of(returns, ceiling, floor)
+    return None if shares is None else estimate(shares, np.mean, seed=seed)
+
+
+def shares_of(returns: ArrayLike, ceiling: float | None, floor: float) -> NDArray[np.float64] | None:
+    """Each return's share of the mean ceiling, `[n]`; `None` without a ceiling above the floor."""
     if ceiling is None or ceiling <= floor:
         return None
     base = min(floor, 0.0)
-    return estimate((np.asarray(returns, np.float64) - base) / (ceiling - base), np.mean, seed=seed)
+    return (np.asarray(returns, np.float64) - base) / (ceiling - base)
 
 
 def floor_of(family: Family, tasks: Table, seed: int = 0, episodes: int = 4) -> float:

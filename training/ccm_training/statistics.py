@@ -4,18 +4,13 @@ Scores are tables `[seeds, tasks]`: one agent a seed, each tried on its held-out
 Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice" (2021).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Table = NDArray[np.float64]
-OVER_SEEDS = (
-    "Score: interquartile mean over seeds (with fewer than four: the mean). Interval: 95 % bootstrap over seeds alone; "
-    "tasks are not resampled, as a run keeps its mean over them, so that the interval of few seeds is too narrow."
-)
-"""What `estimate_over_seeds` says, for whoever reads a table of it."""
 
 
 class Estimate(NamedTuple):
@@ -74,17 +69,6 @@ def estimate(
     rng = np.random.default_rng(seed)
     low, high = _interval(statistic(_resample(table, num_resamples, rng), axis=(1, 2)))
     return Estimate(float(statistic(table, axis=(0, 1))), low, high)
-
-
-def estimate_over_seeds(scores: Sequence[float]) -> Estimate | None:
-    """Estimate the interquartile mean of runs of which only their mean over tasks is kept; `None` without any.
-
-    A resample draws seeds alone: it varies as another training would, and not as another set of tasks would.
-
-    Args:
-        scores: One a seed, finite.
-    """
-    return estimate([[score] for score in scores]) if scores else None
 
 
 def probability_of_improvement(

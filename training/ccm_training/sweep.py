@@ -15,7 +15,7 @@ import yaml
 from ccm_runtime.errors import ConfigError
 from ccm_training.config import Config, load_config
 from ccm_training.envs.registry import get_family
-from ccm_training.statistics import OVER_SEEDS, estimate_over_seeds
+from ccm_training.standing import OVER_SEEDS, OVER_SEEDS_AND_TASKS, RunScore, show_interval, standings
 
 _LONGEST_NAME = 120
 
@@ -47,6 +47,7 @@ class Outcome:
         parameters: As `ccm hash` prints.
         error: Why it failed.
         exit_code: What `ccm train` would have ended with; 0: it finished.
+        task_scores: What the score is the mean of, a task each; empty: not kept.
     """
 
     state: Literal["finished", "failed", "stopped"]
@@ -56,6 +57,7 @@ class Outcome:
     parameters: str | None = None
     error: str | None = None
     exit_code: int = 0
+    task_scores: tuple[float, ...] = ()
 
 
 def plan_sweep(configs: Sequence[str], settings: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
@@ -96,7 +98,7 @@ def table_of_sweep(planned: Sequence[Planned], outcomes: Mapping[str, Outcome], 
     """
     runs = [
         {"name": one.name, "run_dir": str(out / one.name), "settings": dict(one.varied), "seed": one.config.seed}
-        | (asdict(outcomes[one.name]) if one.name in outcomes else {"state": "waiting"})
+        | (_as_json(outcomes[one.name]) if one.name in outcomes else {"state": "waiting"})
         for one in planned
     ]
     return {"runs": runs, "over_seeds": list(_over_seeds(planned, outcomes))}
@@ -115,7 +117,12 @@ def show_as_markdown(table: Mapping[str, Any]) -> str:
         "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
         for head, rows in (rows_over_seeds(table), rows_of_runs(table))
     )
-    return f"{over_seeds}\n\n{OVER_SEEDS}\n\n{of_runs}"
+    return f"{over_seeds}\n\n{what_intervals_are(table)}\n\n{of_runs}"
+
+
+def what_intervals_are(table: Mapping[str, Any]) -> str:
+    """What the scores over seeds are, and their intervals."""
+    return OVER_SEEDS_AND_TASKS if _over_tasks(table) else OVER_SEEDS
 
 
 def rows_of_runs(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -139,13 +146,16 @@ def rows_of_runs(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def rows_over_seeds(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """One row for each choice of settings: its header, and its rows."""
     varied = _varied(table["over_seeds"])
-    head = [*varied, "seeds", "score (IQM)", "95 % over seeds", "minutes"]
+    over_tasks = _over_tasks(table)
+    scores = ["mean", "score (IQM)", "95 % over seeds and tasks"] if over_tasks else ["score (IQM)", "95 % over seeds"]
+    head = [*varied, "seeds", *scores, "minutes"]
     rows = [
         [
             *(show_value(group["settings"][name]) for name in varied),
             f"{group['finished']} of {len(group['seeds'])}",
+            *([_number(group["mean"])] if over_tasks else []),
             _number(group["score"]),
-            "-" if group["interval"] is None else f"{group['interval'][0]:.3f} to {group['interval'][1]:.3f}",
+            show_interval(group["interval"], group["over"]),
             f"{group['minutes']:.1f}",
         ]
         for group in table["over_seeds"]
@@ -162,18 +172,31 @@ def _over_seeds(planned: Sequence[Planned], outcomes: Mapping[str, Outcome]) -> 
     groups: dict[str, list[Planned]] = {}
     for one in planned:
         groups.setdefault(json.dumps(one.varied), []).append(one)
-    for members in groups.values():
-        ended = [outcomes[one.name] for one in members if one.name in outcomes]
-        scores = [outcome.score for outcome in ended if outcome.state == "finished" and outcome.score is not None]
-        found = estimate_over_seeds(scores)
+    ended = [[outcomes[one.name] for one in members if one.name in outcomes] for members in groups.values()]
+    scores = [
+        [RunScore(one.score, one.task_scores) for one in group if one.state == "finished" and one.score is not None]
+        for group in ended
+    ]
+    for members, group, found in zip(groups.values(), ended, standings(scores), strict=True):
         yield {
             "settings": dict(members[0].varied),
             "seeds": [one.config.seed for one in members],
-            "finished": sum(outcome.state == "finished" for outcome in ended),
-            "score": None if found is None else found.value,
-            "interval": None if found is None or len(scores) < 2 else [found.low, found.high],
-            "minutes": sum(outcome.minutes for outcome in ended),
+            "finished": sum(outcome.state == "finished" for outcome in group),
+            "mean": None if found is None else found.mean,
+            "score": None if found is None else found.score.value,
+            "interval": None if found is None or found.interval is None else list(found.interval),
+            "over": (found and found.over) or None,
+            "minutes": sum(outcome.minutes for outcome in group),
         }
+
+
+def _over_tasks(table: Mapping[str, Any]) -> bool:
+    return any("tasks" in (group["over"] or "") for group in table["over_seeds"])
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    """All but its tasks' scores, which its run keeps."""
+    return {name: value for name, value in asdict(outcome).items() if name != "task_scores"}
 
 
 def _axis(setting: str) -> tuple[str, list[Any]]:

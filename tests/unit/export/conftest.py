@@ -15,7 +15,13 @@ from ccm_runtime.manifest import Manifest
 from ccm_training.checkpoint import LoadedRun, load_agent, save_checkpoint
 from ccm_training.onpolicy.registry import ON_POLICY
 
-SCORES = {"returns": [1.0, 2.5], "explore_episodes": 1, "adaptation_score": 0.875, "interval": None}
+SCORES = {
+    "returns": [1.0, 2.5],
+    "explore_episodes": 1,
+    "adaptation_score": 0.875,
+    "interval": None,
+    "task_scores": [0.8, 0.95],
+}
 
 
 class Exported(NamedTuple):

@@ -42,6 +42,7 @@ def test_the_manifest_tells_where_the_agent_comes_from(ccm):
     assert ccm.run.config.digest == source.config_sha256
     assert ccm.run.config.model_dump(mode="json") == source.config
     assert 0.875 == source.scores["adaptation_score"]
+    assert "task_scores" not in source.scores  # as many as there were tasks; the run keeps them
     assert datetime.fromisoformat("2026-01-02T00:00:00+00:00") == datetime.fromisoformat(source.created_at)
     assert {"torch", "onnx", "onnxruntime", "ccm"} <= set(source.versions)
 

@@ -12,8 +12,8 @@ from ccm_runtime.errors import CheckpointMissingError
 from ccm_training.checkpoint import parameter_hash, save_checkpoint
 from ccm_training.comparison import label_groups, read_comparison
 from ccm_training.comparison_figures import mean_curve
-from ccm_training.comparison_page import render_comparison, score_of_group, write_comparison
-from ccm_training.statistics import OVER_SEEDS
+from ccm_training.comparison_page import render_comparison, write_comparison
+from ccm_training.standing import BETTER, OVER_SEEDS, OVER_SEEDS_AND_TASKS
 
 
 def settings(method="ccm", family="sparse-point-robot", **policy):
@@ -96,17 +96,11 @@ def test_runs_that_differ_by_the_seed_alone_are_put_together(run_dirs, compariso
     assert comparison.differences == {"policy.discount": [0.9, 0.95]}
 
 
-def test_the_score_of_a_group_is_over_its_seeds(comparison):
-    low, high = (score_of_group(group) for group in comparison.groups)
-    assert low == pytest.approx((0.5, 0.4, 0.6))
-    assert high.value == 0.9
-
-
 def test_the_page_shows_curves_beliefs_differences_and_where_each_comes_from(run_dirs, comparison):
     page = render_comparison(comparison)
     for words in (
         "0.500",
-        "0.400 to 0.600",
+        "0.400 to 0.600</td>",
         OVER_SEEDS,
         "policy.discount=0.95",
         parameter_hash(run_dirs[1])[:12],
@@ -117,6 +111,48 @@ def test_the_page_shows_curves_beliefs_differences_and_where_each_comes_from(run
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert "c&lt;b&gt;" in page
     assert "c<b>" not in page
+
+
+def finished(run_dir, tasks):
+    """The run, with an evaluation that keeps its tasks' scores."""
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    config["collect"]["iterations"] = 2  # as the metrics have come to
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
+    scores = {"returns": [1.0], "explore_episodes": 0, "adaptation_score": sum(tasks) / len(tasks), "interval": None}
+    (run_dir / "evaluation.json").write_text(json.dumps(scores | {"task_scores": tasks}))
+    return run_dir
+
+
+def several(folder, seeds, scores, **changes):
+    return [
+        finished(write_run(folder / f"{scores[0]}-{seed}", seed=seed, score=0.5, **changes), scores) for seed in seeds
+    ]
+
+
+LOW, HIGH = [0.1, 0.3, 0.5, 0.7], [0.2, 0.4, 0.6, 0.8]
+
+
+def test_runs_that_keep_their_tasks_scores_are_compared_over_seeds_and_tasks(tmp_path):
+    low = several(tmp_path, (0, 1), LOW, policy={"discount": 0.9})
+    high = several(tmp_path, (0, 1), HIGH, policy={"discount": 0.95})
+    page = render_comparison(read_comparison([*low, *high]))
+    for words in (OVER_SEEDS_AND_TASKS, BETTER, '<th class="number">mean</th>', "1.00 [1.00, 1.00]"):
+        assert words in page
+    assert "(tasks alone)" not in page
+
+
+def test_a_run_against_a_run_has_intervals_that_are_said_to_cover_tasks_alone_and_no_chance(tmp_path):
+    low = several(tmp_path, (0,), LOW, policy={"discount": 0.9})
+    page = render_comparison(read_comparison(low + several(tmp_path, (0,), HIGH, policy={"discount": 0.95})))
+    assert page.count("(tasks alone)</td>") == 2
+    assert BETTER not in page
+
+
+def test_tasks_that_were_drawn_otherwise_are_not_the_same_ones(tmp_path):
+    low = several(tmp_path, (0, 1), LOW)
+    page = render_comparison(read_comparison(low + several(tmp_path, (0, 1), HIGH, tasks={"seed": 5})))
+    assert OVER_SEEDS_AND_TASKS in page
+    assert BETTER not in page
 
 
 def test_beliefs_are_those_of_the_seed_that_they_are_said_to_be_of(tmp_path):

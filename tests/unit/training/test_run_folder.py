@@ -66,6 +66,13 @@ def test_a_finished_run_has_the_score_of_its_end_and_another_the_last_while_trai
     assert (finished.score, finished.interval, finished.returns) == (0.8, (0.7, 0.9), (1.0, 3.0, 4.0))
 
 
+def test_a_finished_run_keeps_its_tasks_scores_unless_it_is_of_before(tmp_path):
+    lines, kept = [LINE, SECOND], EVALUATION | {"task_scores": [0.7, 0.9]}
+    assert (0.7, 0.9) == summarize(write_run(tmp_path / "new", lines=lines, evaluation=kept)).task_scores
+    assert () == summarize(write_run(tmp_path / "before", lines=lines, evaluation=EVALUATION)).task_scores
+    assert () == summarize(write_run(tmp_path / "longer", lines=[LINE], evaluation=kept)).task_scores
+
+
 def test_without_a_ceiling_the_first_executor_episode_s_return_is_the_score(tmp_path):
     found = EVALUATION | {"adaptation_score": None, "interval": None}
     assert summarize(write_run(tmp_path / "run", lines=[LINE, SECOND], evaluation=found)).score == 3.0
@@ -117,6 +124,11 @@ DAMAGED = [
     ("evaluation.json", b'{"returns": [1.0', "it is no JSON"),
     ("evaluation.json", b"[]", "not what `ccm train` writes"),
     ("evaluation.json", json.dumps(EVALUATION | {"returns": 1.0}).encode(), "returns: Input should be a valid list"),
+    (
+        "evaluation.json",
+        json.dumps(EVALUATION | {"task_scores": [float("nan")]}).encode(),
+        "task_scores: 0: Input should be a finite number",
+    ),
     ("divergence.json", b'{"iteration": "x"}', "iteration: Input should be a valid integer"),
     ("metrics.jsonl", b"\xff\xff", "no text in UTF-8"),
 ]

@@ -50,6 +50,13 @@ def test_the_first_executor_episode_is_scored():
     assert (found.family, found.trials, found.seed, found.seconds) == (FAMILY.name, 3, 4, 2.0)
 
 
+def test_a_score_is_the_mean_of_its_tasks_scores_or_of_their_returns_where_there_is_no_ceiling_above_the_floor():
+    returns = [[0, 10, 81, 0], [0, 30, 60, 0], [0, 20, 63, 9]]
+    found = evaluation(returns)
+    assert found.adaptation_score == pytest.approx(np.mean(found.task_scores), abs=1e-6)
+    assert [81.0, 60.0, 63.0] == evaluation(returns, ceiling=-1.0).task_scores
+
+
 def test_the_last_episode_is_scored_where_all_explore():
     found = evaluation([[0, 1, 2, 30]] * 3, explore_episodes=4)
     assert found.adaptation_score == pytest.approx(30.0 / found.ceiling)

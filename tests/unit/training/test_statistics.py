@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ccm_training.statistics import (
-    OVER_SEEDS,
     Estimate,
     estimate,
-    estimate_over_seeds,
     interquartile_mean,
     probability_of_improvement,
 )
@@ -47,14 +45,6 @@ def test_seeds_that_disagree_widen_the_interval_though_tasks_agree():
     found = estimate(seeds, np.mean)
     assert found.low == pytest.approx(0.1)
     assert found.high == pytest.approx(0.9)
-
-
-def test_over_seeds_alone_only_seeds_are_drawn_and_tasks_are_not():
-    means = [0.2, 0.5, 0.9]
-    assert estimate(np.array(means)[:, None], seed=0) == estimate_over_seeds(means)
-    assert estimate_over_seeds([0.5]) == Estimate(0.5, 0.5, 0.5)
-    assert estimate_over_seeds([]) is None
-    assert "tasks are not" in OVER_SEEDS
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():

@@ -2,6 +2,7 @@
 
 import signal
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from ccm_training import cohort_folder, ray_sweep
 from ccm_training.checkpoint import parameter_hash
 from ccm_training.ray_sweep import Cluster, RunStoppedError, run_sweep, train_one
 from ccm_training.run_folder import summarize
-from ccm_training.statistics import OVER_SEEDS
+from ccm_training.standing import OVER_SEEDS, OVER_SEEDS_AND_TASKS
 from ccm_training.sweep import Outcome, Planned, plan_sweep, show_as_markdown, table_of_sweep
 from ccm_training.train import train
 
@@ -120,6 +121,19 @@ def test_runs_that_differ_by_the_seed_alone_are_put_together(tmp_path):
     assert first["interval"] == pytest.approx([0.5, 0.7])
     assert first["minutes"] == 4.0
     assert (second["finished"], second["score"], second["interval"]) == (1, 0.9, None)
+
+
+def test_seeds_and_tasks_are_drawn_where_every_run_that_finished_keeps_its_tasks_scores(tmp_path):
+    ended = {name: replace(one, task_scores=(one.score,) * 2 if one.score else ()) for name, one in ENDED.items()}
+    table = table_of_sweep(PLANNED, ended, tmp_path)
+    first, second = table["over_seeds"]
+    assert ("seeds and tasks", "tasks") == (first["over"], second["over"])
+    assert (pytest.approx(0.6), [0.9, 0.9]) == (first["mean"], second["interval"])
+    assert all("task_scores" not in run for run in table["runs"])  # which are in the runs' own folders
+    lines = show_as_markdown(table).splitlines()
+    assert "| policy.discount | seeds | mean | score (IQM) | 95 % over seeds and tasks | minutes |" == lines[0]
+    assert "| 0.95 | 1 of 2 | 0.900 | 0.900 | 0.900 to 0.900 (tasks alone) | 1.0 |" == lines[3]
+    assert OVER_SEEDS_AND_TASKS in lines
 
 
 def test_a_table_tells_of_runs_that_failed_and_of_those_that_wait(tmp_path):
