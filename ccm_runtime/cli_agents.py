@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ccm_runtime.cli_options import HELP, AsJson, TlsCa
+from ccm_runtime.cli_options import HELP, AsJson, ClientCert, ClientKey, TlsCa
 from ccm_runtime.commands.extras import needs
 
 agents = typer.Typer(no_args_is_help=True, context_settings=HELP)
@@ -23,14 +23,19 @@ _LOCAL = "127.0.0.1:7070"
 
 @agents.command(name="list", short_help="Show every version and how it fares.")
 def agents_list(
-    server: ServerAddress = _LOCAL, token_file: AdminToken = None, tls_ca: TlsCa = None, as_json: AsJson = False
+    server: ServerAddress = _LOCAL,
+    token_file: AdminToken = None,
+    tls_ca: TlsCa = None,
+    tls_cert: ClientCert = None,
+    tls_key: ClientKey = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show every agent with its versions: their roles, sessions, returns, mended and failed actions."""
     with needs("serve"):
         from ccm_runtime.commands.access import Access
         from ccm_runtime.commands.agents import list_agents as run
 
-        run(server, Access(token_file, tls_ca), as_json=as_json)
+        run(server, Access(token_file, tls_ca, tls_cert, tls_key), as_json=as_json)
 
 
 @agents.command(name="load", short_help="Open new sessions with another version.")
@@ -44,6 +49,8 @@ def agents_load(
     server: ServerAddress = _LOCAL,
     token_file: AdminToken = None,
     tls_ca: TlsCa = None,
+    tls_cert: ClientCert = None,
+    tls_key: ClientKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Check and warm up FOLDER/AGENT/VERSION, then open new sessions with it; sessions that are open stay as they are.
@@ -54,7 +61,8 @@ def agents_load(
         from ccm_runtime.commands.access import Access
         from ccm_runtime.commands.agents import load as run
 
-        run(server, Access(token_file, tls_ca), agent, version, share=share, move=move, as_json=as_json)
+        access = Access(token_file, tls_ca, tls_cert, tls_key)
+        run(server, access, agent, version, share=share, move=move, as_json=as_json)
 
 
 @agents.command(name="promote", short_help="Open all new sessions with the candidate.")
@@ -64,6 +72,8 @@ def agents_promote(
     server: ServerAddress = _LOCAL,
     token_file: AdminToken = None,
     tls_ca: TlsCa = None,
+    tls_cert: ClientCert = None,
+    tls_key: ClientKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Open all new sessions of an agent with its candidate."""
@@ -71,7 +81,7 @@ def agents_promote(
         from ccm_runtime.commands.access import Access
         from ccm_runtime.commands.agents import promote as run
 
-        run(server, Access(token_file, tls_ca), agent, move=move, as_json=as_json)
+        run(server, Access(token_file, tls_ca, tls_cert, tls_key), agent, move=move, as_json=as_json)
 
 
 @agents.command(name="rollback", short_help="Take a candidate or the last change back.")
@@ -81,6 +91,8 @@ def agents_rollback(
     server: ServerAddress = _LOCAL,
     token_file: AdminToken = None,
     tls_ca: TlsCa = None,
+    tls_cert: ClientCert = None,
+    tls_key: ClientKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Open no more sessions with the candidate or, if there is none, go back to the version before."""
@@ -88,4 +100,4 @@ def agents_rollback(
         from ccm_runtime.commands.access import Access
         from ccm_runtime.commands.agents import roll_back as run
 
-        run(server, Access(token_file, tls_ca), agent, move=move, as_json=as_json)
+        run(server, Access(token_file, tls_ca, tls_cert, tls_key), agent, move=move, as_json=as_json)

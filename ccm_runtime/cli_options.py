@@ -60,6 +60,11 @@ WandbProject = Annotated[
 TlsCa = Annotated[
     Path | None, typer.Option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM (default: plain text).")
 ]
+ClientCert = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", metavar="FILE", help="Certificate for a server with --tls-client-ca, PEM (none)."),
+]
+ClientKey = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, PEM.")]
 EmbeddedBundle = Annotated[
     Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle (default: the embedded one).")
 ]

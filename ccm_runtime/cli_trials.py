@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ccm_runtime.cli_options import AsJson, FamilyName, Seed, Tasks, TaskSplit, TlsCa, Trials
+from ccm_runtime.cli_options import AsJson, ClientCert, ClientKey, FamilyName, Seed, Tasks, TaskSplit, TlsCa, Trials
 from ccm_runtime.commands.extras import needs
 
 
@@ -52,6 +52,8 @@ def adapt(
         Path | None, typer.Option(metavar="FILE", help="Holds the token that the server asks for.")
     ] = None,
     tls_ca: TlsCa = None,
+    tls_cert: ClientCert = None,
+    tls_key: ClientKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Run trials on simulated tasks against a server and show how the return grows, episode by episode."""
@@ -60,7 +62,8 @@ def adapt(
         from ccm_runtime.commands.adapt import adapt as run
 
         chosen: dict[str, Any] = {"family": family, "tasks": tasks, "trials": trials, "seed": seed}
-        run(server, agent=agent, access=Access(token_file, tls_ca), **chosen, as_json=as_json)
+        access = Access(token_file, tls_ca, tls_cert, tls_key)
+        run(server, agent=agent, access=access, **chosen, as_json=as_json)
 
 
 def record(

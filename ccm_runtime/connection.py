@@ -124,7 +124,7 @@ class Connection:
                 return
         raise ServerUnreachableError(
             f"nobody answers at {self.target} within {self._connect_timeout_s:g} s; "
-            "is the address right, and does `ccm serve` run there?"
+            "is the address right, does `ccm serve` run there, and does it ask for TLS or a certificate?"
         )
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import grpc
 
+from ccm_runtime.errors import ConfigError
 from ccm_runtime.files import read_file, read_pem
 
 
@@ -15,15 +16,33 @@ class Access:
     Attributes:
         token_file: File with its token.
         tls_ca: Certificates to trust, PEM; `None`: plain text.
+        tls_cert: Certificate chain to show a server that asks for one (--tls-client-ca), PEM.
+        tls_key: Its private key, PEM.
     """
 
     token_file: Path | None = None
     tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     def token(self) -> str | None:
         """The token, if one is named; raises ConfigError where its file cannot be read."""
         return None if self.token_file is None else read_file(self.token_file).decode(errors="replace").strip()
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """What to connect with; raises ConfigError where the file holds no certificate."""
-        return None if self.tls_ca is None else grpc.ssl_channel_credentials(read_pem(self.tls_ca, "CERTIFICATE"))
+        """What to connect with.
+
+        Raises:
+            ConfigError: A file holds no certificate or no key, or one is named without the others that it needs.
+        """
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("--tls-cert and --tls-key go together; set both or neither")
+        if self.tls_ca is None:
+            if self.tls_cert is not None:
+                raise ConfigError("--tls-cert and --tls-key need --tls-ca, the certificates to trust")
+            return None
+        roots = read_pem(self.tls_ca, "CERTIFICATE")
+        if self.tls_cert is None or self.tls_key is None:
+            return grpc.ssl_channel_credentials(roots)
+        key, chain = read_pem(self.tls_key, "PRIVATE KEY"), read_pem(self.tls_cert, "CERTIFICATE")
+        return grpc.ssl_channel_credentials(roots, key, chain)

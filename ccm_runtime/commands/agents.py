@@ -64,7 +64,9 @@ def _call(server: str, access: Access, rpc: str, request: Any) -> Any:
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             if code is grpc.StatusCode.UNAVAILABLE:
-                raise ServerUnreachableError(f"nobody answers at {target}; does `ccm serve` run there?") from None
+                raise ServerUnreachableError(
+                    f"nobody answers at {target}; does `ccm serve` run there, and does it ask for TLS or a certificate?"
+                ) from None
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineError(f"no answer from {target} within {_LIMIT_S:g} s") from None
             metadata = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]

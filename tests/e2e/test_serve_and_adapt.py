@@ -136,6 +136,13 @@ def test_adapt_passes_a_guarded_door(bundle, tmp_path):
         assert json.loads(finished.stdout)["trials"] == 1
         assert fails(ccm(*adapting), 11, "token")
         assert fails(ccm(*adapting, "--token-file", tmp_path / "lost"), 2, "cannot read")
+    mutual = ["--tls-cert", cert, "--tls-key", key]
+    with serving(bundle, *mutual, "--tls-client-ca", cert) as (_, address):
+        trying, listing = ["adapt", "--trials", 1, "--server", address], ["agents", "list", "--server", address]
+        for command in (trying, listing):
+            assert fails(ccm(*command, "--tls-ca", cert), 11, "TLS or a certificate")
+            served = ccm(*command, "--tls-ca", cert, *mutual)
+            assert served.returncode == 0, served.stderr
 
 
 def test_a_server_ends_with_0_when_it_is_told_to(bundle):

@@ -139,6 +139,17 @@ def test_what_is_no_address_ends_with_code_2(server):
 
 
 @pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--tls-cert", "cert.pem"], "--tls-cert and --tls-key go together"),
+        (["--tls-cert", "cert.pem", "--tls-key", "key.pem"], "need --tls-ca"),
+    ],
+)
+def test_a_clients_certificate_needs_its_key_and_whom_to_trust(flags, words):
+    assert fails(ccm("adapt", "--server", "127.0.0.1:1", *flags), 2, words)
+
+
+@pytest.mark.parametrize(
     ("command", "exit_code", "words"),
     [
         (["adapt", "--server", "127.0.0.1:1", "--tls-ca", "FILE"], 2, "no certificate in PEM form"),
