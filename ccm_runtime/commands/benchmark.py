@@ -3,6 +3,7 @@
 import os
 import sys
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -39,13 +40,18 @@ def benchmark(
     """
     wanted = runs_of(figure, budget, families=families, methods=methods, seeds=seeds)
     campaign = Campaign(wanted, folders, _made(), lambda text: typer.echo(text, err=True))
-    left = _take(campaign, jobs or BUDGETS[budget].jobs or os.cpu_count() or 1, train=train) if take else ([], "")
+    left = _take(campaign, jobs or jobs_of(budget), train=train) if take else ([], "")
     summary = draw_figure(figure, budget, folders)
     if as_json:
         typer.echo(summary.model_dump_json())
     else:
         show(summary)
     _say_what_is_left(*left)
+
+
+def jobs_of(budget: BudgetName) -> int:
+    """How many runs are trained at a time where nobody says it."""
+    return (BUDGETS[budget].jobs if torch.cuda.is_available() else None) or os.cpu_count() or 1
 
 
 def _take(campaign: Campaign, jobs: int, *, train: bool) -> tuple[list[Run], str]:

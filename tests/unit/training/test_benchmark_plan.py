@@ -3,6 +3,7 @@
 import pytest
 from kept import result, run_of
 
+from ccm_runtime.commands.benchmark import jobs_of
 from ccm_runtime.errors import ConfigError, RunError
 from ccm_training.benchmark.budgets import BUDGETS, PAPER_STEPS
 from ccm_training.benchmark.equal_steps import env_steps
@@ -101,6 +102,14 @@ def test_a_run_is_trained_on_the_budgets_device_by_a_command_that_a_person_can_t
     )
     assert "--device cpu" in run_of("random", 1, budget="gpu").command("runs/x")
     assert not METHODS["random"].learns
+    assert "--device auto" in run_of("ccm", 1, budget="paper").command("runs/x")
+
+
+@pytest.mark.parametrize(("gpu", "at_a_time"), [(True, [3, 8, 4]), (False, [3, 3, 3])])
+def test_runs_are_as_many_at_a_time_as_a_gpu_or_else_the_cores_hold(monkeypatch, gpu, at_a_time):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert at_a_time == [jobs_of(budget) for budget in ("cpu", "gpu", "paper")]
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path):

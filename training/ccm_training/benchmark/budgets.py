@@ -31,12 +31,12 @@ class Budget(NamedTuple):
     """What all runs may spend.
 
     Attributes:
-        device: Where they are trained.
-        jobs: How many at a time; `None`: as many as there are cores.
+        device: Where they are trained; `auto`: on a GPU where there is one.
+        jobs: How many at a time on a GPU; `None`, and elsewhere: as many as there are cores.
         families: What those of each family may spend.
     """
 
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda", "auto"]
     jobs: int | None
     families: Mapping[str, Amount]
 
@@ -81,7 +81,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         },
     ),
     "paper": Budget(
-        "cuda",
+        "auto",
         4,
         {
             "sparse-point-robot": _amount("sparse_point_robot", iterations=240, updates=80, tasks=20, warmup=4),
