@@ -187,6 +187,13 @@ def test_the_command_line_knows_every_method():
     assert list(METHODS) == [method.value for method in Method] == list(get_args(MethodName))
 
 
+def test_a_misspelt_setting_is_named_and_not_the_one_that_is_missing_for_it(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("familly: hard-point-robot\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="unknown setting 'familly'; did you mean 'family'"):
+        load_config(str(path))
+
+
 def test_null_and_false_are_values(file):
     config = load_config(file, ["trial.explore_episodes=null", "trial.observe_reward=false"])
     assert config.trial.explore_episodes is None
