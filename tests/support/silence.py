@@ -167,9 +167,10 @@ def stale(robot, adapter):
 async def campaign(kind, bundle, folder, faults, seed=0, *, between=20, silent_s=0.0):
     """Let a server fall silent `faults` times under a robot, after so many answers, for `silent_s` or more."""
     robot, over = Robot(seed), asyncio.Event()
+    timeout_s = LIMIT_S if kind == "killed" else 1.0  # a busy machine may take seconds to start a server again
     async with (
         trouble_with(kind, bundle, folder) as (address, silence, heal),
-        AsyncClient(address, timeout_s=1.0, connect_timeout_s=LIMIT_S) as client,
+        AsyncClient(address, timeout_s=timeout_s, connect_timeout_s=LIMIT_S) as client,
         client.open_session() as session,
         AsyncPilot(session, SAFE) as pilot,
     ):
