@@ -1,9 +1,11 @@
 """Settings of a server: one name in three dresses, e.g. `max_sessions`, `--max-sessions` and `CCM_MAX_SESSIONS`."""
 
+import difflib
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -176,6 +178,8 @@ class ServerConfig(BaseModel):
     def resolve(cls, flags: Mapping[str, object], environ: Mapping[str, str]) -> Self:
         """Return the settings of flags (those that were given) over `CCM_` variables over the defaults.
 
+        A variable that is almost a setting's is warned of: others may own it, so it is not refused.
+
         Raises:
             ConfigError: A setting is unknown or wrong.
         """
@@ -183,6 +187,9 @@ class ServerConfig(BaseModel):
             name: environ[PREFIX + name.upper()] for name in cls.model_fields if PREFIX + name.upper() in environ
         }
         given = {name: value for name, value in flags.items() if value is not None}
+        for name in environ:
+            if name.startswith(PREFIX) and (near := _near(name, cls.model_fields)):
+                warnings.warn(f"{name} is no setting of a server; did you mean {near}?", stacklevel=2)
         if empty := [PREFIX + name.upper() for name in variables if not variables[name] and name not in given]:
             raise ConfigError(f"{empty[0]}: expected a value, got nothing; unset it, or give it one")
         try:
@@ -193,6 +200,13 @@ class ServerConfig(BaseModel):
             got = f", got {first['input']!r}" if first["loc"] else ""
             message = where + _expected(first["msg"]) + got
             raise ConfigError(" ".join(message.split())) from None
+
+
+def _near(variable: str, settings: Iterable[str]) -> str | None:
+    """Return the setting's variable that another one is almost, and not exactly."""
+    known = [PREFIX + name.upper() for name in settings]
+    close = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
+    return close[0] if close and variable not in known else None
 
 
 def _expected(words: str) -> str:

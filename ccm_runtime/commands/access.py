@@ -7,6 +7,7 @@ import grpc
 
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.files import read_file, read_pem
+from ccm_runtime.specs import counted
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,21 @@ class Access:
     tls_key: Path | None = None
 
     def token(self) -> str | None:
-        """The token, if one is named; raises ConfigError where its file cannot be read."""
-        return None if self.token_file is None else read_file(self.token_file).decode(errors="replace").strip()
+        """The token, if one is named.
+
+        Raises:
+            ConfigError: Its file cannot be read, or holds something else than one token.
+        """
+        if self.token_file is None:
+            return None
+        lines = read_file(self.token_file).decode(errors="replace").split("\n")
+        tokens = [line.strip() for line in lines if line.strip()]
+        if len(tokens) != 1 or not (tokens[0].isascii() and tokens[0].isprintable()):
+            raise ConfigError(
+                f"{self.token_file}: expected one token, a line of visible ASCII, got {counted(len(tokens), 'line')}; "
+                "a client shows its own token, not the server's file of all"
+            )
+        return tokens[0]
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """What to connect with.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ccm_runtime.config import ServerConfig, is_loopback
+from ccm_runtime.config import ServerConfig, _near, is_loopback
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.recovery import store_of
 
@@ -22,6 +22,14 @@ def test_an_empty_variable_is_not_the_current_folder_and_a_flag_wins_over_it():
         with pytest.raises(ConfigError, match=f"{name}: expected a value, got nothing"):
             ServerConfig.resolve({}, {name: ""})
     assert Path("r") == ServerConfig.resolve({"record": Path("r")}, {"CCM_RECORD": ""}).record
+
+
+def test_a_variable_that_is_almost_a_settings_is_warned_of_and_others_are_not():
+    with pytest.warns(UserWarning, match="CCM_MAX_SESSION is no setting of a server; did you mean CCM_MAX_SESSIONS"):
+        ServerConfig.resolve({}, {"CCM_MAX_SESSION": "3"})
+    settings = {"CCM_" + name.upper() for name in ServerConfig.model_fields}
+    others = ("CCM_DEBUG", "CCM_PORT_7070_TCP", "CCM_SERVICE_HOST", "CCM_SERVICE_PORT", "CCM_HOME")
+    assert [] == [name for name in (*settings, *others) if _near(name, ServerConfig.model_fields)]
 
 
 def test_limits_are_read_from_a_variable_too():
