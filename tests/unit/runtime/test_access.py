@@ -25,5 +25,5 @@ def test_the_token_is_the_one_line_of_its_file(tmp_path):
 )
 def test_a_file_of_something_else_than_one_token_is_named(tmp_path, content, got):
     (tmp_path / "tokens").write_bytes(content)
-    with pytest.raises(ConfigError, match=f"tokens: expected one token .* got {got}; a client shows its own"):
+    with pytest.raises(ConfigError, match=f"tokens: expected one token, .* got {got}; a client shows its own"):
         Access(tmp_path / "tokens").token()
