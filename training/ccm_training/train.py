@@ -78,6 +78,7 @@ def train(
     Raises:
         RunError: `run_dir` holds a run already and `resume` was not asked for, or another process trains it.
         DependencyMissingError: `wandb` is asked for and not installed.
+        ConfigError: It is there and does not begin.
         DivergenceError: A loss or a parameter stopped being finite.
         SimulationError: A simulation failed, or hangs: only in the main thread is there an end to that, and do signals
             save a checkpoint.

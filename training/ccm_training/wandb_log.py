@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ccm_runtime.errors import DependencyMissingError
+from ccm_runtime.errors import ConfigError, DependencyMissingError
 from ccm_training.config import Config
 
 
@@ -34,18 +34,27 @@ class WandbLog:
 
     Raises:
         DependencyMissingError: wandb is not installed.
+        ConfigError: It cannot begin: nobody is logged in, or nobody answers.
     """
 
     def __init__(self, project: str, run_dir: Path, config: Config) -> None:
         identity = hashlib.sha256(f"{run_dir.resolve()} {config.family} {config.seed}".encode()).hexdigest()[:16]
-        self._run = client().init(
-            project=project,
-            name=run_dir.name,
-            id=identity,
-            resume="allow",
-            dir=run_dir,
-            config=config.model_dump(mode="json"),
-        )
+        wandb = client()
+        try:
+            self._run = wandb.init(
+                project=project,
+                name=run_dir.name,
+                id=identity,
+                resume="allow",
+                dir=run_dir,
+                config=config.model_dump(mode="json"),
+            )
+        except Exception as error:  # of whatever kind: it is theirs
+            why = " ".join(str(error).split()).rstrip(".")
+            raise ConfigError(
+                f"--wandb: Weights & Biases does not begin: {why}; mend that, or keep its lines on this machine "
+                "(WANDB_MODE=offline), then go on with --resume"
+            ) from error
 
     def report(self, line: Mapping[str, Any]) -> None:
         """Send a line of the metrics; a list's entries are numbered from 1."""

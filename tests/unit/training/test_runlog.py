@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tiny_run import short_config
 
-from ccm_runtime.errors import DependencyMissingError
+from ccm_runtime.errors import ConfigError, DependencyMissingError
 from ccm_training.run_folder import METRICS, read_metrics
 from ccm_training.runlog import LAYOUT, CohortLog
 from ccm_training.train import train
@@ -77,6 +77,16 @@ def test_what_is_no_terminal_is_told_of_each_evaluation_in_a_line(tmp_path, caps
     total = config().collect.iterations
     assert [f"train {number}/{total}" for number in range(1, total + 1)] == [line.partition("  ")[0] for line in lines]
     assert all("  score " in line and "env steps/s" in line for line in lines)
+
+
+def test_wandb_that_does_not_begin_is_told_in_its_words_and_the_run_goes_on_without_it(tmp_path, monkeypatch):
+    def init(**_):
+        raise RuntimeError("No API key\nconfigured")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with pytest.raises(ConfigError, match=r"does not begin: No API key configured; .*WANDB_MODE=offline.* --resume"):
+        train(config(), tmp_path / "run", device="cpu", progress=False, wandb="robots")
+    assert train(config(), tmp_path / "run", device="cpu", progress=False, resume=True).evaluation
 
 
 def test_without_wandb_one_is_told_what_to_install(tmp_path, monkeypatch):
