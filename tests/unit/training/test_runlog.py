@@ -86,7 +86,8 @@ def test_wandb_that_does_not_begin_is_told_in_its_words_and_the_run_goes_on_with
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     with pytest.raises(ConfigError, match=r"does not begin: No API key configured; .*WANDB_MODE=offline.* --resume"):
         train(config(), tmp_path / "run", device="cpu", progress=False, wandb="robots")
-    assert train(config(), tmp_path / "run", device="cpu", progress=False, resume=True).evaluation
+    with pytest.warns(UserWarning, match="begins again"):
+        assert train(config(), tmp_path / "run", device="cpu", progress=False, resume=True).evaluation
 
 
 def test_without_wandb_one_is_told_what_to_install(tmp_path, monkeypatch):
