@@ -3,7 +3,6 @@
 import difflib
 import ipaddress
 import os
-import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from ccm_runtime.errors import ConfigError
 from ccm_runtime.limits import parse_rates
 from ccm_runtime.manifest import Fallback
 from ccm_runtime.store import is_url
+from ccm_runtime.wording import expected
 
 PREFIX = "CCM_"
 
@@ -198,7 +198,7 @@ class ServerConfig(BaseModel):
             first = error.errors(include_url=False)[0]
             where = f"{first['loc'][0]}: " if first["loc"] else ""
             got = f", got {first['input']!r}" if first["loc"] else ""
-            message = where + _expected(first["msg"]) + got
+            message = where + expected(first["msg"]) + got
             raise ConfigError(" ".join(message.split())) from None
 
 
@@ -207,12 +207,6 @@ def _near(variable: str, settings: Iterable[str]) -> str | None:
     known = [PREFIX + name.upper() for name in settings]
     close = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
     return close[0] if close and variable not in known else None
-
-
-def _expected(words: str) -> str:
-    """Return what pydantic says, in our manner."""
-    words = words.removeprefix("Value error, ").replace("Input should be ", "expected ")
-    return re.sub("expected (?=less|greater)", "expected a number ", words)
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.wording import expected
 from ccm_training.methods import METHODS, Method, MethodName
 from ccm_training.run_folder import flat_settings
 from ccm_training.settings import (
@@ -151,7 +152,7 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
             near = difflib.get_close_matches(key, _keys(Config), n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where}: unknown setting {key!r}{hint}") from error
-        raise ConfigError(f"{where}: {key}: {first['msg']}, got {first['input']!r}") from error
+        raise ConfigError(f"{where}: {key}: {expected(first['msg'])}, got {first['input']!r}") from error
 
 
 def changed_settings(before: Config, after: Config) -> dict[str, str]:

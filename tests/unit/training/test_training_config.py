@@ -31,7 +31,7 @@ def test_every_preset_loads_and_names_a_family(name):
 
 
 def test_a_wrong_setting_is_told_with_the_config_and_the_overrides_it_came_from():
-    told = r"^point_robot_debug --set policy\.discount=2: policy\.discount: Input should be less than or equal to 1"
+    told = r"^point_robot_debug --set policy\.discount=2: policy\.discount: expected a number less than or equal to 1"
     with pytest.raises(ConfigError, match=told):
         load_config("point_robot_debug", ["policy.discount=2"])
 
@@ -116,7 +116,7 @@ def test_the_settings_that_a_run_was_trained_with_train_another_with_them(tmp_pa
 @pytest.mark.parametrize("name", ["seed", "tasks.seed"])
 def test_a_seed_that_nothing_can_be_drawn_from_is_refused(name):
     for seed in (-1, 2**63):
-        with pytest.raises(ConfigError, match=rf"{name}: Input should be"):
+        with pytest.raises(ConfigError, match=rf"{name}: expected"):
             load_config("point_robot_debug", [f"{name}={seed}"])
 
 
@@ -211,15 +211,19 @@ def test_null_and_false_are_values(file):
         ("=1", "expected key=value"),
         ("family.x=1", "'family' is a value, not a group of settings"),
         ("policy.discount=[", "is not a YAML value"),
-        ("policy.discount=2", "policy.discount: Input should be less than or equal to 1, got 2"),
+        ("policy.discount=2", "policy.discount: expected a number less than or equal to 1, got 2"),
         ("policy.discount=.nan", "policy.discount: "),
-        ("method=sarsa", "method: Input should be 'ccm'"),
-        ("networks.hidden=[]", "networks.hidden: Tuple should have at least 1 item"),
-        ("meta_batch=1", "meta_batch: Input should be greater than or equal to 2, got 1"),
-        ("threads=100000", "threads: Input should be less than or equal to 1024, got 100000"),
-        ("trial.certain_at=2", "trial.certain_at: Input should be less than or equal to 1, got 2"),
-        ("policy.reward_scale=0", "policy.reward_scale: Input should be greater than 0, got 0"),
-        ("networks.hidden=[0]", "networks.hidden.0: Input should be greater than or equal to 1, got 0"),
+        ("method=sarsa", "method: expected 'ccm'"),
+        ("networks.hidden=[]", "networks.hidden: expected a list of 1 or more, got []"),
+        ("networks.hidden=32", "networks.hidden: expected a list, for instance [1, 2], got 32"),
+        ("collect=3", "collect: expected a group of settings, got 3"),
+        ("meta_batch=2.5", "meta_batch: expected an integer, got 2.5"),
+        ("meta_batch=many", "meta_batch: expected an integer, got 'many'"),
+        ("meta_batch=1", "meta_batch: expected a number greater than or equal to 2, got 1"),
+        ("threads=100000", "threads: expected a number less than or equal to 1024, got 100000"),
+        ("trial.certain_at=2", "trial.certain_at: expected a number less than or equal to 1, got 2"),
+        ("policy.reward_scale=0", "policy.reward_scale: expected a number greater than 0, got 0"),
+        ("networks.hidden=[0]", "networks.hidden.0: expected a number greater than or equal to 1, got 0"),
     ],
 )
 def test_a_bad_override_is_told_what_is_wrong_with_it(file, override, message):
