@@ -101,6 +101,7 @@ def _adaptation_section(report: Report) -> str:
         each = None
     picture = figures.adaptation_curve(returns, explore, ceiling=scores["ceiling"], floor=scores["floor"], each=each)
     told = ", ".join(f"{value:.1f}" for value in returns)
+    small = "" if each is None else f" Small dots: {len(each)} single tasks, tried in process for this page."
     rows = "".join(
         f'<tr><td>{index + 1}</td><td class="{phase}">{phase}</td><td class="number">{value:.1f}</td></tr>'
         for index, value in enumerate(returns)
@@ -117,7 +118,7 @@ def _adaptation_section(report: Report) -> str:
         figure(
             picture,
             f"Mean return by episode of the trial: {told}; the first {explore} are the explorer's.",
-            "Large dots: mean over tasks. Small dots: single tasks, tried in process.",
+            "Large dots: mean over tasks." + small,
         )
         + f"<details><summary>As a table</summary>{table}</details>",
     )
