@@ -24,9 +24,14 @@ def check_family(name: str, *, as_json: bool) -> None:
         typer.echo(json.dumps({"family": family.name, "laws": [verdict._asdict() for verdict in verdicts]}))
     else:
         table = Table("", "law", "what speaks against it", box=None, pad_edge=False)
+        told: set[str] = set()
         for verdict in verdicts:
-            table.add_row("holds" if verdict.holds else "BROKEN", verdict.law, Text(verdict.found))
+            found = "as above" if verdict.found and verdict.found in told else verdict.found
+            table.add_row("holds" if verdict.holds else "BROKEN", verdict.law, Text(found))
+            told.add(verdict.found)
         Console().print(table)
-    broken = [verdict.law for verdict in verdicts if not verdict.holds]
+    broken = [verdict for verdict in verdicts if not verdict.holds]
     if broken:
-        raise FamilyError(f"{family.name} breaks {len(broken)} of {len(verdicts)} laws: {'; '.join(broken)}")
+        causes = {verdict.found for verdict in broken}
+        why = causes if len(causes) == 1 < len(broken) else [verdict.law for verdict in broken]
+        raise FamilyError(f"{family.name} breaks {len(broken)} of {len(verdicts)} laws: {'; '.join(why)}")

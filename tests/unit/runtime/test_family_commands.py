@@ -113,8 +113,10 @@ def test_an_environment_that_ends_the_process_is_told_as_its_fault(started, monk
     (started / "quits.py").write_text(quits, encoding="utf-8")
     (started / "draws.py").write_text(draws, encoding="utf-8")
     finished = ccm("check-family", "quits:MyArm", COLUMNS="300")
-    assert fails(finished, 2, "quits:MyArm breaks 9 of 11 laws")
-    assert [finished.stdout.count(words) for words in ("/quits.py:", ": SystemExit: 3")] == [9, 9]
+    assert fails(
+        finished, 2, "quits:MyArm breaks 9 of 11 laws: the simulation of quits:MyArm failed at ", ": SystemExit: 3"
+    )
+    assert [finished.stdout.count(words) for words in ("/quits.py:", ": SystemExit: 3", "as above")] == [1, 1, 8]
     train = ("train", "--config", "my_arm.yaml", "--run-dir", "run", "--set")
     assert fails(ccm(*train, "family=quits:MyArm"), 8, "/quits.py:", ": SystemExit: 3; ")
     assert fails(ccm(*train, "family=draws:MyArm"), 2, "sample_tasks('train', ", "/draws.py:", ": SystemExit: 3")
