@@ -3,7 +3,6 @@
 import os
 import sys
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +14,7 @@ from ccm_training.benchmark.campaign import Campaign, Folders, draw_figure
 from ccm_training.benchmark.page import sentence_of
 from ccm_training.benchmark.plan import FigureName, Run, runs_of
 from ccm_training.benchmark.summary import Summary
+from ccm_training.experiment import resolve_device
 from ccm_training.provenance import Provenance, provenance
 from ccm_training.stopping import StopAskedError, stop_on_signals
 
@@ -51,7 +51,8 @@ def benchmark(
 
 def jobs_of(budget: BudgetName) -> int:
     """How many runs are trained at a time where nobody says it."""
-    return (BUDGETS[budget].jobs if torch.cuda.is_available() else None) or os.cpu_count() or 1
+    on_gpu = resolve_device("auto").type == "cuda"
+    return (BUDGETS[budget].jobs if on_gpu else None) or os.cpu_count() or 1
 
 
 def _take(campaign: Campaign, jobs: int, *, train: bool) -> tuple[list[Run], str]:
