@@ -31,6 +31,7 @@ from ccm_runtime.watchdog import Watchdog
 
 MAX_UNTOLD = 1_024
 _MARGIN = 0.1
+_CLOSED = "the pilot was closed before the server was told"
 
 
 class AsyncPilot:
@@ -93,6 +94,11 @@ class AsyncPilot:
         if self._untold:
             try:
                 await self._tells()
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                raise SessionError(_CLOSED) from None
             finally:
                 self._telling = None  # it is over, and whoever asked knows how
         action = await self._session.begin_episode(observation, leave_safe=leave_safe, abandon=abandon)
@@ -131,7 +137,7 @@ class AsyncPilot:
         if telling.done():
             self._telling = None
             if telling.cancelled():
-                raise SessionError("the pilot was closed before the server was told")
+                raise SessionError(_CLOSED)
             action = telling.result()
             self._over = action is None
             return None if action is None else self._renew(action, given=None)

@@ -6,10 +6,11 @@ _WORDS = {
     r"^Value error, ": "",
     r"Input should be ": "expected ",
     r"^Tuple should have at least (\d+) items? .*$": r"expected a list of \1 or more",
-    r", (unable to parse|got a number with) .*$": "",
+    r", (unable to (parse|interpret)|got a number with) .*$": "",
     r"a valid dictionary or instance of \w+$": "a group of settings",
     r"a valid tuple$": "a list, for instance [1, 2]",
     r"a valid integer": "an integer",
+    r"a valid boolean": "true or false",
     r"\b(an? )valid ": r"\1",
     r"expected (?=less|greater)": "expected a number ",
 }

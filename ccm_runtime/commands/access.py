@@ -37,9 +37,10 @@ class Access:
         lines = read_file(self.token_file).decode(errors="replace").split("\n")
         tokens = [line.strip() for line in lines if line.strip()]
         if len(tokens) != 1 or not (tokens[0].isascii() and tokens[0].isprintable()):
+            got = "other characters" if len(tokens) == 1 else counted(len(tokens), "line")
             raise ConfigError(
-                f"{self.token_file}: expected one token, a line of visible ASCII, got {counted(len(tokens), 'line')}; "
-                "a client shows its own token, not the server's file of all"
+                f"{self.token_file}: expected one token, a line of visible ASCII, got {got}; a client shows its own "
+                "token, not the server's file of all"
             )
         return tokens[0]
 

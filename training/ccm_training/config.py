@@ -152,6 +152,8 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
             near = difflib.get_close_matches(key, _keys(Config), n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where}: unknown setting {key!r}{hint}") from error
+        if first["type"] == "missing":
+            raise ConfigError(f"{where}: {key}: expected a value, got none") from error
         raise ConfigError(f"{where}: {key}: {expected(first['msg'])}, got {first['input']!r}") from error
 
 

@@ -50,7 +50,7 @@ class WandbLog:
                 config=config.model_dump(mode="json"),
             )
         except Exception as error:  # of whatever kind: it is theirs
-            why = " ".join(str(error).split()).rstrip(".")
+            why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise ConfigError(
                 f"--wandb: Weights & Biases does not begin: {why}; mend that, or keep its lines on this machine "
                 "(WANDB_MODE=offline), then go on with --resume"

@@ -20,7 +20,7 @@ def test_the_token_is_the_one_line_of_its_file(tmp_path):
         (f"arm:{TOKEN}\nleg:{TOKEN}\n".encode(), "2 lines"),
         (b"", "0 lines"),
         (b"\n", "0 lines"),
-        (b"\xff\x00", "1 line"),
+        (b"\xff\x00", "other characters"),
     ],
 )
 def test_a_file_of_something_else_than_one_token_is_named(tmp_path, content, got):

@@ -52,6 +52,7 @@ def test_every_setting_is_documented():
     [
         ({"port": 70_000}, "^port: expected a number less than or equal to 65535, got 70000$"),
         ({"port": "x"}, "^port: expected an integer, got 'x'$"),
+        ({"otel": "maybe"}, "^otel: expected true or false, got 'maybe'$"),
         ({"max_sessions": 0}, "^max_sessions: expected a number greater than or equal to 1, got 0$"),
         ({"device": "tpu"}, "^device: expected 'auto', 'cpu' or 'cuda', got 'tpu'$"),
         ({"action_deadline_ms": float("inf")}, "^action_deadline_ms: expected a number less than .*, got inf$"),

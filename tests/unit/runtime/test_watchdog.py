@@ -207,6 +207,19 @@ async def test_whoever_waits_while_the_pilot_is_closed_is_told_so_and_is_not_can
         await step
 
 
+async def test_whoever_begins_an_episode_while_the_pilot_is_closed_is_told_so_and_may_be_cancelled_as_well():
+    server, pilot = await flying()
+    server.awake.clear()
+    server.answer.valid_for_ms = 0.0  # nobody waits for an answer
+    await pilot.act(OBSERVED, 1.0)
+    for ends, error in ((pilot.close, SessionError), (None, asyncio.CancelledError)):
+        begins = asyncio.create_task(pilot.begin_episode(OBSERVED))
+        await asyncio.sleep(0)  # it waits
+        await ends() if ends else begins.cancel()
+        with pytest.raises(error):
+            await begins
+
+
 async def test_an_episode_that_ends_in_a_silence_is_told_before_the_next_begins():
     server, pilot = await flying()
     server.awake.clear()

@@ -79,12 +79,18 @@ def test_what_is_no_terminal_is_told_of_each_evaluation_in_a_line(tmp_path, caps
     assert all("  score " in line and "env steps/s" in line for line in lines)
 
 
-def test_wandb_that_does_not_begin_is_told_in_its_words_and_the_run_goes_on_without_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(RuntimeError("No API key\nconfigured"), "No API key configured"), (TimeoutError(), "TimeoutError")],
+)
+def test_wandb_that_does_not_begin_is_told_in_its_words_and_the_run_goes_on_without_it(
+    tmp_path, monkeypatch, error, words
+):
     def init(**_):
-        raise RuntimeError("No API key\nconfigured")
+        raise error
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    with pytest.raises(ConfigError, match=r"does not begin: No API key configured; .*WANDB_MODE=offline.* --resume"):
+    with pytest.raises(ConfigError, match=rf"does not begin: {words}; .*WANDB_MODE=offline.* --resume"):
         train(config(), tmp_path / "run", device="cpu", progress=False, wandb="robots")
     with pytest.warns(UserWarning, match="begins again"):
         assert train(config(), tmp_path / "run", device="cpu", progress=False, resume=True).evaluation

@@ -194,6 +194,13 @@ def test_a_misspelt_setting_is_named_and_not_the_one_that_is_missing_for_it(tmp_
         load_config(str(path))
 
 
+def test_a_setting_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.yaml: family: expected a value, got none$"):
+        load_config(str(path))
+
+
 def test_null_and_false_are_values(file):
     config = load_config(file, ["trial.explore_episodes=null", "trial.observe_reward=false"])
     assert config.trial.explore_episodes is None
@@ -217,6 +224,7 @@ def test_null_and_false_are_values(file):
         ("networks.hidden=[]", "networks.hidden: expected a list of 1 or more, got []"),
         ("networks.hidden=32", "networks.hidden: expected a list, for instance [1, 2], got 32"),
         ("collect=3", "collect: expected a group of settings, got 3"),
+        ("trial.observe_reward=many", "trial.observe_reward: expected true or false, got 'many'"),
         ("meta_batch=2.5", "meta_batch: expected an integer, got 2.5"),
         ("meta_batch=many", "meta_batch: expected an integer, got 'many'"),
         ("meta_batch=1", "meta_batch: expected a number greater than or equal to 2, got 1"),

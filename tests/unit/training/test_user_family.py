@@ -98,6 +98,12 @@ def test_a_missing_attribute_is_told_with_the_nearest_name(write, tmp_path):
     )
 
 
+def test_a_module_may_make_its_family_when_it_is_asked_for(write):
+    write(f"{GOOD}\ndef __getattr__(name): return {{'Late': Robots, 'Lost': 0}}[name] or 1 / 0\n")
+    assert get_family("robots_of_mine:Late").horizon == 20
+    assert "importing Lost failed at " in refused("robots_of_mine:Lost")
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [

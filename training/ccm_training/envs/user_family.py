@@ -5,6 +5,7 @@ import importlib
 import inspect
 import os
 import sys
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -67,8 +68,8 @@ def _module(reference: str, name: str) -> ModuleType:
 
 
 def _found(reference: str, module: ModuleType, attribute: str) -> Any:
-    if attribute in vars(module):
-        return vars(module)[attribute]
+    with faulty(f"family {reference!r}: importing {attribute}"), suppress(AttributeError):
+        return getattr(module, attribute)  # which a module may make when it is asked for
     near = difflib.get_close_matches(attribute, [name for name in vars(module) if not name.startswith("_")], n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     where = getattr(module, "__file__", None) or module.__name__
