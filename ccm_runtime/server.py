@@ -125,6 +125,7 @@ class Server:
 
         Raises:
             ConfigError: An address cannot be listened on, or a certificate cannot be used.
+            RolloutError: What the folder of agents keeps cannot be read, as it hangs.
         """
         try:
             return await self._start()

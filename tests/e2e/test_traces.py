@@ -63,21 +63,24 @@ def stepped(bundle, collector):
     }
     command = [sys.executable, "-m", "ccm_runtime", "serve", str(bundle), "--port", "0", "--otel"]
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
-        address = next(found[1] for line in process.stderr if (found := re.search(r"on (127\.0\.0\.1:\d+)", line)))
-        with grpc.insecure_channel(address) as channel:
-            metadata = (("traceparent", f"00-{TRACE}-{CALLER}-01"),)
-            requests = [
-                pb.SessionRequest(open=pb.OpenSessionRequest()),
-                pb.SessionRequest(event=pb.Event(sequence=1, begin_episode=pb.BeginEpisode(observation=[0, 0]))),
-                pb.SessionRequest(event=pb.Event(sequence=2, transition=pb.Transition(observation=[1, 1]))),
-                pb.SessionRequest(close=pb.CloseSessionRequest()),
-            ]
-            responses = list(AdaptationStub(channel).Session(iter(requests), metadata=metadata, timeout=LIMIT_S))
-        yield responses
-        began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=LIMIT_S)
-        yield time.monotonic() - began, process.returncode, said
+        try:
+            address = next(found[1] for line in process.stderr if (found := re.search(r"on (127\.0\.0\.1:\d+)", line)))
+            with grpc.insecure_channel(address) as channel:
+                metadata = (("traceparent", f"00-{TRACE}-{CALLER}-01"),)
+                requests = [
+                    pb.SessionRequest(open=pb.OpenSessionRequest()),
+                    pb.SessionRequest(event=pb.Event(sequence=1, begin_episode=pb.BeginEpisode(observation=[0, 0]))),
+                    pb.SessionRequest(event=pb.Event(sequence=2, transition=pb.Transition(observation=[1, 1]))),
+                    pb.SessionRequest(close=pb.CloseSessionRequest()),
+                ]
+                responses = list(AdaptationStub(channel).Session(iter(requests), metadata=metadata, timeout=LIMIT_S))
+            yield responses
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=LIMIT_S)
+            yield time.monotonic() - began, process.returncode, said
+        finally:
+            process.kill()  # if it is there still, as a test failed
 
 
 def spans_of(collector):
