@@ -52,8 +52,11 @@ class AsyncSession(SessionView):
     ) -> None:
         if kind is None:
             await self.close()
-            return
-        # The error that is under way matters more than a failed farewell.
+        else:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Close it; the error that is under way matters more than a failed farewell."""
         with contextlib.suppress(CcmError, TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 await self.close()
@@ -69,9 +72,9 @@ class AsyncSession(SessionView):
             await self._connection.persist(self._attachment.attached)
         try:
             self._expected.check(self.agent)
-        except ContextMismatchError as error:
+        except ContextMismatchError:
             if self._ticket is None:
-                await self.__aexit__(type(error), error, None)
+                await self._leave()
             else:
                 self._attachment.drop()  # it was there before; another client may do with it
             raise

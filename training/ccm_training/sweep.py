@@ -185,7 +185,7 @@ def _over_seeds(planned: Sequence[Planned], outcomes: Mapping[str, Outcome]) -> 
             "mean": None if found is None else found.mean,
             "score": None if found is None else found.score.value,
             "interval": None if found is None or found.interval is None else list(found.interval),
-            "over": (found and found.over) or None,
+            "over": None if found is None or found.interval is None else found.over,
             "minutes": sum(outcome.minutes for outcome in group),
         }
 
