@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from ccm_runtime.errors import RolloutError
-from ccm_runtime.worker import Worker
+from ccm_runtime.worker import beside
 
 T = TypeVar("T")
 # Jobs that hang at a time, each with a thread that nobody can end; more than these are not begun.
@@ -57,7 +57,7 @@ class Patience:
         """
         self._check(subject)
         one = _Job(subject, doing, self.limit_s)
-        work = asyncio.create_task(_beside(job))
+        work = asyncio.create_task(beside("ccm-change", job))
         work.add_done_callback(partial(self._ended, one, late))
         try:
             await asyncio.wait((work,), timeout=one.limit_s)
@@ -117,12 +117,3 @@ def _into(work: Future[T], job: Callable[[], T]) -> None:
         work.set_result(job())
     except BaseException as error:  # whoever waits is told
         work.set_exception(error)
-
-
-async def _beside(job: Callable[[], T]) -> T:
-    """Run a job on a thread that does not keep the process: it is no thread of the loop's few."""
-    worker = Worker("ccm-change")
-    try:
-        return await worker.run(job)
-    finally:
-        worker.stop()

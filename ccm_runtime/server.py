@@ -193,7 +193,7 @@ class Server:
             await self._closing
         await self.hosting.leave()
         if self._tracing is not None:
-            await asyncio.to_thread(self._tracing.stop)
+            await self._tracing.stop()
 
     def _bind(self) -> int:
         address = self._config.address(self._config.port)

@@ -4,9 +4,9 @@ A stream is one span, below its caller's where the call's metadata holds a W3C `
 for each stream: only in one that is sampled are steps spans too, with their stages below them.
 """
 
-import threading
+import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from opentelemetry import trace
@@ -24,6 +24,7 @@ from ccm_runtime.messages import Opened
 from ccm_runtime.service import Service
 from ccm_runtime.traces import Stages
 from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.worker import beside
 
 _PARENT = TraceContextTextMapPropagator()
 _STOP_S = 2.0
@@ -70,11 +71,11 @@ class Tracing:
         """Return the service, traced."""
         return TracedService(hosting, max_calls, self)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Export what is left, for a moment: a collector that hangs keeps nothing from ending."""
-        ending = threading.Thread(target=self._provider.shutdown, name="ccm-traces", daemon=True)
-        ending.start()
-        ending.join(_STOP_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await beside("ccm-traces", self._provider.shutdown)
 
 
 class TracedService(Service):

@@ -97,6 +97,15 @@ class Worker:
             self._began_s = None
 
 
+async def beside(name: str, job: Callable[[], T]) -> T:
+    """Run a job on a thread of its own, of this name, which does not keep the process: it is none of the loop's few."""
+    worker = Worker(name)
+    try:
+        return await worker.run(job)
+    finally:
+        worker.stop()
+
+
 def _hand_over(done: "asyncio.Future[T]", result: T | None, error: Exception | None) -> None:
     if done.done():
         return
