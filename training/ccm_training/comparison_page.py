@@ -15,6 +15,7 @@ from ccm_training.standing import (
     BETTER,
     OVER_SEEDS,
     OVER_SEEDS_AND_TASKS,
+    Standing,
     chances_over_first,
     keep_tasks,
     show_interval,
@@ -45,23 +46,22 @@ def render_comparison(comparison: Comparison) -> str:
     groups = comparison.groups
     runs = sum(len(group.members) for group in groups)
     families = list(dict.fromkeys(group.family for group in groups))
+    found = standings([group.scores for group in groups])
     return fill(
         f"{' · '.join(families)}: {_count(runs, 'run')} compared",
         f"{_count(len(groups), 'choice')} of settings, each with its seeds. Scores are those on held-out tasks at the "
         "end of a run, or its last while training where it has not come to its end.",
-        cards=_cards(groups),
-        sections=_sections(comparison),
+        cards=_cards(groups, found),
+        sections=_sections(comparison, found),
         written_at=comparison.written_at,
     )
 
 
-def _cards(groups: Sequence[Group]) -> Iterable[str]:
-    found, adaptive = [], []
-    for group, standing in zip(groups, standings([group.scores for group in groups]), strict=True):
-        if METHODS[group.members[0].summary.config["method"]].encoder:
-            adaptive.append(group)
-            found += [] if standing is None else [(standing.score.value, group.label)]
-    if found and len({(group.family, group.ceiling is None) for group in adaptive}) == 1:
+def _cards(groups: Sequence[Group], standing: Sequence[Standing | None]) -> Iterable[str]:
+    pairs = zip(groups, standing, strict=True)
+    adaptive = [pair for pair in pairs if METHODS[pair[0].members[0].summary.config["method"]].encoder]
+    found = [(one.score.value, group.label) for group, one in adaptive if one is not None]
+    if found and len({(group.family, group.ceiling is None) for group, _ in adaptive}) == 1:
         best, label = max(found)
         yield card("Best score (IQM)", f"{best:.3f}", label, kind="main")
     members = [one for group in groups for one in group.members]
@@ -71,9 +71,9 @@ def _cards(groups: Sequence[Group]) -> Iterable[str]:
     yield card("Training time", f"{sum(one.summary.time_s for one in members) / 60:,.0f} min", "of all runs together")
 
 
-def _sections(comparison: Comparison) -> Iterable[str]:
+def _sections(comparison: Comparison, found: Sequence[Standing | None]) -> Iterable[str]:
     groups = comparison.groups
-    yield _scores(groups)
+    yield _scores(groups, found)
     if any(len(one.steps) for group in groups for one in group.members):
         yield section(
             "Learning curves",
@@ -106,9 +106,9 @@ def _sections(comparison: Comparison) -> Iterable[str]:
     yield _provenance(comparison)
 
 
-def _scores(groups: Sequence[Group]) -> str:
+def _scores(groups: Sequence[Group], found: Sequence[Standing | None]) -> str:
     scores = [group.scores for group in groups]
-    by_task, found = keep_tasks(scores), standings(scores)
+    by_task = keep_tasks(scores)
     same = [group.scores if group.held_out == groups[0].held_out else [] for group in groups]
     chances = chances_over_first(same) if by_task else []
     said = OVER_SEEDS_AND_TASKS if by_task else OVER_SEEDS
