@@ -271,8 +271,13 @@ def _positive(name: str, time_s: object) -> float:
     return float(time_s)
 
 
+def is_sendable(token: str) -> bool:
+    """Whether gRPC can send it in the metadata of a call."""
+    return token.isascii() and token.isprintable()
+
+
 def _sendable(token: object) -> str:
-    if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
+    if not isinstance(token, str) or not is_sendable(token):
         raise ConfigError(
             "token: expected visible ASCII characters on one line; strip() what was read from a file of a line"
         )

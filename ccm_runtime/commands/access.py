@@ -5,6 +5,7 @@ from pathlib import Path
 
 import grpc
 
+from ccm_runtime.connection import is_sendable
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.files import read_file, read_pem
 from ccm_runtime.specs import counted
@@ -36,7 +37,7 @@ class Access:
             return None
         lines = read_file(self.token_file).decode(errors="replace").split("\n")
         tokens = [line.strip() for line in lines if line.strip()]
-        if len(tokens) != 1 or not (tokens[0].isascii() and tokens[0].isprintable()):
+        if len(tokens) != 1 or not is_sendable(tokens[0]):
             got = "other characters" if len(tokens) == 1 else counted(len(tokens), "line")
             raise ConfigError(
                 f"{self.token_file}: expected one token, a line of visible ASCII, got {got}; a client shows its own "
