@@ -23,7 +23,7 @@ from ccm_runtime.errors import ConfigError
 from ccm_runtime.limits import parse_rates
 from ccm_runtime.manifest import Fallback
 from ccm_runtime.store import is_url
-from ccm_runtime.wording import expected
+from ccm_runtime.wording import told
 
 PREFIX = "CCM_"
 
@@ -195,11 +195,7 @@ class ServerConfig(BaseModel):
         try:
             return cls.model_validate({**variables, **given})
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = f"{first['loc'][0]}: " if first["loc"] else ""
-            got = f", got {first['input']!r}" if first["loc"] else ""
-            message = where + expected(first["msg"]) + got
-            raise ConfigError(" ".join(message.split())) from None
+            raise ConfigError(told(error)) from None
 
 
 def _near(variable: str, settings: Iterable[str]) -> str | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import ConfigError
+from ccm_runtime.wording import told
 
 NAME = "rollout.json"
 _MAX_BYTES = 64 << 10
@@ -85,16 +86,14 @@ def read(folder: Path, say: Callable[[str], None]) -> KeptRollout | None:
     except OSError as error:
         say(f"{path} cannot be read ({error.strerror}): no candidate, and no version to go back to")
     except ValidationError as error:
-        why = error.errors(include_url=False)[0]
         aside = path.with_name(f"{NAME}.damaged")
         try:
             path.replace(aside)
             kept_as = f"is kept as {aside.name}"
         except OSError:
             kept_as = "stays where it is"
-        where = ".".join(map(str, why["loc"]))
         say(
-            f"{path} is damaged ({where + ': ' if where else ''}{why['msg']}) and {kept_as}: no candidate, and no "
-            "version to go back to; load them again"
+            f"{path} is damaged ({told(error)}) and {kept_as}: no candidate, and no version to go back to; "
+            "load them again"
         )
     return None

@@ -12,6 +12,7 @@ from ccm_runtime.belief import ExperienceStats, NoveltyStats
 from ccm_runtime.belief_map import BeliefMap
 from ccm_runtime.errors import BundleCorruptError, BundleSchemaError
 from ccm_runtime.specs import BoxSpec, counted
+from ccm_runtime.wording import told
 
 SCHEMA_VERSION: Final = 1
 EXPLORATION_POLICY = "exploration_policy.onnx"
@@ -238,10 +239,7 @@ def from_bytes(text: bytes) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the text"
-        message = f"manifest.json does not follow schema {SCHEMA_VERSION}: {where}: {first['msg']}"
-        raise BundleSchemaError(" ".join(message.split())) from None
+        raise BundleSchemaError(f"manifest.json does not follow schema {SCHEMA_VERSION}: {told(error)}") from None
     seal = manifest.manifest_sha256
     head, _, tail = text.rpartition(seal.encode())
     if not seal or hashlib.sha256(head + tail).hexdigest() != seal:

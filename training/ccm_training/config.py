@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from ccm_runtime.errors import ConfigError
-from ccm_runtime.wording import expected
+from ccm_runtime.wording import told
 from ccm_training.methods import METHODS, Method, MethodName
 from ccm_training.run_folder import flat_settings
 from ccm_training.settings import (
@@ -145,16 +145,13 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        # Of a name that is misspelt, pydantic also says that the right one is missing, and says so first.
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
+        unknown = next((found for found in error.errors() if found["type"] == "extra_forbidden"), None)
+        if unknown is not None:
+            key = ".".join(str(part) for part in unknown["loc"])
             near = difflib.get_close_matches(key, _keys(Config), n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where}: unknown setting {key!r}{hint}") from error
-        if first["type"] == "missing":
-            raise ConfigError(f"{where}: {key}: expected a value, got none") from error
-        raise ConfigError(f"{where}: {key}: {expected(first['msg'])}, got {first['input']!r}") from error
+        raise ConfigError(f"{where}: {told(error)}") from error
 
 
 def changed_settings(before: Config, after: Config) -> dict[str, str]:

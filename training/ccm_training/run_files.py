@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from ccm_runtime.errors import CheckpointCorruptError
+from ccm_runtime.wording import told
 from ccm_training.methods import MethodName
 
 
@@ -113,9 +114,7 @@ def _checked(path: Path, tree: Any, shape: type[Shape]) -> dict[str, Any]:
     try:
         shape.model_validate(tree)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise CheckpointCorruptError(f"{path} is not what `ccm train` writes: {where}{first['msg']}") from None
+        raise CheckpointCorruptError(f"{path} is not what `ccm train` writes: {told(error)}") from None
     checked: dict[str, Any] = tree
     return checked
 

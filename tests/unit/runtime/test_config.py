@@ -60,7 +60,7 @@ def test_every_setting_is_documented():
         ({"drain_s": float("inf")}, "^drain_s: expected a number less than or equal to 86400, got inf$"),
         ({"unheard_of": 1}, "unheard_of: "),
         ({"max_rate": "0.5,-1"}, r"max_rate: expected a positive number for each entry .* got '0\.5,-1'"),
-        ({"max_rate": (0.5, float("inf"))}, "max_rate: "),
+        ({"max_rate": (0.5, float("inf"))}, "max_rate.1: "),
         ({"fallback": "stop"}, "fallback: "),
         ({"tls_cert": "a.pem"}, "tls_cert and tls_key go together"),
         ({"store": "s.db", "store_password_file": "p"}, "store_password_file is for a store with a URL"),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import CcmError, RunError
+from ccm_runtime.wording import told
 from ccm_training.benchmark.budgets import BudgetName
 from ccm_training.benchmark.plan import Run
 from ccm_training.checkpoint import LoadedRun, load_agent, parameter_hash
@@ -207,7 +208,8 @@ def read_result(path: Path) -> RunResult:
     try:
         result = RunResult.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: not a result of `ccm benchmark`: {str(error).splitlines()[0]}; restore it") from error
+        why = told(error) if isinstance(error, ValidationError) else str(error)
+        raise RunError(f"{path}: not a result of `ccm benchmark`: {why}; restore it") from error
     if result.format != FORMAT:
         raise RunError(f"{path}: of format {result.format}, expected {FORMAT}; use the version of ccm that wrote it")
     return result
