@@ -20,43 +20,44 @@ class Absent:
 
     Attributes:
         ended: The sessions that were closed last, the last one at the end.
-        resting: Digests of the bundles of sessions that rest, by their names.
+        resting: Digests of the bundles of sessions that rest, by their tenants and names.
     """
 
     def __init__(self) -> None:
         self.ended: deque[Session] = deque(maxlen=MAX_ENDED)
-        self.resting: Mapping[str, str] = {}
-        self._farewells: OrderedDict[tuple[str, str], SessionClosed] = OrderedDict()
+        self.resting: Mapping[tuple[str, str], str] = {}
+        self._farewells: OrderedDict[tuple[str, str, str], SessionClosed] = OrderedDict()
 
     def close(self, session: Session, token: str) -> SessionClosed:
         """End the trial of a session that its owner has just closed; return what its owner is told."""
         memory = close(session.memory)
         self.ended.append(replace(session, memory=memory))
         closed = SessionClosed(memory.returns, Context(session.bundle_digest, memory.belief))
-        self._farewells[session.session_id, token] = closed
+        self._farewells[session.tenant, session.session_id, token] = closed
         if len(self._farewells) > MAX_FAREWELLS:
             self._farewells.popitem(last=False)
         return closed
 
-    def farewell(self, session_id: str, token: str) -> SessionClosed:
+    def farewell(self, session_id: str, token: str, tenant: str) -> SessionClosed:
         """Return what the owner of a session was told when it was closed; of one that is long gone, nothing."""
-        return self._farewells.get((session_id, token), SessionClosed())
+        return self._farewells.get((tenant, session_id, token), SessionClosed())
 
-    def explain(self, session_id: str, token: str, *, owns: bool) -> None:
-        """Tell why there is no such session, where that is known.
+    def explain(self, session_id: str, token: str, tenant: str, *, owns: bool) -> None:
+        """Tell why a tenant has no such session, where that is known.
 
         Args:
             session_id: Its name.
             token: What was shown for it.
+            tenant: Who asks; of another tenant's session nothing is known.
             owns: Whether that is its token.
 
         Raises:
             SessionUnknownError: It was closed.
             ContextMismatchError: It rests in the store.
         """
-        if (session_id, token) in self._farewells:
+        if (tenant, session_id, token) in self._farewells:
             raise SessionUnknownError("the session was closed; open a new one") from None
-        digest = self.resting.get(session_id)
+        digest = self.resting.get((tenant, session_id))
         if digest is not None and owns:
             raise ContextMismatchError(
                 f"the session goes on with bundle {digest[:12]} alone, and this server does not serve it; serve that "

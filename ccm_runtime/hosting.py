@@ -133,7 +133,8 @@ class Hosting:
         else:
             found = find(self._store, cache(self.recall.adapter), self._config, self.log)
         sessions = [stored.session for stored in found.resumed]
-        self.absent.resting = {stored.session.session_id: stored.session.bundle_digest for stored in found.resting}
+        resting = (stored.session for stored in found.resting)
+        self.absent.resting = {(one.tenant, one.session_id): one.bundle_digest for one in resting}
         self.table.restore(found.secret, sessions)
         self.group_commit.watch(lambda: self.table, sessions, well=found.well)
 
@@ -206,7 +207,7 @@ class Hosting:
         if self.sharing is not None:
             await self._settle()
 
-    def resume(self, session_id: str, token: str, client: str = "") -> Opened:
+    def resume(self, session_id: str, token: str, client: str = "", tenant: str = "") -> Opened:
         """Go on with a session that is held, as the client that has it.
 
         Raises:
@@ -214,11 +215,11 @@ class Hosting:
             SessionTakenError: Another client has it.
             ContextMismatchError: Its bundle is not served here.
         """
-        session = self._owned(session_id, token)
+        session = self._owned(session_id, token, tenant)
         session.check_client(client)
         return replace(self._opened(self.table.keep(session)), client=client)
 
-    async def take_over(self, session_id: str, token: str, client: str) -> Opened:
+    async def take_over(self, session_id: str, token: str, client: str, tenant: str = "") -> Opened:
         """Give a session that is held to a client, with where it is; durable once it returns.
 
         What is told in the name of another client is refused from then on; what was told before has been answered.
@@ -232,8 +233,8 @@ class Hosting:
         """
         if len(client) > MAX_KEY_LENGTH:
             raise SpecError(f"client: expected at most {MAX_KEY_LENGTH} characters")
-        await self.roster.of(self._owned(session_id, token)).stepper.settled(session_id)
-        self.table.keep(replace(self._owned(session_id, token), client=client))
+        await self.roster.of(self._owned(session_id, token, tenant)).stepper.settled(session_id)
+        self.table.keep(replace(self._owned(session_id, token, tenant), client=client))
         await self._settle()
         session = self.table.find(session_id)
         if session is None:
@@ -259,7 +260,7 @@ class Hosting:
             self.judge.failed(version)
             raise
 
-    def close(self, session_id: str, token: str, client: str = "") -> SessionClosed:
+    def close(self, session_id: str, token: str, client: str = "", tenant: str = "") -> SessionClosed:
         """End a trial; one that was just closed ends as it did before, one that is gone is an empty answer.
 
         Raises:
@@ -268,7 +269,7 @@ class Hosting:
         """
         session = self.table.close(session_id, token, client)
         if session is None:
-            return self.absent.farewell(session_id, token)
+            return self.absent.farewell(session_id, token, tenant)
         closed = self.absent.close(session, token)
         self.log.info("session closed", session_id=session_id, num_episodes=len(closed.returns))
         return closed
@@ -293,12 +294,12 @@ class Hosting:
         """Return whether no session is in the middle of an episode that can go on."""
         return not any(session.memory.trial.in_episode and acts(self.roster.of(session)) for session in self.table)
 
-    def _owned(self, session_id: str, token: str) -> Session:
+    def _owned(self, session_id: str, token: str, tenant: str) -> Session:
         """Return a session to its owner, who is told why there is none, where that is known."""
         try:
             return self.table.get(session_id, token)
         except SessionUnknownError:
-            self.absent.explain(session_id, token, owns=self.table.owns(session_id, token))
+            self.absent.explain(session_id, token, tenant, owns=self.table.owns(session_id, token))
             raise
 
     async def _settle(self) -> None:

@@ -110,7 +110,7 @@ class Service(Answering, AdaptationServicer):
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Call) -> pb.CloseSessionResponse:
         """End a trial."""
         await self._fetch(request, request.client)
-        closed = self.hosting.close(request.session_id, request.token, request.client)
+        closed = self.hosting.close(request.session_id, request.token, request.client, TENANT.get())
         await self.hosting.told_all()
         return wire.closed_to_proto(closed)
 
@@ -174,9 +174,8 @@ class Service(Answering, AdaptationServicer):
 
     async def _resume(self, request: pb.ResumeSession) -> Opened:
         await self._fetch(request, None if request.take_over else request.client)
-        if request.take_over:
-            return await self.hosting.take_over(request.session_id, request.token, request.client)
-        return self.hosting.resume(request.session_id, request.token, request.client)
+        shown = request.session_id, request.token, request.client, TENANT.get()
+        return await self.hosting.take_over(*shown) if request.take_over else self.hosting.resume(*shown)
 
     async def _exchange(self, opened: Opened, context: Call) -> bool:
         """Answer the stream's next message; return whether there may be another."""
@@ -221,7 +220,7 @@ class Service(Answering, AdaptationServicer):
 
     def _close(self, opened: Opened) -> pb.CloseSessionResponse:
         """End the stream's session."""
-        return wire.closed_to_proto(self.hosting.close(opened.session_id, opened.token, opened.client))
+        return wire.closed_to_proto(self.hosting.close(opened.session_id, opened.token, opened.client, TENANT.get()))
 
     async def _read(self, context: Call) -> Any:
         """Return the stream's next message."""

@@ -9,9 +9,10 @@ from ccm_runtime import statuses
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.tenants import Tokens
-from ccm_runtime.testing import ScriptedPolicy, serving
+from ccm_runtime.testing import ScriptedPolicy, manifest_of, serving
 from ccm_runtime.v1 import adaptation_pb2 as pb
 from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
+from ccm_runtime.versions import ServedAgent
 
 LIMIT_S = 20.0
 MINE, YOURS = "mine-is-a-long-secret", "yours-is-a-long-secret"
@@ -24,10 +25,11 @@ def bearing(token):
 
 
 @asynccontextmanager
-async def stub_of(tmp_path, tokens=FILE, **settings):
+async def stub_of(tmp_path, tokens=FILE, digest="5c" * 32, **settings):
     (tmp_path / "tokens").write_text(tokens)
     config = ServerConfig(**{"port": 0, "log_level": "error", "token_file": tmp_path / "tokens", **settings})
-    async with serving(ScriptedPolicy(), config) as address, grpc.aio.insecure_channel(address) as channel:
+    served = ServedAgent(policy := ScriptedPolicy(), manifest_of(policy), digest)
+    async with serving(served, config) as address, grpc.aio.insecure_channel(address) as channel:
         yield AdaptationStub(channel)
 
 
@@ -72,6 +74,43 @@ async def test_another_tenants_session_is_none_even_with_its_token(tmp_path):
         await stream.write(pb.SessionRequest(resume=resume))
         assert nothing == await refused(stream.read())
         assert 1 == (await stub.Step(begin(opened), metadata=bearing(MINE), timeout=LIMIT_S)).answer.sequence
+
+
+async def told_on_resuming(stub, token, opened):
+    """Return what a tenant is told who resumes a session that is not there."""
+    stream = stub.Session(metadata=bearing(token), timeout=LIMIT_S)
+    resume = pb.ResumeSession(session_id=opened.session_id, token=opened.token)
+    await stream.write(pb.SessionRequest(resume=resume))
+    with pytest.raises(grpc.RpcError) as error:
+        await stream.read()
+    return error.value.details()
+
+
+async def test_another_tenants_session_is_none_after_its_end_either(tmp_path):
+    async with stub_of(tmp_path) as stub:
+        opened = await opening(stub, MINE)
+        await stub.Step(begin(opened), metadata=bearing(MINE), timeout=LIMIT_S)
+        ended = pb.Transition(observation=[1.0, 1.0], reward=2.5, terminated=True)
+        step = pb.StepRequest(session_id=opened.session_id, token=opened.token)
+        step.event.CopyFrom(pb.Event(sequence=2, transition=ended))
+        await stub.Step(step, metadata=bearing(MINE), timeout=LIMIT_S)
+        close = pb.CloseSessionRequest(session_id=opened.session_id, token=opened.token)
+        told = [
+            await stub.CloseSession(close, metadata=bearing(token), timeout=LIMIT_S) for token in (MINE, YOURS, MINE)
+        ]
+        assert [[2.5], [], [2.5]] == [list(closed.returns) for closed in told]
+        assert not told[1].HasField("context")
+        assert "the session was closed" in await told_on_resuming(stub, MINE, opened)
+        assert "no such session" in await told_on_resuming(stub, YOURS, opened)
+
+
+async def test_another_tenants_session_is_none_while_it_rests_in_the_store(tmp_path):
+    store = tmp_path / "s.db"
+    async with stub_of(tmp_path, store=store) as stub:
+        opened = await opening(stub, MINE)
+    async with stub_of(tmp_path, digest="ab" * 32, store=store) as stub:
+        assert f"goes on with bundle {'5c' * 6} alone" in await told_on_resuming(stub, MINE, opened)
+        assert "no such session" in await told_on_resuming(stub, YOURS, opened)
 
 
 async def test_every_token_of_a_tenant_reaches_its_sessions(tmp_path):
