@@ -7,28 +7,17 @@ it when it next writes, drops its copy, and ends the session's stream; until the
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from ccm_runtime.adapt import Adapter
 from ccm_runtime.errors import CcmError, ServerUnreachableError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.records import from_bytes
 from ccm_runtime.session import Session, SessionTable
 from ccm_runtime.store import Seen, SharedStore
-
-
-class Loaded(Protocol):
-    """A bundle that steps sessions (`versions.Version`)."""
-
-    @property
-    def adapter(self) -> Adapter:
-        """What steps them."""
-
-    def in_use(self) -> AbstractContextManager[None]:
-        """Keep it loaded for a while."""
+from ccm_runtime.versions import Version
 
 
 @dataclass(slots=True)
@@ -95,7 +84,7 @@ class Sharing:
         store: SharedStore,
         commits: GroupCommit,
         table: SessionTable,
-        version_with: Callable[[str], Awaitable[Loaded | None]],
+        version_with: Callable[[str], Awaitable[Version | None]],
         log: Any,
     ) -> None:
         self.counts = SharingCounts()
@@ -181,14 +170,14 @@ class Sharing:
             raise ServerUnreachableError(
                 f"the session's bundle, {session.bundle_digest[:12]}, is not served here; resume it elsewhere"
             )
-        self._check(session, version)
-        room = nullcontext() if self._table.find(session_id) else self._table.expecting(tenant)
-        with version.in_use(), room:
-            claimed = await self._claims.ask(session_id)
-            if claimed is None:
-                raise self._table.unknown()
-            session = replace(self._read(session_id, tenant, claimed), epoch=claimed.epoch)
-            self._table.take_in(session)
+        with version.in_use():
+            await self._check(session, version)
+            with nullcontext() if self._table.find(session_id) else self._table.expecting(tenant):
+                claimed = await self._claims.ask(session_id)
+                if claimed is None:
+                    raise self._table.unknown()
+                session = replace(self._read(session_id, tenant, claimed), epoch=claimed.epoch)
+                self._table.take_in(session)
         self._commits.taken(session)
         self.counts.num_taken += 1
         self._log.info("session taken over", session_id=session_id, epoch=session.epoch)
@@ -204,9 +193,9 @@ class Sharing:
             raise self._table.unknown()
         return session
 
-    def _check(self, session: Session, version: Loaded) -> None:
+    async def _check(self, session: Session, version: Version) -> None:
         try:
-            version.adapter.check_belief(session.memory.belief)
+            await version.stepper.beside(partial(version.adapter.check_belief, session.memory.belief))
         except CcmError as error:
             self._log.warning("session not readable", session_id=session.session_id, why=str(error))
             raise self._table.unknown() from None

@@ -269,6 +269,25 @@ async def test_a_server_whose_networks_hang_takes_no_session_from_another_one(mo
             policy.gate.set()
 
 
+async def test_a_session_that_comes_from_another_server_keeps_none_from_its_deadline(shared):
+    policy, settings = Gated(), {"store": shared.url, "action_deadline_ms": 5.0, "max_misses": 1_000}
+    async with serving(served(policy), **settings) as (here, _), serving(served(Gated()), **settings) as (first, _):
+        coming = await first.hosting.open(SessionOptions())
+        own = await here.hosting.open(SessionOptions())
+        policy.gate.clear()
+        try:
+            fetching = asyncio.create_task(here.hosting.fetch(coming.session_id, coming.token))
+            async with asyncio.timeout(LIMIT_S):
+                while not here.hosting.roster.rollout().current.stepper.busy_s:  # its belief is being read
+                    await asyncio.sleep(0)
+            answer = await here.hosting.step(own.session_id, 1, BeginEpisode(SEEN))
+            assert (Intervention.LATE,) == answer.reaction.interventions
+            assert not fetching.done()
+        finally:
+            policy.gate.set()
+        assert await fetching
+
+
 @pytest.mark.parametrize("abstract", [False, True])
 async def test_systemd_is_told_by_a_server_that_lives_and_by_no_other(
     tiny_bundle, gpu, tmp_path, monkeypatch, abstract
