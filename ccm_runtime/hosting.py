@@ -225,14 +225,17 @@ class Hosting:
         What is told in the name of another client is refused from then on; what was told before has been answered.
 
         Raises:
-            SpecError: The client's name is too long.
+            SpecError: The client has no name, or one that is too long.
             SessionUnknownError: There is none, or the token is not its token.
             ContextMismatchError: Its bundle is not served here.
             ServerUnreachableError: It went to another server meanwhile.
             StoreUnavailableError: The store fails, and the policy is to refuse.
         """
-        if len(client) > MAX_KEY_LENGTH:
-            raise SpecError(f"client: expected at most {MAX_KEY_LENGTH} characters")
+        if not 1 <= len(client) <= MAX_KEY_LENGTH:  # without a name it would be whoever opened the session
+            raise SpecError(
+                f"client: expected a name of 1 to {MAX_KEY_LENGTH} characters, at random, to take a session over; got "
+                f"{len(client)}"
+            )
         await self.roster.of(self._owned(session_id, token, tenant)).stepper.settled(session_id)
         self.table.keep(replace(self._owned(session_id, token, tenant), client=client))
         await self._settle()

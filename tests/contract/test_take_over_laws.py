@@ -29,6 +29,7 @@ from ccm_runtime.testing import ScriptedPolicy, box, manifest_of, serve
 from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 from ccm_runtime.v1 import adaptation_pb2 as pb
+from ccm_runtime.v1.adaptation_pb2_grpc import AdaptationStub
 
 LIMIT_S = 20.0
 WHOLE = 4 * (HORIZON + 1)
@@ -271,7 +272,7 @@ async def test_what_cannot_be_resumed_says_why(tmp_path):
             pass  # it has outlived every refusal, and is closed now
         with pytest.raises(SessionUnknownError, match="the session was closed; open a new one"):
             await client.resume_session(ticket).open()
-        with pytest.raises(SpecError, match="at most 128 characters"):
+        with pytest.raises(SpecError, match="client: expected a name of 1 to 128 characters, .* got 129"):
             await server.hosting.take_over(ticket.session_id, ticket.token, "c" * 129)
         resting = (await client.open_session(seed=3).open()).ticket
     async with running(digest="ab" * 32, **store) as (_, client):
@@ -300,6 +301,22 @@ async def test_a_key_does_not_give_back_what_another_client_took_over():
         with pytest.raises(SessionTakenError):
             server.hosting.resume(opened.session_id, opened.token)
         assert server.hosting.resume(opened.session_id, opened.token, "me").standing is None
+
+
+async def test_who_takes_over_without_a_name_is_refused_as_that_is_the_openers():
+    async with running() as (server, client):
+        session = await client.open_session(seed=3, stochastic=True).open()
+        await go_on(session, 3, 2)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stream = AdaptationStub(channel).Session(timeout=LIMIT_S)
+            ticket = session.ticket
+            nameless = pb.ResumeSession(session_id=ticket.session_id, token=ticket.token, take_over=True)
+            await stream.write(pb.SessionRequest(resume=nameless))
+            with pytest.raises(grpc.RpcError) as error:
+                await stream.read()
+        assert grpc.StatusCode.INVALID_ARGUMENT is error.value.code()
+        assert "client: expected a name of 1 to 128 characters" in error.value.details()
+        await go_on(session, 3, 3)
 
 
 async def test_a_session_is_taken_over_at_another_server(shared):
