@@ -47,13 +47,16 @@ class KeptRollout(_Strict):
     def under(self, current: str, digest: str) -> "KeptRollout":
         """Return what holds of it where the link leads to a version: without a candidate, if it is another one.
 
-        A change that was cut short after the link was switched is thereby whole; one that went back stays back.
+        A change that was cut short after the link was switched is thereby whole; one that went back stays back. Another
+        bundle under the same name is another version, and leaves nothing of the one that it was put in place of.
         """
-        if current == self.current.name:
+        now = KeptVersion(name=current, digest=digest)
+        if now == self.current:
             return self
+        if current == self.current.name:
+            return KeptRollout(current=now, previous=self.previous)
         back = self.previous is not None and self.previous.name == current
-        previous = None if back else self.current
-        return KeptRollout(current=KeptVersion(name=current, digest=digest), previous=previous)
+        return KeptRollout(current=now, previous=None if back else self.current)
 
 
 def write(folder: Path, kept: KeptRollout) -> None:

@@ -59,8 +59,8 @@ class Releases:
             ConfigError: Versions do not change here, the folder cannot be written to, or the share is none.
             AgentUnknownError: There is no such version in the folder.
             BundleError: Its bundle is missing, damaged, or not signed.
-            RolloutError: There is no room for it, its contract is another, a candidate is to replace nothing, or what
-                it needs hangs.
+            RolloutError: There is no room for it, another bundle is loaded under its name, its contract is another, a
+                candidate is to replace nothing, or what it needs hangs.
         """
         return await self._load(agent, version, share=share, move=move)
 
@@ -137,6 +137,8 @@ class Releases:
                 await patience.run(subject, "reading its bundle", read)  # the manifest alone is known
             return known
         self._hosting.tidy()
+        if digest is not None:
+            roster.check_name(agent, version, digest)
         roster.check_room(agent)
         try:
             served = await patience.run(subject, "reading its bundle", read)
@@ -176,7 +178,7 @@ class Releases:
                 if switch and on_disk:
                     make = partial(library.make_current, agent, current.name)
                     await self._on_disk(library, agent, "switching its link", make, switch=True)
-                if on_disk or await self._keeps_another(library, agent, current.name):
+                if on_disk or await self._keeps_another(library, agent, current):
                     moving = [version for version in hosting.roster.of_agent(agent) if leaves(version)]
                     await self._keep(library, agent, after, moving)
             hosting.roster.appoint(agent, after)
@@ -199,11 +201,11 @@ class Releases:
                 "or start the server again"
             ) from None
 
-    async def _keeps_another(self, library: Library, agent: str, current: str) -> bool:
+    async def _keeps_another(self, library: Library, agent: str, current: Version) -> bool:
         """Return whether what is kept is of another current version: the link was switched by hand, by no server."""
         read = partial(library.kept, agent, partial(say_damaged, self._hosting.log))
         kept = await self._patience.run(str(library.folder / agent), "reading its rollout", read)
-        return kept is not None and kept.current.name != current
+        return kept is not None and kept.current != _kept(current)
 
     async def _keep(self, library: Library, agent: str, rollout: Rollout, moving: Sequence[Version]) -> None:
         """Keep a rollout for the next server; a candidate that cannot be kept is refused (ConfigError, RolloutError).

@@ -45,9 +45,11 @@ class Resumption:
                 continue
             current = roster.rollout(agent).current
             holds = kept.under(current.name, current.digest)
-            if kept.current.name != current.name:
+            if holds is not kept:
                 left = kept.candidate and kept.candidate.name
                 told = {"current": current.name, "was": kept.current.name, "candidate": left}
+                if current.name == kept.current.name:
+                    told["why"] = _another(current.digest, kept.current)
                 log.warning("rollout not resumed", agent=agent, **told)
                 try:
                     wait(folder, "keeping its rollout", partial(library.keep, agent, holds))
@@ -92,9 +94,14 @@ class Resumption:
             if served.digest == kept.digest:
                 version = self._roster.add(served)
                 return None if version is self._roster.rollout(agent).current else version
-            why = f"it is another bundle now, {served.digest[:12]}, and was {kept.digest[:12]}"
+            why = _another(served.digest, kept)
         except CcmError as error:
             why = str(error)
         event = f"{role} not resumed"
         self._log.error(event, agent=agent, version=kept.name, why=why)
         return None
+
+
+def _another(digest: str, was: KeptVersion) -> str:
+    """Say that a version is not the bundle that it was."""
+    return f"it is another bundle now, {digest[:12]}, and was {was.digest[:12]}"

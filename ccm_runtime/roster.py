@@ -103,6 +103,15 @@ class Roster:
                 "wait until sessions of old ones end, or raise --max-versions"
             )
 
+    def check_name(self, agent: str, version: str, digest: str) -> None:
+        """Refuse a bundle under a name that is another one's (RolloutError): the link could lead to either of them."""
+        for loaded in self.of_agent(agent):
+            if loaded.name == version and loaded.digest != digest:
+                raise RolloutError(
+                    f"{agent} {version} is loaded already, as another bundle ({loaded.digest[:12]}, and in the folder "
+                    f"is {digest[:12]} now); publish this one under another name"
+                )
+
     def add(self, served: ServedAgent) -> Version:
         """Load a version, for its agent's rollout or for sessions that are pinned to it.
 

@@ -300,6 +300,58 @@ async def test_no_call_leaves_the_folder(folder, name):
             assert "AgentUnknownError" == (await refused(served.load(agent, version)))[0]
 
 
+def republish(folder, version, policy=SHORT):
+    """Put another bundle where a version was."""
+    shutil.rmtree(folder / "walker" / version)
+    publish(folder, "walker", version, policy)
+
+
+async def test_another_bundle_under_a_name_that_is_loaded_is_refused_and_all_stays(folder):
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2")
+        opened = await served.open()
+        republish(folder, "v2")
+        for options in ({}, {"share": 0.5}):
+            kind, why = await refused(served.load("walker", "v2", **options))
+            assert ("RolloutError", True) == (kind, "v2 is loaded already, as another bundle" in why)
+            assert "publish this one under another name" in why
+        assert {"v1": "previous", "v2": "current"} == await served.versions("walker")
+        for version in ("v3", "v4"):
+            publish(folder, "walker", version)
+            await served.load("walker", version)
+        await served.close(opened)
+        await served.load("walker", "v2")  # nobody needs the one that had that name any more
+        assert {"v2": "current", "v4": "previous"} == await served.versions("walker")
+
+
+async def test_a_current_version_that_is_another_bundle_after_a_restart_is_told_and_has_no_candidate(folder, capfd):
+    publish(folder, "walker", "v3")
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2")
+        await served.load("walker", "v3", share=0.5)
+    republish(folder, "v2")
+    async with serving_library(folder, log_level="warning") as served:
+        assert ({"current": "v2", "previous": "v1"}, 0.0) == roles_and_share(served)
+        now = served.hosting.roster.rollout().current.digest
+    told = capfd.readouterr().err
+    assert "rollout not resumed" in told
+    assert f"it is another bundle now, {now[:12]}, and was " in told
+    async with serving_library(folder, log_level="warning") as served:
+        assert ({"current": "v2", "previous": "v1"}, 0.0) == roles_and_share(served)
+    assert "not resumed" not in capfd.readouterr().err
+
+
+async def test_a_version_that_was_rolled_back_to_is_told_if_its_folder_holds_another_bundle(folder, capfd):
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2")
+        republish(folder, "v1")
+        await served.admin.RollBack(admin_pb2.RollBackRequest(agent="walker"), timeout=LIMIT_S)
+        assert "v1" == served.version_of(await served.open())
+    async with serving_library(folder, log_level="warning") as served:
+        assert ({"current": "v1"}, 0.0) == roles_and_share(served)
+    assert "it is another bundle now" in capfd.readouterr().err
+
+
 async def test_an_agent_of_a_new_name_is_added(folder):
     async with serving_library(folder) as served:
         publish(folder, "arm", "a", SIZED[3], family="arms")
@@ -592,6 +644,24 @@ async def test_a_link_that_was_switched_by_hand_wins_and_drops_the_candidate_for
         assert ({"current": "v1", "previous": "v3"}, 0.0) == roles_and_share(served)
     async with serving_library(folder) as served:
         assert ({"current": "v1", "previous": "v3"}, 0.0) == roles_and_share(served)
+
+
+async def test_another_bundle_that_a_watch_finds_under_an_old_name_is_kept_as_what_it_is(folder, capfd):
+    kept = folder / "walker" / "rollout.json"
+    async with serving_library(folder) as served:
+        await served.load("walker", "v2")
+        before = kept.read_bytes()
+    switch(folder, "v1")
+    republish(folder, "v2")
+    async with serving_library(folder) as served:
+        kept.write_bytes(before)
+        switch(folder, "v2")
+        await served.watch.look()
+        assert ({"current": "v2", "previous": "v1"}, 0.0) == roles_and_share(served)
+    capfd.readouterr()
+    async with serving_library(folder, log_level="warning") as served:
+        assert ({"current": "v2", "previous": "v1"}, 0.0) == roles_and_share(served)
+    assert "not resumed" not in capfd.readouterr().err
 
 
 async def test_a_server_that_follows_another_ones_change_leaves_what_that_one_kept(folder):
