@@ -12,7 +12,7 @@ from ccm_runtime.commands.show import table_console
 from ccm_runtime.config import is_loopback
 from ccm_runtime.connection import check_target
 from ccm_runtime.errors import DeadlineError, ServerUnreachableError
-from ccm_runtime.statuses import error_from_rpc
+from ccm_runtime.statuses import DETAILS_KEY, error_from_rpc
 from ccm_runtime.v1 import admin_pb2 as pb
 from ccm_runtime.v1.admin_pb2_grpc import AdminStub
 
@@ -63,13 +63,14 @@ def _call(server: str, access: Access, rpc: str, request: Any) -> Any:
             return getattr(AdminStub(channel), rpc)(request, timeout=_LIMIT_S, metadata=bearer)
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
-            if code is grpc.StatusCode.UNAVAILABLE:
+            metadata = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
+            by_grpc = DETAILS_KEY not in dict(metadata)  # else the server itself says why
+            if by_grpc and code is grpc.StatusCode.UNAVAILABLE:
                 raise ServerUnreachableError(
                     f"nobody answers at {target}; does `ccm serve` run there, and does it ask for TLS or a certificate?"
                 ) from None
-            if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if by_grpc and code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineError(f"no answer from {target} within {_LIMIT_S:g} s") from None
-            metadata = [(entry.key, entry.value) for entry in error.trailing_metadata() or ()]
             raise error_from_rpc(code, details, metadata) from None
 
 

@@ -272,7 +272,7 @@ async def test_what_cannot_be_resumed_says_why(tmp_path):
             pass  # it has outlived every refusal, and is closed now
         with pytest.raises(SessionUnknownError, match="the session was closed; open a new one"):
             await client.resume_session(ticket).open()
-        with pytest.raises(SpecError, match="client: expected a name of 1 to 128 characters, .* got 129"):
+        with pytest.raises(SpecError, match=r"client: expected a name of 1 to 128 characters, .* got 129"):
             await server.hosting.take_over(ticket.session_id, ticket.token, "c" * 129)
         resting = (await client.open_session(seed=3).open()).ticket
     async with running(digest="ab" * 32, **store) as (_, client):
