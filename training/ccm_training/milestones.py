@@ -8,7 +8,7 @@ import torch
 
 from ccm_runtime.durable import write_whole
 from ccm_training.call_watch import CallWatch
-from ccm_training.checkpoint import LoadedRun, load_agent
+from ccm_training.checkpoint import LoadedRun, load_agent, read_config
 from ccm_training.context_quality import quality_of_context
 from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Run
@@ -34,13 +34,13 @@ def due(run: Run, every: int) -> bool:
 
 
 def evaluated(run_dir: Path) -> Evaluation:
-    """Score a run that came to its end, and write that down.
+    """Score a run that came to its end, and write that down, with the patience that its folder now says.
 
     Raises:
         SimulationError: A simulation failed, or hangs.
     """
     finished, stop = load_agent(run_dir), Stop()
-    with CallWatch(stop, finished.config.collect.simulation_limit_s, run_dir) as watch:
+    with CallWatch(stop, read_config(run_dir).collect.simulation_limit_s, run_dir) as watch:
         return _evaluated(replace(finished, family=watched(finished.family, stop, watch)), run_dir)
 
 

@@ -1,13 +1,16 @@
 """A folder in which a run begins, or goes on, tells of that run alone."""
 
 import json
+import threading
 
 import pytest
 from tiny_run import short_config
 
-from ccm_runtime.errors import RunError
+from ccm_runtime.errors import RunError, SimulationError
+from ccm_training import call_watch, checkpoint
 from ccm_training import train as training
 from ccm_training.checkpoint import load_agent
+from ccm_training.envs.point_robot import HardPointRobot
 from ccm_training.run_folder import summarize
 from ccm_training.train import train
 
@@ -30,6 +33,32 @@ def test_a_run_that_goes_on_and_is_killed_before_it_is_scored_has_no_score_of_it
     found = summarize(tmp_path)
     assert ("stopped", 4, None) == (found.state, found.iteration, found.score)
     assert load_agent(tmp_path).scores is None
+
+
+class Hanging(HardPointRobot):
+    """Nobody waits for its simulations as long as they take."""
+
+    def make(self, tasks, seed=0):
+        threading.Event().wait(10.0)
+        return super().make(tasks, seed)
+
+
+@pytest.mark.parametrize("method", ["ccm", "rl2"])
+def test_a_run_at_its_end_is_scored_with_the_patience_that_it_is_resumed_with(tmp_path, monkeypatch, method):
+    def go_on(limit_s):
+        return train(
+            short_config(method, collect={"simulation_limit_s": limit_s}), tmp_path, resume=True, progress=False
+        )
+
+    train(short_config(method), tmp_path, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(call_watch, "TICK_S", 0.01)
+        patch.setattr(checkpoint, "get_family", lambda name: Hanging(name, aligned=True))
+        with pytest.raises(SimulationError, match=r"longer than collect\.simulation_limit_s; .* raise the limit"):
+            go_on(0.05)
+    assert summarize(tmp_path).state == "stopped"
+    assert go_on(600.0).evaluation is not None
+    assert summarize(tmp_path).state == "finished"
 
 
 def test_a_run_that_begins_anew_has_not_diverged(tmp_path, monkeypatch):
