@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from ccm_runtime.adapt import Adapter
 from ccm_runtime.config import ServerConfig
-from ccm_runtime.errors import CcmError, ConfigError, RecordCorruptError, StoreUnavailableError
+from ccm_runtime.errors import ConfigError, RecordCorruptError, SpecError, StoreUnavailableError
 from ccm_runtime.moment import Moment
 from ccm_runtime.records import Stored, from_bytes
 from ccm_runtime.redis_store import RedisStore
@@ -62,6 +62,7 @@ def find(store: Store, adapters: AdapterOf, config: ServerConfig, log: Any) -> F
 
     Raises:
         ConfigError: The store cannot be used, and the policy is to refuse.
+        DeviceLostError: The GPU failed as a belief was to be read; nothing has become of that session.
     """
     try:
         return _find(store, adapters, config.max_sessions, log)
@@ -109,15 +110,18 @@ def _sound(store: Store, records: list[Record], adapters: AdapterOf, log: Any) -
     sound = []
     for record in records:
         try:
-            stored = from_bytes(record.data)
-            if stored.session.session_id != record.session_id:
-                raise RecordCorruptError(f"it is the record of session {stored.session.session_id}")
-            if (adapter := adapters(stored.session.bundle_digest)) is not None:
-                adapter.check_belief(stored.session.memory.belief)
-            sound.append(stored)
-        except StoreUnavailableError:
-            raise
-        except CcmError as error:
+            sound.append(_checked(record, adapters))
+        except (RecordCorruptError, SpecError) as error:  # what else fails, a GPU say, is no fault of the record
             store.set_aside(record.session_id, str(error))
             log.warning("session set aside", session_id=record.session_id, why=str(error))
     return sound
+
+
+def _checked(record: Record, adapters: AdapterOf) -> Stored:
+    """Return the session in a record; raises RecordCorruptError or SpecError where it is not what was written."""
+    stored = from_bytes(record.data)
+    if stored.session.session_id != record.session_id:
+        raise RecordCorruptError(f"it is the record of session {stored.session.session_id}")
+    if (adapter := adapters(stored.session.bundle_digest)) is not None:
+        adapter.check_belief(stored.session.memory.belief)
+    return stored

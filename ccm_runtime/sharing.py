@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ccm_runtime.errors import CcmError, ServerUnreachableError, StoreUnavailableError
+from ccm_runtime.errors import RecordCorruptError, ServerUnreachableError, SpecError, StoreUnavailableError
 from ccm_runtime.group_commit import GroupCommit
 from ccm_runtime.records import from_bytes
 from ccm_runtime.session import Session, SessionTable
@@ -107,6 +107,7 @@ class Sharing:
             SessionUnknownError: It is another tenant's, or what is stored of it cannot be read.
             SessionLimitError: There is no room for it here.
             ServerUnreachableError: Its bundle is not served here; another server may.
+            DeviceLostError: The GPU failed as its belief was to be read; the session stays where it was.
         """
         one = session_id, tenant
         task = self._under_way.get(one)
@@ -186,7 +187,7 @@ class Sharing:
         """Return the session in a record, which is left where it is if a later version or nobody can read it."""
         try:
             session = from_bytes(seen.data).session
-        except CcmError as error:
+        except RecordCorruptError as error:
             self._log.warning("session not readable", session_id=session_id, why=str(error))
             raise self._table.unknown() from None
         if (session.session_id, session.tenant) != (session_id, tenant):
@@ -196,7 +197,7 @@ class Sharing:
     async def _check(self, session: Session, version: Version) -> None:
         try:
             await version.stepper.beside(partial(version.adapter.check_belief, session.memory.belief))
-        except CcmError as error:
+        except SpecError as error:
             self._log.warning("session not readable", session_id=session.session_id, why=str(error))
             raise self._table.unknown() from None
 

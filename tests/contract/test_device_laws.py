@@ -250,6 +250,38 @@ async def test_clients_of_servers_that_share_sessions_go_on_elsewhere_when_a_gpu
             assert 503 == (await probes.ask("live"))[0]
 
 
+async def test_a_gpu_that_fails_as_a_session_comes_from_another_server_sends_it_back_and_takes_nothing(
+    tiny_bundle, gpu, shared
+):
+    settings = {"store": shared.url}
+    async with (
+        serving(agent_of(tiny_bundle, "cuda"), **settings) as (lost, _),
+        serving(agent_of(tiny_bundle, "cpu"), **settings) as (well, _),
+        AsyncClient(f"127.0.0.1:{well.port}", timeout_s=LIMIT_S) as client,
+    ):
+        session = await client.open_session()
+        ticket = session.ticket
+        gpu.fails = True
+        with pytest.raises(DeviceLostError):  # to a client, a server that has gone: it goes elsewhere
+            await lost.hosting.fetch(ticket.session_id, ticket.token)
+        await well.hosting.group_commit.flush()
+        assert 2 == len(await session.begin_episode(SEEN))
+        assert 1 == len(well.hosting.table)
+
+
+async def test_a_gpu_that_fails_as_a_server_starts_ends_the_start_and_harms_no_session(tiny_bundle, gpu, tmp_path):
+    settings = {"store": tmp_path / "s.db"}
+    async with serving(agent_of(tiny_bundle, "cuda"), **settings) as (before, _):
+        opened = {(await before.hosting.open(SessionOptions())).session_id for _ in range(3)}
+    agent, gpu.fails = agent_of(tiny_bundle, "cuda"), True
+    with pytest.raises(DeviceLostError):
+        async with serving(agent, **settings):
+            pass
+    gpu.fails = False
+    async with serving(agent_of(tiny_bundle, "cuda"), **settings) as (after, _):
+        assert opened == {session.session_id for session in after.hosting.table}
+
+
 async def test_a_server_whose_networks_hang_takes_no_session_from_another_one(monkeypatch, shared):
     policy, settings = Gated(), {"store": shared.url, "action_deadline_ms": 5.0, "max_misses": 1_000}
     async with serving(served(policy), **settings) as (hangs, _), serving(served(Gated()), **settings) as (well, _):
