@@ -22,7 +22,7 @@ class Judge:
         roster: The versions.
         table: Their sessions.
         metrics: What counts over all versions.
-        max_candidate_faults: Events that a candidate fails at or misses until it is taken back.
+        max_candidate_faults: Events that a candidate fails at or misses, since it is one, until it is taken back.
         log: Is told of sessions that go SAFE and of candidates that are taken back.
     """
 
@@ -67,9 +67,9 @@ class Judge:
     def _judge(self, version: Version) -> None:
         """Open no more sessions with a candidate that does not do its work."""
         rollout = self._roster.rollout(version.agent.name)
-        if version is rollout.candidate and version.tally.num_faults >= self._max_candidate_faults:
+        faults = version.tally.faults.since(rollout.faults_before)
+        if version is rollout.candidate and sum(faults) >= self._max_candidate_faults:
             self._roster.appoint(version.agent.name, rollout.rolled_back())
-            tally = version.tally
-            told = {"num_failures": tally.num_failures, "num_misses": tally.num_misses}
+            told = faults._asdict()
             self._log.error("candidate rolled back", agent=version.agent.name, version=version.name, **told)
             self.rolled_back(version.agent.name)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -91,6 +92,20 @@ class ServedAgent:
                 policy.explore(observation, belief, action)
 
 
+class Faults(NamedTuple):
+    """Events at which a version did not do its work: its networks failed, or its action was late or not finite."""
+
+    num_failures: int = 0
+    num_misses: int = 0
+
+    def since(self, earlier: "Faults") -> "Faults":
+        """Return those that came after the earlier ones."""
+        return Faults(self.num_failures - earlier.num_failures, self.num_misses - earlier.num_misses)
+
+
+NO_FAULTS = Faults()
+
+
 @dataclass(slots=True)
 class Tally:
     """What became of a version's sessions since it was loaded.
@@ -112,9 +127,9 @@ class Tally:
     num_failures: int = 0
 
     @property
-    def num_faults(self) -> int:
+    def faults(self) -> Faults:
         """Events at which the version did not do its work."""
-        return self.num_failures + self.num_misses
+        return Faults(self.num_failures, self.num_misses)
 
     @property
     def mean_return(self) -> float:
@@ -245,12 +260,14 @@ class Rollout:
         previous: What was current before; a rollback returns to it.
         candidate: What a share of new sessions opens with.
         share: That share, 0 to 1.
+        faults_before: What the candidate had done wrong before it was one; it is not judged by that.
     """
 
     current: Version
     previous: Version | None = None
     candidate: Version | None = None
     share: float = 0.0
+    faults_before: Faults = NO_FAULTS
 
     def __iter__(self) -> Iterator[Version]:
         return (version for version in (self.current, self.candidate, self.previous) if version is not None)
@@ -275,13 +292,15 @@ class Rollout:
 
     def to(self, version: Version) -> "Rollout":
         """Return the rollout in which all new sessions open with a version."""
-        return replace(self, candidate=None, share=0.0) if version is self.current else Rollout(version, self.current)
+        return Rollout(version, self.previous if version is self.current else self.current)
 
     def trying(self, candidate: Version, share: float) -> "Rollout":
         """Return the rollout in which a share of new sessions opens with a candidate."""
         if candidate is self.current:
             raise RolloutError(f"{candidate.agent.name} {candidate.name} is current already; it cannot be a candidate")
-        return Rollout(self.current, None if candidate is self.previous else self.previous, candidate, share)
+        previous = None if candidate is self.previous else self.previous
+        before = self.faults_before if candidate is self.candidate else candidate.tally.faults
+        return Rollout(self.current, previous, candidate, share, before)
 
     def promoted(self) -> "Rollout":
         """Return the rollout in which all new sessions open with the candidate."""

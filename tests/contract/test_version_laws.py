@@ -385,6 +385,26 @@ async def test_a_candidate_that_fails_is_rolled_back_by_itself_and_a_current_ver
     assert "candidate rolled back" in capfd.readouterr().err
 
 
+async def test_a_candidate_is_judged_by_its_faults_since_it_is_one(folder, capfd):
+    async with serving_library(folder, max_candidate_faults=3, log_level="error") as served:
+        judge, rollout = served.hosting.judge, served.hosting.roster.rollout
+        once_current = rollout().current
+        for _ in range(50):
+            judge.failed(once_current)
+        await served.load("walker", "v2")
+        for share, further in ((0.5, 2), (0.75, 1)):  # more of the sessions: it is tried still, and not anew
+            await served.load("walker", "v1", share=share)
+            for _ in range(further):
+                assert once_current is rollout().candidate
+                judge.failed(once_current)
+        assert rollout().candidate is None
+        assert (53, 0) == once_current.tally.faults
+        assert "num_failures=3 num_misses=0" in capfd.readouterr().err
+        await served.load("walker", "v1", share=0.5)
+        judge.failed(once_current)
+        assert once_current is rollout().candidate
+
+
 async def test_a_watched_folder_is_obeyed_and_what_is_damaged_in_it_is_refused_once(folder, capfd):
     link = folder / "walker" / "current"
 
