@@ -40,7 +40,7 @@ class ServerConfig(BaseModel):
         host: Address to listen on; beyond loopback only with TLS and a token.
         port: Port to listen on; 0 takes a free one.
         device: Where networks run; `cuda` refuses to start unless CUDA is truly active.
-        max_sessions: Most sessions at a time.
+        max_sessions: Most sessions at a time; more only while those of an earlier server, in its store, are more.
         idle_limit_s: A session without an event for this long is closed.
         max_message_bytes: Largest message that is read.
         max_streams: Most calls under way on one connection.

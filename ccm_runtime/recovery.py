@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from pydantic import SecretStr
@@ -58,7 +59,8 @@ def store_of(config: ServerConfig, log: Any) -> Store | SharedStore | None:
 def find(store: Store, adapters: AdapterOf, config: ServerConfig, log: Any) -> Found:
     """Return the sessions to go on with, and put the others in order: damaged ones aside, old ones away.
 
-    Sessions of a bundle that has no adapter are left where they are: they go on when that bundle is served again.
+    Sessions of a bundle that has no adapter are left where they are: they go on when a server starts with it. All the
+    others are resumed, more than the server's maximum too: what was called durable is not dropped for want of room.
 
     Raises:
         ConfigError: The store cannot be used, and the policy is to refuse.
@@ -89,20 +91,21 @@ def join(store: SharedStore) -> Found:
 
 def _find(store: Store, adapters: AdapterOf, max_sessions: int, log: Any) -> Found:
     secret, now = store.secret(), Moment.now()
-    sound = _sound(store, store.read(), adapters, log)
-    by_age = sorted(sound, key=lambda stored: stored.saved_at.age_s(now))
-    ours = [stored for stored in by_age if adapters(stored.session.bundle_digest) is not None]
-    others = [stored for stored in by_age if adapters(stored.session.bundle_digest) is None]
+    sound = [(stored.saved_at.age_s(now), stored) for stored in _sound(store, store.read(), adapters, log)]
+    sound.sort(key=itemgetter(0), reverse=True)
     # A server that is down is nobody's idleness: whatever is resumed has its whole idle limit before it.
-    resumed = [stored for stored in ours if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
-    dormant = [stored for stored in others if stored.saved_at.age_s(now) <= STORED_LIMIT_S][:max_sessions]
-    staying = {stored.session.session_id for stored in (*resumed, *dormant)}
-    dropped = [stored.session.session_id for stored in by_age if stored.session.session_id not in staying]
+    kept = [stored for age_s, stored in sound if age_s <= STORED_LIMIT_S]
+    dropped = [stored.session.session_id for age_s, stored in sound if age_s > STORED_LIMIT_S]
+    resumed = tuple(stored for stored in kept if adapters(stored.session.bundle_digest) is not None)
+    resting = tuple(stored for stored in kept if adapters(stored.session.bundle_digest) is None)
     if dropped:
         store.commit((), dropped)
     store.tidy()
-    log.info("sessions recovered", num_resumed=len(resumed), num_other_bundle=len(dormant), num_dropped=len(dropped))
-    return Found(secret, tuple(reversed(resumed)), tuple(dormant))
+    log.info("sessions recovered", num_resumed=len(resumed), num_other_bundle=len(resting), num_dropped=len(dropped))
+    if len(resumed) > max_sessions:
+        fuller = {"num_resumed": len(resumed), "max_sessions": max_sessions}
+        log.warning("more sessions resumed than the maximum", **fuller, until_there_are_fewer="no other is opened")
+    return Found(secret, resumed, resting)
 
 
 def _sound(store: Store, records: list[Record], adapters: AdapterOf, log: Any) -> list[Stored]:

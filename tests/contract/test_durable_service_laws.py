@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ccm_runtime import recovery, statuses, wire
 from ccm_runtime.config import ServerConfig
-from ccm_runtime.errors import ConfigError, SessionUnknownError, StoreUnavailableError
+from ccm_runtime.errors import ConfigError, SessionLimitError, SessionUnknownError, StoreUnavailableError
 from ccm_runtime.hosting import ServedAgent
 from ccm_runtime.moment import Moment
 from ccm_runtime.server import DURABILITY, SERVICE, Server
@@ -295,16 +295,26 @@ async def test_what_nobody_came_back_for_in_a_day_is_dropped(path):
     assert {"session-1", "session-11"} == {entry.session_id for entry in SqliteStore(path).read()}
 
 
-async def test_no_more_sessions_are_resumed_than_the_server_holds(path):
-    store, now = SqliteStore(path), Moment.now()
+async def test_a_server_with_a_smaller_maximum_resumes_all_sessions_and_opens_none_until_there_are_fewer(path, capfd):
+    store, now, others = SqliteStore(path), Moment.now(), 10
     for index in range(9):
         saved_at = Moment(now.wall_s - index, now.boot_id, now.since_boot_s - index)
-        store.commit([record(model(index).session(1), saved_at=saved_at)], [])
+        resting = record(model(index + others).session(1), "ab" * 32, saved_at)
+        store.commit([record(model(index).session(1), saved_at=saved_at), resting], [])
     store.close()
-    async with serving(path, max_sessions=4) as running:
-        held = {session.session_id for session in running.server.hosting.table}
-        assert {f"session-{index}" for index in range(4)} == held  # the last used ones
-    assert 4 == len(SqliteStore(path).read())
+    async with serving(path, max_sessions=4, log_level="warning") as running:
+        hosting = running.server.hosting
+        assert [f"session-{8 - index}" for index in range(9)] == [session.session_id for session in hosting.table]
+        for name in [f"session-{index}" for index in range(6)]:
+            with pytest.raises(SessionLimitError):
+                await running.open(99)
+            hosting.close(name, hosting.table.token(name))
+        await running.open(99)
+    assert "num_resumed=9 max_sessions=4" in capfd.readouterr().err
+    async with serving(path, max_sessions=4, log_level="warning"):
+        pass
+    assert "max_sessions=4" not in capfd.readouterr().err
+    assert 3 + 1 + 9 == len(SqliteStore(path).read())
 
 
 async def test_sessions_that_close_or_expire_leave_the_store(path):
