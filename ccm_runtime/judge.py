@@ -44,7 +44,7 @@ class Judge:
         if version is None:
             return
         if self.shadow is not None and self.shadow.agent == version.agent.name:
-            self.shadow.tell(before.session_id, event, answer)
+            self.shadow.tell(version, before, event, answer)
         if answer.reaction.interventions or answer.reaction.episode_over:
             self._note(before, version, answer)
 

@@ -2,7 +2,8 @@
 
 What it would have done is compared with what was done. It runs on a thread of its own, some moments behind: the event
 loop appends to a bounded queue and goes on. What does not fit is dropped and counted; a session whose event was dropped
-is followed no more, as its belief would lack a transition.
+is followed no more, as its belief would lack a transition. Nor is one that began with a context, which another bundle
+cannot read, or from when it goes on with another version, as it then forgets what the shadow knows.
 """
 
 import threading
@@ -17,7 +18,8 @@ from ccm_runtime.adapt import Adapter
 from ccm_runtime.belief import Array
 from ccm_runtime.errors import ConfigError
 from ccm_runtime.memory import Memory
-from ccm_runtime.messages import Answer, BeginEpisode, Event, Reaction
+from ccm_runtime.messages import Answer, BeginEpisode, Event, Reaction, SessionOptions
+from ccm_runtime.session import Session
 from ccm_runtime.versions import ServedAgent, Version
 
 if TYPE_CHECKING:
@@ -30,11 +32,12 @@ _MAX_BATCH = 16  # sessions in one run, so that the interpreter is soon the even
 
 
 class Told(NamedTuple):
-    """An event of a session, and what the session's own version answered."""
+    """An event of a session, what its own version answered, and, if it is the first, how the session was opened."""
 
     session_id: str
     event: Event
     answer: Answer
+    opened: SessionOptions | None
 
 
 @dataclass(slots=True)
@@ -91,12 +94,13 @@ class Shadow:
         self._thread = threading.Thread(target=self._live, name="ccm-shadow", daemon=True)
         self._thread.start()
 
-    def tell(self, session_id: str, event: Event, answer: Answer) -> None:
-        """Take note of an answered event; never waits."""
+    def tell(self, version: Version, before: Session, event: Event, answer: Answer) -> None:
+        """Take note of an event that a version of the agent has answered, and of the session before it; never waits."""
         if len(self._queue) >= MAX_WAITING:
             self.counts.num_dropped += 1
             return
-        self._queue.append(Told(session_id, event, answer))
+        opened = _opened(version, before.memory) if answer.sequence == 1 else None
+        self._queue.append(Told(before.session_id, event, answer, opened))
 
     def stop(self) -> None:
         """Let the thread end after what it is doing; do not wait for it."""
@@ -119,8 +123,8 @@ class Shadow:
     def _continues(self, told: Told) -> bool:
         """Return whether the event is the next one of a session that is followed; a gap ends the following."""
         session_id, sequence = told.session_id, told.answer.sequence
-        if sequence == 1 and session_id not in self._followed:
-            self._followed[session_id] = Followed(self._blank)
+        if told.opened is not None and session_id not in self._followed:
+            self._followed[session_id] = Followed(self._begun(told.opened))
             while len(self._followed) > MAX_FOLLOWED:
                 self._followed.popitem(last=False)
         followed = self._followed.get(session_id)
@@ -130,6 +134,17 @@ class Shadow:
             del self._followed[session_id]
             return False
         return True
+
+    def _begun(self, opened: SessionOptions) -> Memory:
+        """Return a trial of the shadow's as `Adapter.start` does; no network runs."""
+        blank, own = self._blank, self._blank.trial.explore_episodes
+        episodes = own if opened.explore_episodes is None else opened.explore_episodes
+        return blank._replace(
+            trial=blank.trial._replace(explore_episodes=episodes),
+            seed=opened.seed,
+            stochastic=opened.stochastic,
+            re_explore=(episodes or own) if opened.re_explore else 0,
+        )
 
     def _follow(self, batch: list[Told]) -> None:
         """Step trials, all of different sessions; whatever goes wrong stays here."""
@@ -150,6 +165,8 @@ class Shadow:
             one.memory, one.sequence, one.given = memory, told.answer.sequence, told.answer.reaction.action
             self._followed.move_to_end(told.session_id)
             self._compare(reaction, told.answer.reaction)
+            if told.answer.version_changed:
+                del self._followed[told.session_id]
 
     def _compare(self, would: Reaction, did: Reaction) -> None:
         counts = self.counts
@@ -178,6 +195,19 @@ def shadow_metrics(shadow: Shadow) -> Iterator["Metric"]:
         ),
     ):
         yield CounterMetricFamily(f"ccm_shadow_{name}", text, value=value)
+
+
+def _opened(version: Version, memory: Memory) -> SessionOptions | None:
+    """Return how a session was opened, as its trial tells before the first event; `None`: with a context."""
+    if not np.array_equal(memory.belief, version.adapter.initial_belief()):
+        return None
+    episodes = memory.trial.explore_episodes
+    return SessionOptions(
+        seed=memory.seed,
+        stochastic=memory.stochastic,
+        explore_episodes=None if episodes == version.agent.explore_episodes else episodes,
+        re_explore=memory.re_explore > 0,
+    )
 
 
 def _as_given(event: Event, given: Array | None) -> Event:

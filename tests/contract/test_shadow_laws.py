@@ -11,11 +11,13 @@ from durable import event, image
 from ccm_runtime import shadow as module
 from ccm_runtime.config import ServerConfig
 from ccm_runtime.errors import ConfigError
-from ccm_runtime.hosting import Hosting
+from ccm_runtime.hosting import Hosting, ServedAgent
 from ccm_runtime.manifest import Adaptation
-from ccm_runtime.messages import SessionOptions, Transition
+from ccm_runtime.messages import Context, SessionOptions, Transition
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy, served
+from ccm_runtime.trial import Phase
+from ccm_runtime.versions import Move
 
 HORIZON, EVENTS = 5, 24
 REAL = ScriptedPolicy(Adaptation(explore_episodes=2, episodes=4, horizon=HORIZON))
@@ -64,9 +66,9 @@ def hosting(policy=None, *, alone=True):
     return host
 
 
-async def play(host, num_sessions=3, num_events=EVENTS, applied=None):
+async def play(host, num_sessions=3, num_events=EVENTS, applied=None, **options):
     """Tell sessions their events in turn; all answers."""
-    opened = [await host.open(SessionOptions(seed=index)) for index in range(num_sessions)]
+    opened = [await host.open(SessionOptions(seed=index, **options)) for index in range(num_sessions)]
     answers = []
     for sequence in range(1, num_events + 1):
         for index, session in enumerate(opened):
@@ -88,6 +90,50 @@ async def test_a_shadow_of_the_same_bundle_would_have_done_the_same():
     counts = host.shadow.counts
     assert (3 * EVENTS, 0, 0) == (counts.num_events, counts.num_dropped, counts.num_failures)
     assert (3 * EVENTS * 5 // 6, 0.0) == (counts.num_actions, counts.sum_of_differences)
+
+
+@pytest.mark.parametrize(
+    "options", [{"explore_episodes": 0}, {"explore_episodes": 3}, {"stochastic": True}, {"re_explore": True}]
+)
+async def test_a_shadow_follows_sessions_as_they_were_opened(options):
+    host = hosting(REAL)
+    answers = await play(host, num_events=2 * EVENTS, **options)
+    host.shadow.catch_up()
+    assert options.get("re_explore", False) is any(answer.reaction.task_changed for answer in answers)
+    counts = host.shadow.counts
+    assert (2 * 3 * EVENTS, 2 * 3 * EVENTS * 5 // 6) == (counts.num_events, counts.num_actions)
+    assert 0.0 == counts.sum_of_differences
+    for session in host.table:
+        assert image(session.memory) == image(host.shadow._followed[session.session_id].memory)
+
+
+@pytest.mark.parametrize(("asked", "phase"), [({}, Phase.EXECUTE), ({"explore_episodes": 3}, Phase.EXPLORE)])
+async def test_a_shadow_explores_for_as_long_as_its_own_bundle_does_where_the_client_asked_for_nothing_else(
+    asked, phase
+):
+    host = hosting(OTHER)
+    await play(host, num_events=1, **asked)
+    host.shadow.catch_up()
+    assert {phase} == {one.memory.trial.phase for one in host.shadow._followed.values()}
+
+
+async def test_a_session_that_began_with_a_context_is_not_followed():
+    host = hosting(REAL)
+    await play(host, num_sessions=1)
+    (known,) = host.table
+    context = Context(served(REAL).digest, known.memory.belief)
+    await play(host, num_sessions=1, num_events=3, context=context)
+    host.shadow.catch_up()
+    assert ([known.session_id], EVENTS) == (list(host.shadow._followed), host.shadow.counts.num_events)
+
+
+async def test_a_session_that_goes_on_with_another_version_is_followed_no_more():
+    host = hosting(REAL)
+    to = host.roster.add(ServedAgent(REAL, served(REAL).manifest, "02" * 32))
+    host.roster.rollout().current.stepper.move_on = Move(to, to.adapter.start()).moved
+    await play(host, num_sessions=2)
+    host.shadow.catch_up()
+    assert ([], 2 * (HORIZON + 1)) == (list(host.shadow._followed), host.shadow.counts.num_events)
 
 
 @pytest.mark.parametrize("applied", [None, np.array([0.25, -0.5], np.float32)])
