@@ -20,7 +20,7 @@ class Absent:
 
     Attributes:
         ended: The sessions that were closed last, the last one at the end.
-        resting: Digests of the bundles of sessions that rest, by their tenants and names.
+        resting: Digests of the bundles of sessions that rest, by their tenants and names: since the start, and to the end.
     """
 
     def __init__(self) -> None:
@@ -60,6 +60,6 @@ class Absent:
         digest = self.resting.get((tenant, session_id))
         if digest is not None and owns:
             raise ContextMismatchError(
-                f"the session goes on with bundle {digest[:12]} alone, and this server does not serve it; serve that "
-                "bundle, or open a new session"
+                f"the session goes on with bundle {digest[:12]} alone, which this server did not have when it started; "
+                "start the server again with that bundle, or open a new session"
             ) from None

@@ -14,7 +14,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ccm_runtime import recovery, statuses, wire
 from ccm_runtime.config import ServerConfig
-from ccm_runtime.errors import ConfigError, SessionLimitError, SessionUnknownError, StoreUnavailableError
+from ccm_runtime.errors import (
+    ConfigError,
+    ContextMismatchError,
+    SessionLimitError,
+    SessionUnknownError,
+    StoreUnavailableError,
+)
 from ccm_runtime.hosting import ServedAgent
 from ccm_runtime.moment import Moment
 from ccm_runtime.server import DURABILITY, SERVICE, Server
@@ -150,6 +156,18 @@ async def test_another_bundles_sessions_rest_until_it_is_served_again(path):
     async with serving(path, digest="ab" * 32) as other:
         with pytest.raises(SessionUnknownError):
             await other.tell(opened, 0, 2)
+    async with serving(path) as back:
+        assert 2 == (await back.tell(opened, 0, 2)).sequence
+
+
+async def test_a_session_whose_bundle_is_loaded_later_waits_for_a_restart_and_its_client_is_told_so(path):
+    async with serving(path) as first:
+        opened = await first.open(0)
+        await first.tell(opened, 0, 1)
+    async with serving(path, digest="ab" * 32) as other:
+        other.server.hosting.roster.add(ServedAgent(AGENT, manifest_of(AGENT), DIGEST))
+        with pytest.raises(ContextMismatchError, match="start the server again with that bundle"):
+            other.server.hosting.resume(opened.session_id, opened.token)
     async with serving(path) as back:
         assert 2 == (await back.tell(opened, 0, 2)).sequence
 
