@@ -20,7 +20,7 @@ class Absent:
 
     Attributes:
         ended: The sessions that were closed last, the last one at the end.
-        resting: Digests of the bundles of sessions that rest, by their tenants and names: since the start, and to the end.
+        resting: Digests of the bundles of sessions that rest, by their tenants and names; the same to its end.
     """
 
     def __init__(self) -> None:
