@@ -135,7 +135,7 @@ def keep_checkpoints(run_dir: Path, names: Collection[str]) -> None:
 
 
 def checkpoint_name(experiment: Run) -> str:
-    """Name of a checkpoint of the run as it stands; later ones sort behind earlier ones."""
+    """Name of a checkpoint of the run as it stands."""
     counters = experiment.counters
     name = f"{counters.iteration:06d}"
     if counters.iteration == 0:
@@ -143,6 +143,11 @@ def checkpoint_name(experiment: Run) -> str:
     else:
         within = experiment.updates_done
     return f"{name}-{within:06d}" if within else name
+
+
+def progress_of(name: str) -> list[int]:
+    """How far a run had come, by its checkpoint's name: to be compared."""
+    return [int(part) for part in name.split("-")]
 
 
 def restore(experiment: Run, run_dir: Path) -> Path | None:
@@ -339,7 +344,7 @@ def _stored(run_dir: Path) -> list[Path]:
     """Checkpoints, newest first."""
     folder = run_dir / FOLDER
     found = [path for path in folder.glob("[0-9]*") if path.is_dir() and _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-")], reverse=True)
+    return sorted(found, key=lambda path: progress_of(path.name), reverse=True)
 
 
 def _last(run_dir: Path, *, set_aside: bool = False) -> tuple[Path, dict[str, Any], dict[str, Tensor]]:

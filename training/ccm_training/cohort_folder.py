@@ -25,6 +25,7 @@ from ccm_training.checkpoint import (
     checkpoint_name,
     is_whole,
     keep_checkpoints,
+    progress_of,
     restore,
     restore_at,
     save_checkpoint,
@@ -139,8 +140,10 @@ class CohortFolder:
         for names in saved:
             whole = [is_whole(run_dir, name) for run_dir, name in zip(self.runs, names, strict=True)]
             if all(whole):
-                for run, run_dir, name in zip(cohort.runs, self.runs, names, strict=True):
-                    restore_at(run, run_dir, name)
+                # What they share, as how many steps Adam took, is that of the last: one that waited is behind.
+                for place, name in sorted(enumerate(names), key=lambda one: progress_of(one[1])):
+                    restore_at(cohort.runs[place], self.runs[place], name)
+                cohort.took(max(run.counters.time_s for run in cohort.runs))
                 return names
         raise CheckpointCorruptError(
             f"{self.root}: of no checkpoints that were saved together all are whole and there; go on with each seed by "

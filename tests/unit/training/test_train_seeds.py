@@ -17,6 +17,7 @@ from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, C
 from ccm_training import cohort_folder, collecting
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
+from ccm_training.cohort import build_cohort
 from ccm_training.evaluation import evaluate_path
 from ccm_training.updates import Learner
 
@@ -115,6 +116,24 @@ def test_seeds_that_a_signal_stops_and_that_go_on_are_the_unbroken_ones(finished
     assert [None] * len(SEEDS) == [result.stopped_by for result in run(tmp_path, resume=True)]
     assert hashes(finished) == hashes(tmp_path)
     assert [lines(folder) for folder in folders(finished)] == [lines(folder) for folder in folders(tmp_path)]
+
+
+@pytest.mark.parametrize("seeds", [(4, 1), (1, 4)], ids=["the first waits", "the last waits"])
+def test_seeds_that_are_stopped_twice_while_one_waits_for_the_other_are_the_unbroken_ones(tmp_path, monkeypatch, seeds):
+    settings, unbroken, stopped = config(2), tmp_path / "unbroken", tmp_path / "stopped"
+    run(unbroken, settings, seeds)
+    for attempt, at in enumerate((117, 20)):
+        with monkeypatch.context() as patch:
+            stop_at(patch, Learner, "pretrain", at)
+            run(stopped, settings, seeds, resume=attempt > 0)
+    counters = {seed: load_agent(stopped / f"seed-{seed}").counters for seed in seeds}
+    assert (100, 137) == tuple(counters[seed].pretrain_updates for seed in (4, 1))
+    cohort = build_cohort([settings.model_copy(update={"seed": seed}) for seed in seeds], torch.device("cpu"))
+    cohort_folder.CohortFolder.of_seeds(stopped, seeds).restore(cohort)
+    assert cohort.time_s == counters[1].time_s > counters[4].time_s
+    run(stopped, settings, seeds, resume=True)
+    for expected, found in zip(folders(unbroken, seeds), folders(stopped, seeds), strict=True):
+        assert parameter_hash(expected) == parameter_hash(found)
 
 
 @pytest.fixture(scope="module")
