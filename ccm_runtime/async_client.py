@@ -22,6 +22,11 @@ from ccm_runtime.v1 import adaptation_pb2 as pb
 __all__ = ["AsyncClient", "AsyncSession"]
 
 
+def encode_request(transitions: Iterable[EncodedTransition], context: Context | None, agent: str) -> pb.EncodeRequest:
+    """Return what `AsyncClient.encode` sends, checked; of many transitions this takes long. Raises as that does."""
+    return wire.encode_request(check_context(context), check_transitions(transitions), check_text("agent", agent))
+
+
 class AsyncClient:
     """A client of one server; belongs to one event loop. For blocking code there is `Client`.
 
@@ -155,6 +160,9 @@ class AsyncClient:
     ) -> Encoded:
         """Fold transitions into a context, without a session.
 
+        The event loop waits while they are checked and written, a tenth of a second for 10,000; `Client` does that on
+        the thread of its caller.
+
         Args:
             transitions: In the order in which they happened (any, where beliefs are sums); at most 10,000.
             context: Where to start; `None`: knowing nothing.
@@ -163,9 +171,9 @@ class AsyncClient:
         Raises:
             SpecError: Transitions or a context that cannot be.
         """
-        request = wire.encode_request(
-            check_context(context), check_transitions(transitions), check_text("agent", agent)
-        )
+        return await self._encode(encode_request(transitions, context, agent))
+
+    async def _encode(self, request: pb.EncodeRequest) -> Encoded:
         return wire.encoded_from_proto(await self._connection.call("Encode", request))
 
     async def act(

@@ -18,8 +18,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from ccm_runtime.arguments import check_transitions
-from ccm_runtime.async_client import AsyncClient
+from ccm_runtime.async_client import AsyncClient, encode_request
 from ccm_runtime.async_session import FAREWELL_S, AsyncSession
 from ccm_runtime.belief import Array
 from ccm_runtime.connection import CLOSED
@@ -199,8 +198,9 @@ class Client:
         self, transitions: Iterable[EncodedTransition], context: Context | None = None, *, agent: str = ""
     ) -> Encoded:
         """Fold transitions into a context, without a session; see `AsyncClient.encode`."""
-        read = check_transitions(transitions)  # by this thread: others do not wait for one that reads for long
-        return self._thread.run(self._client.encode(read, context, agent=agent))
+        # By this thread: others do not wait for one that reads and writes for long.
+        request = encode_request(transitions, context, agent)
+        return self._thread.run(self._client._encode(request))  # two halves of one client
 
     def act(
         self,

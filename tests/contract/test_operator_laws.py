@@ -24,7 +24,7 @@ async def test_who_changes_versions_is_told_the_servers_own_reason_and_not_that_
         await served.load("walker", "v2")
         monkeypatch.setattr(OnnxPolicy, "fold", lost)
         roll_back = partial(commands.roll_back, served.address, Access(), "walker", move=False, as_json=False)
-        with pytest.raises(ServerUnreachableError, match="the server's GPU failed, .* its log says why"):
+        with pytest.raises(ServerUnreachableError, match=r"the server's GPU failed, .* its log says why"):
             await asyncio.to_thread(roll_back)
     with pytest.raises(ServerUnreachableError, match="nobody answers"):
         await asyncio.to_thread(roll_back)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from scripted_server import AGENT, Scripted, listening
 
+from ccm_runtime import wire
 from ccm_runtime.async_client import AsyncClient, AsyncSession
 from ccm_runtime.client import Client
 from ccm_runtime.drive import drive
@@ -656,17 +657,22 @@ def test_an_error_is_not_masked_by_the_farewell_of_a_client_that_is_closed(targe
         fail(Client(target))
 
 
-def test_transitions_are_read_by_the_thread_that_hands_them_over(target):
-    """Reading a log may take long, and other threads' robots do not wait for it."""
-    readers = []
+def test_transitions_are_read_and_written_by_the_thread_that_hands_them_over(target, monkeypatch):
+    """Reading a log may take long, and so does writing 10,000 of them: other threads' robots do not wait for it."""
+    readers, writers, write = [], [], wire.encode_request
+
+    def written(*given):
+        writers.append(threading.current_thread())
+        return write(*given)
 
     def transitions():
         readers.append(threading.current_thread())
         yield EncodedTransition(ORIGIN, ORIGIN, 3.0, ORIGIN)
 
+    monkeypatch.setattr(wire, "encode_request", written)
     with Client(target) as client:
         assert 3.0 == client.encode(transitions()).context.belief[0]
-    assert [threading.current_thread()] == readers
+    assert [threading.current_thread()] == readers == writers
 
 
 def test_a_client_that_a_forked_process_inherits_says_so_and_keeps_nobody_waiting(target):
