@@ -146,6 +146,9 @@ class ServerConfig(BaseModel):
 
     @model_validator(mode="after")
     def _store_is_one(self) -> Self:
+        for name, asked in {"store_failure": "refuse", "store_sync": "full"}.items():
+            if self.store is None and getattr(self, name) == asked:
+                raise ValueError(f"{name} {asked} is for durable sessions; name their store, e.g. --store sessions.db")
         if not isinstance(self.store, SecretStr):
             if self.store_password_file is not None:
                 raise ValueError("store_password_file is for a store with a URL, e.g. --store redis://HOST:6379/0")

@@ -73,6 +73,15 @@ def test_a_wrong_setting_is_named_in_one_line(flags, message):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("name", "value"), [("store_failure", "refuse"), ("store_sync", "full")])
+def test_who_asks_for_durable_sessions_without_a_store_is_not_given_memory(name, value):
+    for flags, variables in (({name: value}, {}), ({}, {f"CCM_{name.upper()}": value})):
+        with pytest.raises(ConfigError, match=f"^{name} {value} is for durable sessions; .* --store"):
+            ServerConfig.resolve(flags, variables)
+        assert value == getattr(ServerConfig.resolve({"store": "s.db", **flags}, variables), name)
+    ServerConfig.resolve({name: ServerConfig.model_fields[name].default}, {})  # as without a store anyway
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.4", "robot.example", ""])  # noqa: S104 (refused)
 def test_beyond_loopback_needs_tls_and_a_token(host):
     assert not is_loopback(host)
