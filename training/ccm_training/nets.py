@@ -14,6 +14,13 @@ LOG_STD_RANGE = (-5.0, 2.0)
 _ROUNDING = 1e-6  # float32
 
 
+def spread(rows: Tensor, least: float) -> Tensor:
+    """Spread of each entry of `rows`, `[n, size]`, or `least`; 1 for what has not varied (a reward not met yet)."""
+    found = rows.std(0)
+    varied = found > _ROUNDING * rows.mean(0).abs().clamp(min=1.0)
+    return torch.where(varied, found.clamp(min=least), torch.ones_like(found))
+
+
 class Normalizer(nn.Module):
     """Affine scaling to about zero mean and unit spread, fixed after warm-up."""
 
@@ -26,11 +33,9 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def fit(self, rows: Tensor) -> None:
-        """Take mean and spread from `rows`, `[n, size]`; what has not varied (a reward not met yet) is not scaled."""
+        """Take mean and spread from `rows`, `[n, size]`; what has not varied is not scaled."""
         self.mean.copy_(rows.mean(0))
-        spread = rows.std(0)
-        varied = spread > _ROUNDING * self.mean.abs().clamp(min=1.0)
-        self.scale.copy_(torch.where(varied, spread.clamp(min=1e-3), torch.ones_like(spread)))
+        self.scale.copy_(spread(rows, least=1e-3))
 
     def forward(self, value: Tensor) -> Tensor:
         """Scale `[..., size]`."""

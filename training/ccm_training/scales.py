@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ccm_training.nets import Normalizer
+from ccm_training.nets import Normalizer, spread
 from ccm_training.replay import Rows
 
 
@@ -51,7 +51,7 @@ class ScaledTransitions(ScaledActions):
         """Fix the scales from warm-up transitions, fields `[n, ...]`."""
         self.observation_norm.fit(rows.observation)
         self.motion_norm.fit(rows.next_observation - rows.observation)
-        self.reward_norm.scale.copy_(rows.reward.std(0).clamp(min=1e-2))
+        self.reward_norm.scale.copy_(spread(rows.reward, least=1e-2))
 
     def scaled(self, rows: Rows) -> Tensor:
         """Observation, action, reward and motion of each transition, `[..., 2 * obs + act + 1]`."""

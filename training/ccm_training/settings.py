@@ -119,7 +119,7 @@ class PolicyConfig(Frozen):
         temperature: At the start.
         temperature_rate: Adam's learning rate for the log temperature; 0 keeps it fixed.
         target_entropy: Per action entry, of the scaled action.
-        reward_scale: Multiplies rewards; `None`: one over their spread in the warm-up.
+        reward_scale: Multiplies rewards; `None`: one over their spread in the warm-up, or 1 if they did not vary.
         rows: Transitions of each task for the executor.
         explorer_rows: Transitions of each task for the explorer.
         information_weight: alpha of r_exp = r_env + alpha r_aux (eq. 13).

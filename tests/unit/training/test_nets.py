@@ -5,6 +5,8 @@ import torch
 from torch import distributions
 
 from ccm_training.nets import LOG_STD_RANGE, Actor, Critics, Encoder, Normalizer
+from ccm_training.replay import Rows
+from ccm_training.scales import ScaledTransitions
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +79,20 @@ def test_what_did_not_vary_before_is_not_blown_up_when_it_does():
     assert 0.9 == pytest.approx(normalizer(torch.tensor([0.9, 1234.567, 1e-4]))[0].item())
     normalizer.fit(torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 1e-4]]))  # what varied little is scaled by 1000 at most
     assert pytest.approx([0.5**0.5, 2.0**0.5, 1e-3]) == normalizer.scale.tolist()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "scale"),
+    [
+        ([-1.0] * 1001, 1.0),  # a step costs, and nobody reached the goal
+        ([0.0] * 1001, 1.0),  # nobody met the reward
+        ([0.1] * 1001, 1.0),
+        ([0.0] * 1000 + [1e-4], 1e-2),
+        ([-3.0, 3.0], 18.0**0.5),
+    ],
+)
+def test_rewards_are_scaled_by_their_spread_and_left_alone_where_they_did_not_vary(rewards, scale):
+    scales, nothing = ScaledTransitions(1, -torch.ones(1), torch.ones(1)), torch.zeros(len(rewards), 1)
+    scales.fit_normalizers(Rows(nothing, nothing, torch.tensor(rewards)[:, None], nothing, nothing, nothing + 1.0))
+    assert scale == pytest.approx(scales.reward_norm.scale.item())
+    assert 0.0 == scales.reward_norm.mean.item()
