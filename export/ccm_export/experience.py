@@ -45,8 +45,8 @@ class Trials(NamedTuple):
 def run_trials(
     adapter: Adapter, family: Family, tasks: Table, *, seed: int = 0, sensor: Sensor | None = None
 ) -> Trials:
-    """Run a whole trial on each task, with the deterministic policies and, if given, another sensor."""
-    env, memories = family.simulate(tasks, seed), [adapter.start() for _ in tasks]
+    """Run a trial on each task, with the deterministic policies, noise of its own and, if given, another sensor."""
+    env, memories = family.simulate(tasks, seed), [adapter.start(seed=row) for row in range(len(tasks))]
     transitions, novelty, returns = [], [], []
     for episode in range(adapter.policy.adaptation.episodes):
         told = observed = env.reset()

@@ -1,9 +1,12 @@
 """A bundle holds where the beliefs of training tasks lie, and what its agent met there under its limits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ccm_export.experience import NUM_POINTS, belief_map, experience
+from ccm_export.experience import NUM_POINTS, belief_map, experience, run_trials
+from ccm_runtime.adapt import Adapter
 from ccm_runtime.bundle import load_bundle
 from ccm_runtime.embedded import embedded_bundle
 from ccm_runtime.inference import OnnxPolicy
@@ -36,3 +39,18 @@ def test_experience_is_that_of_the_agent_under_its_limits():
     straight, _ = experience(policy, family, SafetyLimits(max_rate=(1e-6, 1e-6)), num_tasks=4)
     free, _ = experience(policy, family, SafetyLimits(), num_tasks=4)
     assert straight.typical_return < 0.9 * free.typical_return
+
+
+def test_each_trial_draws_latents_of_its_own_where_they_are_sampled(pearl):
+    """On one task, as often as there are rows: who samples goes its own way each time, who does not goes one way."""
+    family = get_family("hard-point-robot-aligned")
+    task = np.repeat(family.sample_tasks("train", 1, 0), 8, 0)
+
+    def ways(latent):
+        adaptation = pearl.manifest.adaptation.model_copy(update={"latent": latent})
+        manifest = pearl.bundle.manifest.model_copy(update={"adaptation": adaptation})
+        return run_trials(Adapter.of(OnnxPolicy(replace(pearl.bundle, manifest=manifest))), family, task).transitions
+
+    one, own = ways("mean"), ways("sample")
+    np.testing.assert_allclose(one, np.broadcast_to(one[:1], one.shape), atol=1e-4)
+    assert 8 == len(np.unique(own[:, 0], axis=0))
