@@ -59,6 +59,12 @@ class DivergenceShape(Shape):
     iteration: int
 
 
+class WandbShape(Shape):
+    """Of `wandb.json`."""
+
+    id: Annotated[str, Field(min_length=1)]
+
+
 class CohortShape(Shape):
     """Of `cohort.json`."""
 

@@ -4,6 +4,7 @@ RUN_DIR/config.yaml          every setting as it was resolved
 RUN_DIR/metrics.jsonl        one line an iteration
 RUN_DIR/evaluation.json      scores on held-out tasks, once it has come to its end
 RUN_DIR/divergence.json      what there is to say of a number that was not finite
+RUN_DIR/wandb.json           the id under which Weights & Biases knows it, if it hears of it
 """
 
 import os
@@ -18,7 +19,7 @@ from ccm_training.methods import METHODS
 from ccm_training.run_files import DivergenceShape, EvaluationShape, SettingsShape, read_json, read_lines, read_yaml
 
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
-EVALUATION, DIVERGENCE = "evaluation.json", "divergence.json"
+EVALUATION, DIVERGENCE, WANDB = "evaluation.json", "divergence.json", "wandb.json"
 State = Literal["running", "finished", "diverged", "stopped"]
 
 

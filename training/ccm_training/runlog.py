@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ccm_runtime.crash_points import reach
 from ccm_runtime.durable import sync_folder, write_whole
 from ccm_training.experiment import Counters, Run
-from ccm_training.run_folder import DIVERGENCE, EVALUATION, METRICS
+from ccm_training.run_folder import DIVERGENCE, EVALUATION, METRICS, WANDB
 from ccm_training.wandb_log import WandbLog
 
 _SACS = ("executor", "explorer")
@@ -64,6 +64,9 @@ class CohortLog:
         wandb: str | None = None,
     ) -> None:
         self._runs = runs
+        for run, folder in zip(runs, folders, strict=True):
+            if run.counters.env_steps == 0:  # it begins
+                _forget_all(folder)
         heard_by = [] if wandb is None else zip(runs, folders, strict=True)
         self._wandb = [WandbLog(wandb or "", folder, run.config) for run, folder in heard_by]
         self._logs = [RunLog(folder, run.counters) for run, folder in zip(runs, folders, strict=True)]
@@ -138,7 +141,7 @@ class RunLog:
 
     def __init__(self, run_dir: Path, start: Counters) -> None:
         path = run_dir / METRICS
-        _forget_end(run_dir, start)
+        _forget_end(run_dir)
         _keep_until(path, start.iteration)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(run_dir / "tensorboard", purge_step=start.env_steps + 1)
@@ -209,11 +212,16 @@ def _rates(lines: Sequence[Mapping[str, Any]]) -> str:
     return f"{steps:,.0f} env steps/s  {lines[0]['rate/updates_per_s']:.0f} updates/s"
 
 
-def _forget_end(run_dir: Path, start: Counters) -> None:
+def _forget_all(run_dir: Path) -> None:
+    """Drop what a run that was here before left: how it diverged, and under which id it was heard of."""
+    for name in (DIVERGENCE, WANDB):
+        (run_dir / name).unlink(missing_ok=True)
+    sync_folder(run_dir)
+
+
+def _forget_end(run_dir: Path) -> None:
     """Drop what an earlier attempt said when it ended: its scores are not those of a run that goes on."""
     (run_dir / EVALUATION).unlink(missing_ok=True)
-    if start.env_steps == 0:  # it begins
-        (run_dir / DIVERGENCE).unlink(missing_ok=True)
     sync_folder(run_dir)
 
 

@@ -1,12 +1,16 @@
 """A run's lines at Weights & Biases, beside those in its folder; `WANDB_MODE=offline` keeps them on this machine."""
 
-import hashlib
+import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ccm_runtime.durable import write_whole
 from ccm_runtime.errors import ConfigError, DependencyMissingError
 from ccm_training.config import Config
+from ccm_training.run_files import WandbShape, read_json
+from ccm_training.run_folder import WANDB
 
 
 def client() -> Any:
@@ -25,7 +29,7 @@ def client() -> Any:
 
 
 class WandbLog:
-    """One run there; when the run goes on, so does that.
+    """One run there; when the run goes on, so does that, and when it begins again, so does another.
 
     Args:
         project: Where it belongs.
@@ -35,11 +39,11 @@ class WandbLog:
     Raises:
         DependencyMissingError: wandb is not installed.
         ConfigError: It cannot begin: nobody is logged in, or nobody answers.
+        CheckpointCorruptError: The id that the run had cannot be read.
     """
 
     def __init__(self, project: str, run_dir: Path, config: Config) -> None:
-        identity = hashlib.sha256(f"{run_dir.resolve()} {config.family} {config.seed}".encode()).hexdigest()[:16]
-        wandb = client()
+        wandb, identity = client(), _identity(run_dir)
         try:
             self._run = wandb.init(
                 project=project,
@@ -67,3 +71,13 @@ class WandbLog:
     def close(self) -> None:
         """Send what is left."""
         self._run.finish()
+
+
+def _identity(run_dir: Path) -> str:
+    """The run's id there: drawn once, and kept in its folder."""
+    found = read_json(run_dir / WANDB, WandbShape)
+    if found is None:
+        found = {"id": secrets.token_hex(8)}
+        write_whole(run_dir / WANDB, json.dumps(found) + "\n")
+    identity: str = found["id"]
+    return identity

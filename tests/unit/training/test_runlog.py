@@ -1,6 +1,7 @@
 """A run's lines reach the terminal, TensorBoard and Weights & Biases alike, or one is told what to install."""
 
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tiny_run import short_config
 
-from ccm_runtime.errors import ConfigError, DependencyMissingError
+from ccm_runtime.errors import CheckpointCorruptError, ConfigError, DependencyMissingError
 from ccm_training.run_folder import METRICS, read_metrics
 from ccm_training.runlog import LAYOUT, CohortLog
 from ccm_training.train import train
@@ -64,11 +65,40 @@ def test_weights_and_biases_hears_every_line_of_a_run(heard):
     assert wandb.ended == 1
 
 
-def test_a_run_is_known_by_the_same_name_when_it_goes_on(heard, monkeypatch):
+def known_as(monkeypatch, run_dir, **how):
+    """Train, and tell the id under which Weights & Biases would know the run."""
+    monkeypatch.setitem(sys.modules, "wandb", wandb := Wandb())
+    train(config(), run_dir, device="cpu", progress=False, wandb="robots", **how)
+    (begun,) = wandb.begun
+    return begun["id"]
+
+
+def test_a_run_is_known_by_the_same_name_when_it_goes_on_wherever_its_folder_then_lies(heard, tmp_path, monkeypatch):
     run_dir, before, _ = heard
-    monkeypatch.setitem(sys.modules, "wandb", after := Wandb())
-    train(config(), run_dir, device="cpu", progress=False, resume=True, wandb="robots")
-    assert before.begun[0]["id"] == after.begun[0]["id"]
+    shutil.copytree(run_dir, tmp_path / "moved")
+    assert before.begun[0]["id"] == known_as(monkeypatch, tmp_path / "moved", resume=True)
+
+
+def test_a_run_that_begins_where_another_was_is_a_run_of_its_own(tmp_path, monkeypatch):
+    first = known_as(monkeypatch, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    second = known_as(monkeypatch, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    train(config(), tmp_path, device="cpu", progress=False)
+    third = known_as(monkeypatch, tmp_path, resume=True)
+    assert len({first, second, third}) == 3
+
+
+def test_a_run_that_nobody_heard_before_is_heard_from_where_it_goes_on(tmp_path, monkeypatch):
+    train(config(), tmp_path, device="cpu", progress=False)
+    assert known_as(monkeypatch, tmp_path, resume=True) == known_as(monkeypatch, tmp_path, resume=True)
+
+
+def test_a_damaged_name_is_told_with_its_file(tmp_path, monkeypatch):
+    known_as(monkeypatch, tmp_path)
+    (tmp_path / "wandb.json").write_text("{}")
+    with pytest.raises(CheckpointCorruptError, match=r"wandb\.json is not what `ccm train` writes: id"):
+        known_as(monkeypatch, tmp_path, resume=True)
 
 
 def test_what_is_no_terminal_is_told_of_each_evaluation_in_a_line(tmp_path, capsys):
