@@ -124,6 +124,7 @@ class Hosting:
 
         Raises:
             ConfigError: The store cannot be used, and the policy is to refuse.
+            DeviceLostError: The GPU failed as the sessions' beliefs were to be read; they stay in the store.
         """
         if self._store is None or self.group_commit is None:
             return
@@ -189,6 +190,7 @@ class Hosting:
             SessionLimitError: There is no room for it here.
             ServerUnreachableError: This server is shutting down, or does not serve its bundle.
             StoreUnavailableError: The store fails, and this server does not hold the session.
+            DeviceLostError: The GPU failed as its belief was to be read; the session stays where it was.
         """
         if self.sharing is None or not self.table.owns(session_id, token):
             return False

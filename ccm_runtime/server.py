@@ -126,6 +126,7 @@ class Server:
         Raises:
             ConfigError: An address cannot be listened on, or a certificate cannot be used.
             RolloutError: What the folder of agents keeps cannot be read, as it hangs.
+            DeviceLostError: The GPU failed as the beliefs of stored sessions were to be read.
         """
         try:
             return await self._start()
