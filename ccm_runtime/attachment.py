@@ -58,14 +58,17 @@ class Attachment:
 
     async def attached(self) -> SessionStream:
         """The stream of this session: the one that stands, or a new one that is told what the server lacks."""
-        if self._stream is None:
+        while self._stream is None:
             stream = await self._connection.attach()
             try:
-                await self._introduce(stream)
+                version_changed = await self._introduce(stream)
             except BaseException:
                 stream.cancel()
                 raise
-            self._stream = stream
+            if version_changed:
+                stream.cancel()
+            else:
+                self._stream = stream
         return self._stream
 
     async def exchange(self, request: pb.SessionRequest) -> pb.SessionResponse:
@@ -100,20 +103,29 @@ class Attachment:
         return replace(event, applied_action=before.reaction.action)
 
     def keep(self, told: Event, answer: Answer) -> None:
-        """Keep the event that was answered until it is durable, and go on to the next one."""
+        """Keep the event that was answered until it is durable, and go on to the next one.
+
+        Where the session goes on with another version, a new stream tells which agent that is.
+        """
         self._kept.append((self.sequence, told))
         while self._kept and self._kept[0][0] <= answer.durable_sequence:
             self._kept.popleft()
         self.sequence += 1
+        if answer.version_changed:
+            self.drop()
 
-    async def _introduce(self, stream: SessionStream) -> None:
+    async def _introduce(self, stream: SessionStream) -> bool:
+        """Open or resume the session; return whether it has gone on with another version than it was opened with."""
         self._resumed = self._progress.opened is not None
         opened = wire.opened_from_proto(_accepted(await stream.exchange(self._first_request())).opened)
         if self._ticket is not None and not self._resumed:
             self._take_up(opened)
         self._progress.opened = opened
+        version_changed = False
         for sequence, event in self._lacking(opened):
-            _accepted(await stream.exchange(pb.SessionRequest(event=wire.event_to_proto(sequence, event))))
+            request = pb.SessionRequest(event=wire.event_to_proto(sequence, event))
+            version_changed |= _accepted(await stream.exchange(request)).answer.version_changed
+        return version_changed
 
     def _first_request(self) -> pb.SessionRequest:
         known = self._progress.opened or self._ticket

@@ -88,12 +88,15 @@ class AsyncPilot:
         """Tell that the environment was reset; the first action, `[act]`.
 
         Nothing moves yet, so this waits for the server: for what it was not told of the last episode, too. It raises
-        what the session raises when no answer comes in time, and may then be called again.
+        what the session raises when no answer comes in time, and may then be called again. What the server could not
+        take, as its episode was over, is dropped.
         """
         self._moves = False
-        if self._untold:
+        if self._untold or self._telling is not None:
             try:
                 await self._tells()
+            except TrialOrderError:  # then this is what is to be done
+                pass
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -114,7 +117,7 @@ class AsyncPilot:
 
         Raises:
             SpecError: An observation, a reward or an ending that cannot be: it counts as not told.
-            TrialOrderError: No episode is under way.
+            TrialOrderError: No episode is under way, here or at the server: begin one.
             SessionError: The server was silent for more transitions than can be kept.
             CcmError: The server refuses the session. Apply `watchdog.action`, and stop.
         """
@@ -182,6 +185,10 @@ class AsyncPilot:
                 if not self._moves or (isinstance(error, ServerBusyError) and error.retry_after_s is None):
                     raise
                 continue  # the same event again: the session sends it under its number
+            except TrialOrderError:  # its episode is over there: all of them would be refused for ever
+                self._untold.clear()
+                self._over = True
+                raise
             self._untold.popleft()
         return action
 

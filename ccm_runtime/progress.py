@@ -117,7 +117,10 @@ class SessionView:
 
     @property
     def version_changed(self) -> bool:
-        """Whether the episode that has just ended was the last one with that version: exploring begins with another."""
+        """Whether the episode that has just ended was the last one with that version: exploring begins with another.
+
+        From the next event on `agent` is the one that goes on.
+        """
         return self._progress.answer is not None and self._progress.answer.version_changed
 
     @property

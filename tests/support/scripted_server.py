@@ -51,6 +51,7 @@ class Scripted(AdaptationServicer):
         breaks: Faults still to happen, by sequence number: `before` (the event is lost), `after` (the answer is
             lost), `silence` (no answer at all).
         durable: Events up to this number survive `crash`; `None`: sessions are not durable.
+        moves: Agents that a session goes on with after its event of a number, which ends an episode.
         received: Sequence numbers in the order in which they came.
         applied: First entry of the applied action of each transition, in the same order; `None`: it was not told.
     """
@@ -58,6 +59,7 @@ class Scripted(AdaptationServicer):
     def __init__(self) -> None:
         self.breaks: dict[int, str] = {}
         self.durable: int | None = None
+        self.moves: dict[int, Agent] = {}
         self.received: list[int] = []
         self.applied: list[float | None] = []
         self.keys: list[str] = []
@@ -95,7 +97,8 @@ class Scripted(AdaptationServicer):
             session_id, held = self._attach(first)
         except SessionUnknownError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error), statuses.trailing_metadata(error))
-        opened = Opened(session_id, "secret", AGENT, held.sequence + 1, 1000)
+        agent = next((self.moves[moved] for moved in sorted(self.moves, reverse=True) if moved <= held.sequence), AGENT)
+        opened = Opened(session_id, "secret", agent, held.sequence + 1, 1000)
         await context.write(pb.SessionResponse(opened=wire.opened_to_proto(opened)))
         while (request := await context.read()) is not grpc.aio.EOF:
             if request.WhichOneof("kind") == "close":
@@ -140,6 +143,8 @@ class Scripted(AdaptationServicer):
         except TrialOrderError as error:
             return pb.SessionResponse(error=statuses.event_error(sequence, error))
         held.sequence = sequence
+        if sequence in self.moves:
+            held.trial = held.trial._replace(horizon=self.moves[sequence].horizon)
         held.trials[sequence] = held.trial
         over = not held.trial.in_episode
         reaction = Reaction(
@@ -151,7 +156,8 @@ class Scripted(AdaptationServicer):
             certainty=0.25,
             novelty=0.5,
         )
-        held.answers[sequence] = Answer(sequence, reaction, durable_sequence=self.durable or 0)
+        changed = sequence in self.moves
+        held.answers[sequence] = Answer(sequence, reaction, durable_sequence=self.durable or 0, version_changed=changed)
         return pb.SessionResponse(answer=wire.answer_to_proto(held.answers[sequence]))
 
 

@@ -32,12 +32,13 @@ from ccm_runtime.errors import (
     TrialOrderError,
 )
 from ccm_runtime.messages import Context, EncodedTransition
-from ccm_runtime.pilot import Pilot
+from ccm_runtime.pilot import AsyncPilot, Pilot
 from ccm_runtime.specs import BoxSpec
 from ccm_runtime.ticket import Ticket
 from ccm_runtime.trial import Phase
 
 ORIGIN = (0.0, 0.0)
+SHORT = replace(AGENT, bundle_digest="cd" * 32, horizon=3)
 
 
 @asynccontextmanager
@@ -106,6 +107,33 @@ async def test_after_a_crash_the_server_is_told_what_was_truly_applied():
         assert server.applied[3:] == [1.0, 2.0, 3.0]
         await session.begin_episode(ORIGIN) if session.episode_over else await session.act(ORIGIN, 1.0)
         assert server.applied[-1] is None
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_after_a_change_of_versions_the_next_episode_knows_the_agent_that_it_is_of(crashes):
+    """Also where the event that brought the change was lost in a crash, and is told again."""
+    async with scripted() as (server, client), client.open_session() as session:
+        server.moves, server.durable = {5: SHORT}, 2
+        await play(session, 5)
+        assert session.version_changed
+        if crashes:
+            server.crash()
+        await play(session, 1)
+        assert (SHORT, False) == (session.agent, session.version_changed)
+        assert [1, 2, 3, 4, 5, *([3, 4, 5] if crashes else []), 6] == server.received
+
+
+async def test_after_a_change_of_versions_a_pilot_counts_the_steps_of_the_agent_that_goes_on():
+    """Else a silent server would be told of a step after the end, and refuse it and all that follows."""
+    async with scripted() as (server, client), client.open_session() as session:
+        server.moves = {5: SHORT}
+        pilot = AsyncPilot(session)  # these answers are valid for no time: it waits for none, and counts by itself
+        for horizon in (AGENT.horizon, SHORT.horizon, SHORT.horizon):
+            await pilot.begin_episode(ORIGIN)
+            steps = [await pilot.act(ORIGIN, 1.0) is None for _ in range(horizon)]
+            assert [*[False] * (horizon - 1), True] == steps
+        await pilot.begin_episode(ORIGIN)
+        assert list(range(1, 15)) == server.received
 
 
 async def test_what_is_durable_is_not_kept():

@@ -193,6 +193,34 @@ async def test_an_error_that_came_when_nobody_waited_is_told_with_the_next_trans
     assert ["begin", 1.0, 2.0, 3.0, 4.0] == [reward for reward, _ in server.told]
 
 
+@pytest.mark.parametrize("steps", [False, True])
+async def test_what_the_server_refuses_as_its_episode_is_over_is_dropped_and_the_next_one_begins(steps):
+    server, pilot = await flying()
+    server.awake.clear()
+    server.answer.valid_for_ms = 0.0  # nobody waits for an answer
+    for reward in (1.0, 2.0):
+        await pilot.act(OBSERVED, reward)
+    server.faults = [TrialOrderError("no episode is under way")]
+    server.awake.set()
+    await asyncio.wait([pilot._telling])
+    if steps:
+        with pytest.raises(TrialOrderError, match="no episode is under way"):
+            await pilot.act(OBSERVED, 3.0)
+    await pilot.begin_episode(OBSERVED)
+    await pilot.act(OBSERVED, 4.0)
+    await pilot.begin_episode(OBSERVED, abandon=True)
+    assert ["begin", 1.0, "begin", 4.0, "begin"] == [reward for reward, _ in server.told]
+
+
+async def test_who_steps_as_the_server_refuses_it_is_told_and_begins():
+    server, pilot = await flying()
+    server.faults = [TrialOrderError("no episode is under way")]
+    with pytest.raises(TrialOrderError, match="no episode is under way"):
+        await pilot.act(OBSERVED, 1.0)
+    await pilot.begin_episode(OBSERVED)
+    np.testing.assert_array_equal(vec(3, 3), await pilot.act(OBSERVED, 2.0))
+
+
 async def test_whoever_waits_while_the_pilot_is_closed_is_told_so_and_is_not_cancelled():
     server = Server()
     server.answer.valid_for_ms = 20_000.0
