@@ -13,6 +13,7 @@ last one is not applied. So nothing stale moves the robot, and the belief misses
 import asyncio
 import inspect
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -63,6 +64,7 @@ class AsyncPilot:
             raise ConfigError(f"session: expected one of an AsyncClient, got {type(session).__name__}{advice}")
         self.watchdog = Watchdog(session.agent.action, safe_action, clock)
         self.num_safe = 0
+        self._warned = False
         self._session = session
         self._given: Array | None = None  # the last action was not the server's, but this one
         self._steps = 0
@@ -113,6 +115,9 @@ class AsyncPilot:
     ) -> Array | None:
         """Tell what the last action did; the next one `[act]`, or `None` once the episode is over.
 
+        Who comes once nine tenths of the last action's validity are over, or more, is given the safe action at once, as
+        there is no time left to ask, and is warned of it once: let steps be well shorter than `--action-valid-ms`.
+
         Where it is cancelled its transition is told all the same: apply `watchdog.action`, and go on with the next one.
 
         Raises:
@@ -131,9 +136,9 @@ class AsyncPilot:
         self._untold.append(transition)
         self._steps += 1
         self._moves = True
-        telling = self._tells()
+        telling, patience_s = self._tells(), self._patience_s
         try:
-            await asyncio.wait([telling], timeout=self._patience_s)
+            await asyncio.wait([telling], timeout=patience_s)
         except asyncio.CancelledError:
             self._given = self.watchdog.action
             raise
@@ -148,12 +153,25 @@ class AsyncPilot:
             self._over = True
             return None
         self.num_safe += 1
-        return self._renew(self.watchdog.safe_action.copy(), given=self.watchdog.safe_action)
+        action = self._renew(self.watchdog.safe_action.copy(), given=self.watchdog.safe_action)
+        if not patience_s and self._valid_for_ms:
+            self._warn_of_slow_steps()
+        return action
 
     @property
     def _patience_s(self) -> float:
         """How long to wait for an answer: a tenth of the validity is left to hand the safe action over in."""
         return max(0.0, self.watchdog.left_s - _MARGIN * self._valid_for_ms / 1000)
+
+    def _warn_of_slow_steps(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the robot's step left no time to ask the server before the last action, valid for "
+                f"{self._valid_for_ms:g} ms, ran out, and the safe action is given; step faster, or raise the server's "
+                "--action-valid-ms",
+                stacklevel=3,
+            )
 
     def _renew(self, action: Array, *, given: Array | None) -> Array:
         answer = self._session.answer

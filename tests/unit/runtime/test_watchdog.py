@@ -1,6 +1,7 @@
 """A robot has an action in time, the server's or the safe one; what happens in a silence is told after it."""
 
 import asyncio
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,6 +148,22 @@ async def test_while_the_server_is_silent_the_safe_action_is_given():
         np.testing.assert_array_equal(SAFE, await pilot.act(OBSERVED, reward))
     assert 3 == pilot.num_safe
     await pilot.close()
+
+
+async def test_a_robot_whose_own_steps_leave_no_time_to_ask_is_told_so_once_and_is_safe():
+    server, clock = Server(), Clock()
+    pilot = AsyncPilot(server, SAFE, clock)
+    await pilot.begin_episode(OBSERVED)
+    np.testing.assert_array_equal(vec(2, 2), await pilot.act(OBSERVED, 1.0))
+    server.awake.clear()  # as a network: no answer comes in no time
+    clock.now_s += 0.95 * VALID_MS / 1000
+    with pytest.warns(UserWarning, match=r"no time to ask .* valid for 20 ms, .* or raise the server's --action"):
+        np.testing.assert_array_equal(SAFE, await pilot.act(OBSERVED, 2.0))
+    clock.now_s += 2.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(SAFE, await pilot.act(OBSERVED, 3.0))
+    assert 2 == pilot.num_safe
 
 
 async def test_after_a_silence_all_is_told_in_order_and_only_the_last_answer_is_applied():
