@@ -7,6 +7,7 @@ from ccm_training.cohort import build_cohort
 from ccm_training.config import Config, parse_config
 from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Experiment
+from ccm_training.methods import METHODS
 from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import OnPolicyRun, build_on_policy
 from ccm_training.replay import Rows
@@ -23,7 +24,10 @@ def tiny_config(method: str = "ccm", **changes) -> Config:
         "trial": {"explore_episodes": 2, "execute_episodes": 2},
         "collect": {"capacity": 2},
     }
-    return parse_config({**tree, **changes}, where="tiny")
+    tree |= changes
+    if METHODS[method].gradient:
+        tree["trial"] = {"while_executing": False, **tree["trial"]}
+    return parse_config(tree, where="tiny")
 
 
 def short_config(method: str = "ccm", collect: dict[str, int] | None = None, **changes) -> Config:

@@ -43,7 +43,8 @@ class Config(Frozen):
         seed: Of everything random, save the tasks.
         meta_batch: M, distinct tasks in an update.
         updates_per_iteration: Updates after each round of collecting.
-        decay_from: Share of the iterations after which all learning rates fall linearly, to a tenth at the end.
+        decay_from: Share of the iterations after which learning rates fall linearly, to a tenth at the end; that of
+            `promp` stays what it is, and `maml` has none.
         threads: Of the processor.
         checkpoint_every: In iterations; 0: only at the end.
         checkpoints_kept: The newest so many.

@@ -19,7 +19,7 @@ _REMEMBERS: Mapping[str, Mapping[str, Any]] = {
 
 _STEPS: Mapping[str, Mapping[str, Any]] = {
     "collect": {"tasks": 40, "warmup_trials": 1},
-    "trial": {"latent": "mean", "while_executing": False},
+    "trial": {"latent": "mean", "while_executing": False, "certain_at": None},
 }
 """A gradient step after exploration, and none later. The warm-up is of no use to it."""
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from tiny_run import short_config
 
-from ccm_runtime.errors import DivergenceError
+from ccm_runtime.errors import ConfigError, DivergenceError
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
+from ccm_training.config import load_config
 from ccm_training.evaluation import evaluate_path, trials_for_report
 from ccm_training.onpolicy import gradient_methods
 from ccm_training.report import write_report
@@ -117,6 +118,29 @@ def test_an_inner_step_that_leads_nowhere_finite_ends_the_run(tmp_path):
 def broken_settings():
     settings = config("promp").gradient
     return settings.model_copy(update={"inner_rate": float(torch.finfo(torch.float32).max)})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("override", "got"),
+    [
+        ("trial.latent=sample", "sample, false and null"),
+        ("trial.while_executing=true", "mean, true and null"),
+        ("trial.certain_at=0.9", r"mean, false and 0\.9"),
+    ],
+)
+def test_trials_that_would_adapt_at_another_time_are_refused(tmp_path, method, override, got):
+    settings = load_config("point_robot_debug", [override], method=method)
+    with pytest.raises(ConfigError, match=rf"method '{method}' adapts once, .*trial\.certain_at=null, got {got}$"):
+        run(tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_for_a_method_that_stops_exploring_early_are_those_of_one_that_does_not(tmp_path, method):
+    path = tmp_path / "early.yaml"
+    path.write_text("{family: sparse-point-robot, trial: {certain_at: 0.9}}")
+    assert load_config(str(path), method=method).trial.certain_at is None
 
 
 def test_a_report_draws_no_beliefs_where_there_are_only_parameters(finished, tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ccm_runtime.errors import ConfigError
 from ccm_runtime.manifest import Adaptation
 from ccm_training.config import Config
 from ccm_training.envs.family import Family
@@ -65,6 +66,7 @@ class MamlLearner:
     """One trust-region step an iteration."""
 
     def __init__(self, agent: GradientAgent, config: Config) -> None:
+        _check_trials(config)
         self._agent, self._settings = agent, config.gradient
 
     def warm_up(self, trials: Rows) -> None:
@@ -91,9 +93,10 @@ class MamlLearner:
 
 
 class ProMpLearner:
-    """Some steps of Adam an iteration, on the same episodes."""
+    """Some steps of Adam an iteration, on the same episodes; its learning rate stays what it is, as published."""
 
     def __init__(self, agent: GradientAgent, config: Config) -> None:
+        _check_trials(config)
         self._agent, self._settings = agent, config.gradient
         self._optimizer = torch.optim.Adam(agent.policy.parameters(), lr=self._settings.learning_rate)
         begin(self._optimizer)
@@ -155,3 +158,14 @@ def _sample(run: OnPolicyRun, agent: GradientAgent, tasks: Tensor, parameters: P
     )
     run.count(rows)
     return lesson, (rows.reward * rows.valid).sum((1, 2)).mean()
+
+
+def _check_trials(config: Config) -> None:
+    """Refuse trials that would adapt at another time than after the last exploration episode (ConfigError)."""
+    trial = config.trial
+    if trial.latent != "mean" or trial.while_executing or trial.certain_at is not None:
+        raise ConfigError(
+            f"method {config.method!r} adapts once, after the last exploration episode: expected trial.latent=mean, "
+            f"trial.while_executing=false and trial.certain_at=null, got {trial.latent}, "
+            f"{str(trial.while_executing).lower()} and {'null' if trial.certain_at is None else trial.certain_at}"
+        )
