@@ -8,7 +8,7 @@ from hanging_run import train
 
 from ccm_training.checkpoint import load_agent, parameter_hash
 
-IN_WARM_UP, IN_AN_EVALUATION, IN_COLLECTING, IN_THE_LAST_EVALUATION = 10, 200, 300, 620
+IN_WARM_UP, IN_AN_EVALUATION, IN_COLLECTING, IN_THE_LAST_EVALUATION = 10, 200, 300, 580
 RESUME = "then go on with --resume"
 
 

@@ -52,6 +52,7 @@ def evaluate(
     split: str,
     seed: int = 0,
     ceiling: float | None = None,
+    floor: float | None = None,
     guard: Guard | None = None,
 ) -> Evaluation:
     """One deterministic trial on each task.
@@ -64,6 +65,7 @@ def evaluate(
         split: Name of the tasks' split.
         seed: What the tasks were drawn with; of environments, floor and interval.
         ceiling: Mean return of the best policy that knows the task; `None`: the family's own, if it has one.
+        floor: Mean return of random actions on these tasks, `floor_of`, if it is known already.
         guard: Of the policy's actions; `None`: none.
     """
     started = time.perf_counter()
@@ -79,6 +81,7 @@ def evaluate(
         seed=seed,
         seconds=time.perf_counter() - started,
         ceiling=ceiling,
+        floor=floor,
     )
 
 

@@ -1,10 +1,12 @@
 """What a training does now and then, whatever its method: try held-out tasks, and score a run that came to its end."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ccm_runtime.durable import write_whole
 from ccm_training.call_watch import CallWatch
@@ -13,18 +15,39 @@ from ccm_training.context_quality import quality_of_context
 from ccm_training.evaluation import evaluate, evaluate_run
 from ccm_training.experiment import Run
 from ccm_training.run_folder import EVALUATION
-from ccm_training.scores import Evaluation
+from ccm_training.scores import Evaluation, floor_of
 from ccm_training.stopping import Stop
 from ccm_training.watched import watched
 
 
-def scores_of(run: Run) -> dict[str, Any]:
-    """Score on held-out tasks as the run stands."""
-    num = run.config.evaluation.tasks
-    tasks = torch.from_numpy(run.family.sample_tasks("test", num, run.config.tasks.seed)).to(run.device)
-    found = evaluate(run.policy_for(tasks), run.family, tasks, method=run.config.method, split="test")
-    score = found.adaptation_score if found.adaptation_score is not None else found.returns[found.explore_episodes]
-    return {"score": score, "returns": found.returns, "certainty": found.certainty}
+class HeldOut:
+    """Held-out tasks for a run, or for runs that differ in their seed alone, to be tried on while they train.
+
+    Args:
+        run: One of them; its family may be watched.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def scores_of(self, run: Run) -> dict[str, Any]:
+        """Score on these tasks as a run stands."""
+        tasks = self._tasks
+        found = evaluate(
+            run.policy_for(tasks), run.family, tasks, method=run.config.method, split="test", floor=self._floor
+        )
+        score = found.adaptation_score if found.adaptation_score is not None else found.returns[found.explore_episodes]
+        return {"score": score, "returns": found.returns, "certainty": found.certainty}
+
+    @cached_property
+    def _tasks(self) -> Tensor:
+        config = self._run.config
+        tasks = self._run.family.sample_tasks("test", config.evaluation.tasks, config.tasks.seed)
+        return torch.from_numpy(tasks).to(self._run.device)
+
+    @cached_property
+    def _floor(self) -> float:
+        return floor_of(self._run.family, self._tasks.cpu().numpy())
 
 
 def due(run: Run, every: int) -> bool:

@@ -65,6 +65,7 @@ def evaluation_of(
     seed: int,
     seconds: float,
     ceiling: float | None = None,
+    floor: float | None = None,
 ) -> Evaluation:
     """Score trials.
 
@@ -79,11 +80,12 @@ def evaluation_of(
         seed: What the tasks were drawn with.
         seconds: Wall-clock time of the trials.
         ceiling: Mean return of the best policy that knows the task; `None`: the family's own, if it has one.
+        floor: Mean return of random actions on these tasks, `floor_of`, if it is known already.
     """
     curve = np.asarray(returns, np.float64)
     ceilings = family.ceiling(tasks) if ceiling is None else None
     ceiling = ceiling if ceilings is None else float(ceilings.mean())
-    floor = floor_of(family, tasks, seed)
+    floor = floor_of(family, tasks, seed) if floor is None else floor
     scored = curve[:, min(explore_episodes, curve.shape[1] - 1)]
     shares, score = shares_of(scored, ceiling, floor), score_of(scored, ceiling, floor, seed)
     return Evaluation(

@@ -27,7 +27,7 @@ from ccm_training.divergence import check_finite
 from ccm_training.envs.registry import get_family
 from ccm_training.experiment import Experiment, resolve_device
 from ccm_training.memory import keep_what_is_freed
-from ccm_training.milestones import due, evaluated, scores_of
+from ccm_training.milestones import HeldOut, due, evaluated
 from ccm_training.onpolicy import course
 from ccm_training.onpolicy.registry import ON_POLICY
 from ccm_training.onpolicy.seam import build_on_policy
@@ -170,6 +170,7 @@ def _go_on(
         for run in runs:
             run.family = watched(run.family, stop, watch)
         update, collect = _captured(cohort, learner.update), Collector(cohort)
+        held_out = HeldOut(cohort.first)
         try:
             warm_up(cohort)
             pretrain(cohort, folder, log, stop)
@@ -182,7 +183,8 @@ def _go_on(
                     cohort.advance(updates=1)
                     stop.check()
                 _check_finite(runs, folder)
-                scores = [scores_of(run) for run in runs] if due(cohort.first, config.evaluation.every) else None
+                tried = due(cohort.first, config.evaluation.every)
+                scores = [held_out.scores_of(run) for run in runs] if tried else None
                 save = due(cohort.first, config.checkpoint_every)
                 cohort.advance(iteration=1)
                 cohort.took(time.perf_counter() - clock)

@@ -11,6 +11,7 @@ import torch
 from tiny_run import short_config
 
 from ccm_runtime.errors import ConfigError, DivergenceError, RunError
+from ccm_training import milestones
 from ccm_training.checkpoint import load_agent, parameter_hash
 from ccm_training.evaluation import evaluate_path, trials_for_report
 from ccm_training.onpolicy import course, recurrent_ppo
@@ -85,7 +86,7 @@ INTERRUPTIONS = [
     Interruption(recurrent_ppo.RecurrentPpo, "update", 7, 1),
     Interruption(VariBadLearner, "_teach_memory", 6, 1),
     Interruption(Replay, "add", 3, 2),
-    Interruption(course, "scores_of", 1, 2),
+    Interruption(milestones.HeldOut, "scores_of", 1, 2),
     Interruption(course, "save_checkpoint", 2, 2),
 ]
 

@@ -15,7 +15,7 @@ from tiny_run import short_config
 
 from ccm_runtime.commands import train as command
 from ccm_runtime.errors import CheckpointCorruptError, CheckpointMissingError, ConfigError, RunError
-from ccm_training import checkpoint, cohort_folder, collecting
+from ccm_training import checkpoint, cohort_folder, collecting, milestones, scores
 from ccm_training import train as training
 from ccm_training.checkpoint import FOLDER, load_agent, parameter_hash
 from ccm_training.config import parse_config
@@ -61,6 +61,25 @@ def test_so_many_checkpoints_are_kept_as_asked(tmp_path, num):
     run(tmp_path, config(checkpoints_kept=num))
     kept = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
     assert kept == [f"{number:06d}" for number in range(ITERATIONS - num + 1, ITERATIONS + 1)]
+
+
+@pytest.mark.parametrize("method", ["ccm", "rl2"])
+def test_what_random_actions_earn_is_found_out_once_while_a_run_trains_and_once_at_its_end(
+    tmp_path, monkeypatch, method
+):
+    def scored(run_dir):
+        settings = config(method, iterations=3, evaluation={"every": 1, "tasks": 3})
+        run(run_dir, settings)
+        return [(line["score"], line["returns"]) for line in metrics(run_dir)]
+
+    calls, floor_of, evaluate = [], scores.floor_of, milestones.evaluate
+    for module in (milestones, scores):
+        monkeypatch.setattr(module, "floor_of", lambda *what, **how: calls.append(what) or floor_of(*what, **how))
+    found = scored(tmp_path / "once")
+    assert len(calls) == 2
+    monkeypatch.setattr(milestones, "evaluate", lambda *what, **how: evaluate(*what, **(how | {"floor": None})))
+    assert scored(tmp_path / "each time") == found
+    assert len(calls) > 2 + 2
 
 
 def test_env_steps_count_every_transition(finished):
@@ -123,7 +142,7 @@ INTERRUPTIONS = [
     Interruption(Learner, "pretrain", 7, 0, {"warmup_trials": 1, "pretrain_updates": 7, "pretrained": False}),
     Interruption(collecting, "run_trials", 2, 1, {"iteration": 1, "updates": 2}),
     Interruption(Learner, "update", 3, 1, {"iteration": 1, "updates": 3}),
-    Interruption(training, "scores_of", 1, 1, {"iteration": 1, "updates": 4}),
+    Interruption(milestones.HeldOut, "scores_of", 1, 1, {"iteration": 1, "updates": 4}),
     Interruption(cohort_folder, "save_checkpoint", 3, 3, {"iteration": 3, "updates": 6}),
 ]
 

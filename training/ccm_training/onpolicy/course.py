@@ -15,7 +15,7 @@ import torch
 
 from ccm_training.call_watch import CallWatch
 from ccm_training.checkpoint import checkpoint_name, restore, save_checkpoint, write_config
-from ccm_training.milestones import due, scores_of
+from ccm_training.milestones import HeldOut, due
 from ccm_training.onpolicy.divergence import check_finite
 from ccm_training.onpolicy.seam import OnPolicyRun
 from ccm_training.replay import Rows
@@ -38,13 +38,14 @@ def go_on(run: OnPolicyRun, run_dir: Path, *, resume: bool, progress: bool, wand
         CallWatch(stop, config.collect.simulation_limit_s, run_dir) as watch,
     ):
         judged = replace(run, family=watched(run.family, Stop(), watch))  # an evaluation is short, and is not stopped
+        held_out = HeldOut(judged)
         run.family = watched(run.family, stop, watch)
         try:
             warm_up(run)
             while run.counters.iteration < config.collect.iterations:
                 iterate(run, stop)
                 check_finite(run, run_dir)
-                scores = _scores_of(judged) if due(run, config.evaluation.every) else None
+                scores = _scores_of(held_out, judged) if due(run, config.evaluation.every) else None
                 save = due(run, config.checkpoint_every)
                 run.counters.iteration += 1
                 run.counters.time_s = time.perf_counter() - clock
@@ -100,10 +101,10 @@ def iterate(run: OnPolicyRun, stop: Stop) -> None:
             stop.check()
 
 
-def _scores_of(run: OnPolicyRun) -> list[dict[str, Any]] | None:
+def _scores_of(held_out: HeldOut, run: OnPolicyRun) -> list[dict[str, Any]] | None:
     """Scores as the run stands; `None`: it is to stop, and its simulation hangs."""
     try:
-        return [scores_of(run)]
+        return [held_out.scores_of(run)]
     except StopAskedError:
         return None
 
