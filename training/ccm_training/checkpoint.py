@@ -42,6 +42,7 @@ from ccm_training.policy import AgentPolicy
 from ccm_training.rollout import BatchPolicy
 from ccm_training.run_files import read_yaml
 from ccm_training.run_folder import CONFIG, read_evaluation
+from ccm_training.same_family import check_same_family
 from ccm_training.tensor_file import write_tensors
 
 FOLDER = "checkpoints"
@@ -159,8 +160,8 @@ def restore(experiment: Run, run_dir: Path) -> Path | None:
     Raises:
         CheckpointMissingError: There is no run.
         CheckpointCorruptError: None of its checkpoints is whole.
-        ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`), or has done
-            more iterations already.
+        ConfigError: The run was begun with other settings than the experiment's (save those of `_FREE`), has done more
+            iterations already, or its family has changed since.
     """
     if not _stored(run_dir) and (run_dir / CONFIG).is_file():
         check_begun_with(experiment.config, run_dir)
@@ -218,8 +219,10 @@ def _put_back(experiment: Run, run_dir: Path, state: dict[str, Any], tensors: di
     counters, asked = _counters(state), experiment.config.collect.iterations
     if counters.iteration > asked:
         raise ConfigError(f"{run_dir} has done {counters.iteration} iterations; collect.iterations is {asked}, fewer")
+    own = experiment.tensors()
+    check_same_family(experiment.config, run_dir, own, tensors)
     experiment.counters = counters
-    for name, target in experiment.tensors().items():
+    for name, target in own.items():
         if name in tensors or not name.startswith("optimizer."):  # earlier versions left out what had not stepped yet
             _part_saved(name, target, tensors[name]).copy_(tensors[name])
     _put_streams_back(experiment, run_dir, {name: tensors[f"stream.{name}"] for name in experiment.streams.named()})
@@ -290,6 +293,7 @@ def load_agent(run_dir: Path) -> LoadedRun:
     Raises:
         CheckpointMissingError: There is none.
         CheckpointCorruptError: None of them is whole, or the scores cannot be read.
+        ConfigError: Its family has changed since it was trained on it.
     """
     _, state, tensors = _last(run_dir)
     config = parse_config(state["config"], where=f"{run_dir}: checkpoint")
@@ -299,6 +303,8 @@ def load_agent(run_dir: Path) -> LoadedRun:
         if config.what.on_policy
         else build_agent(config, family, torch.device("cpu"))
     )
+    own = {f"agent.{name}": value for name, value in agent.state_dict().items()}
+    check_same_family(config, run_dir, own, tensors)
     agent.load_state_dict({name: tensors[f"agent.{name}"] for name in agent.state_dict()})
     return LoadedRun(
         config=config,
