@@ -173,7 +173,8 @@ class Adapter:
     def fall_back(self, memory: Memory, event: Event, because: Intervention) -> tuple[Memory, Reaction]:
         """Take an event without the networks: the action is the fallback, and its transition is owed to the belief.
 
-        Certainty and novelty are those of the belief as it is. An episode that ends so never ends exploring early.
+        Certainty and novelty are those of the belief as it is. An episode that ends so never ends exploring early, nor
+        does it begin exploring anew.
 
         Args:
             memory: The trial.

@@ -173,7 +173,9 @@ class Punctual:
     def _settle(self, ticket: _Ticket, session: Session, proposal: Proposal, infer_ms: float) -> None:
         """Answer with a proposal; one that came too late only brings the belief forward."""
         if ticket.answered.done():
-            if ticket.answered.exception() is None:  # else it was refused, and the proposal holds what never happened
+            # Else it was refused, and the proposal holds what never happened; or the proposal has forgotten its task,
+            # which the session has not: what it owes is then folded by the next run.
+            if ticket.answered.exception() is None and not proposal.reaction.task_changed:
                 num_owed = len(session.memory.owed) + isinstance(ticket.event, Transition)
                 self._core.catch_up(session, proposal.memory, num_owed)
         elif self._session_of(ticket) is None:

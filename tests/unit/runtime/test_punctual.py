@@ -17,6 +17,7 @@ from ccm_runtime.messages import BeginEpisode, Intervention, SafeReason, Transit
 from ccm_runtime.owed import MAX_OWED
 from ccm_runtime.session import SessionTable
 from ccm_runtime.testing import ScriptedPolicy
+from ccm_runtime.trial import Phase
 from ccm_runtime.vigil import VigilLimits
 
 LIMIT_S = 20.0
@@ -126,6 +127,24 @@ async def test_the_belief_gets_every_transition_once_whenever_the_networks_stall
     assert wanted.trial == memory.trial
     assert wanted.returns == memory.returns
     assert wanted.num_events == memory.num_events
+
+
+async def test_a_late_end_of_an_episode_that_shows_another_task_leaves_what_is_known(bench):
+    made = bench(deadline_ms=100.0)
+    made.session_id = made.table.open(made.adapter.start(explore_episodes=0, re_explore=True)).session_id
+    for sequence in range(1, 13):  # two episodes of the executor, of which the second is bad
+        told = event(sequence)
+        if isinstance(told, Transition):
+            told = replace(told, reward=10.0 if sequence < 7 else 1.0)
+        if sequence == 12:
+            made.policy.gate.clear()
+        answer = await made.tell(sequence, told)
+    assert (True, False) == (answer.reaction.episode_over, answer.reaction.task_changed)
+    made.policy.gate.set()
+    await made.caught_up()
+    memory = made.session.memory
+    assert (0, Phase.EXECUTE) == (memory.trial.explore_episodes, memory.trial.phase)
+    assert [1.0 + 0.5 * 10] * 2 == memory.belief[:2].tolist()  # it holds all ten transitions, and has forgotten none
 
 
 async def test_a_late_result_is_no_later_steps_action(bench):
