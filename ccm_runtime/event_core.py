@@ -132,7 +132,7 @@ class EventCore:
         because = Intervention.LATE if vigil.safe is None else Intervention.SAFE
         try:
             after = self.adapter.fall_back(session.memory, event, because)
-            return self._store(step, session.vigilant(vigil), *after, 0.0)
+            return self._store(step, session.vigilant(vigil), *after, 0.0, fell_back=True)
         except Exception as error:
             return error
 
@@ -153,7 +153,16 @@ class EventCore:
         if self.draining and isinstance(event, BeginEpisode):
             raise ServerUnreachableError("the server is shutting down and begins no more episodes; go elsewhere")
 
-    def _store(self, step: Step, session: Session, memory: Memory, reaction: Reaction, infer_ms: float) -> Answer:
+    def _store(
+        self,
+        step: Step,
+        session: Session,
+        memory: Memory,
+        reaction: Reaction,
+        infer_ms: float,
+        *,
+        fell_back: bool = False,
+    ) -> Answer:
         vigil = session.vigil
         if reaction.action is not None:
             vigil = vigil.after(reaction.interventions, self._limits)
@@ -173,7 +182,7 @@ class EventCore:
         self._table.keep(after)
         self.num_steps += 1
         if self._recorder is not None:
-            self._recorder.took(step.event, session, answer)
+            self._recorder.took(step.event, session, answer, fell_back=fell_back)
         self._took(session, step.event, told)
         return told
 

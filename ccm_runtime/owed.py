@@ -25,18 +25,18 @@ def check_room(memory: Memory) -> None:
         )
 
 
-def catch_up(policy: Policy, memory: Memory) -> Memory:
-    """Return the trial with all that it owes folded into its belief."""
-    known = known_of(memory)
-    for begin in range(0, len(memory.owed), _CHUNK):
-        chunk = memory.owed[begin : begin + _CHUNK]
+def catch_up(policy: Policy, memory: Memory, num_left: int = 0) -> Memory:
+    """Return the trial with what it owes folded into its belief, but for the `num_left` newest transitions."""
+    known, due = known_of(memory), memory.owed[: max(0, len(memory.owed) - num_left)]
+    for begin in range(0, len(due), _CHUNK):
+        chunk = due[begin : begin + _CHUNK]
         folded = _fold(policy, known, chunk)
         if not usable(folded):  # one of them is a freak; the others still count
             folded = known
             for one in chunk:
                 folded = alone if usable(alone := _fold(policy, folded, (one,))) else folded
         known = folded
-    return caught_up(policy, memory, known, len(memory.owed))
+    return caught_up(policy, memory, known, len(due))
 
 
 def caught_up(policy: Policy, memory: Memory, known: Folded, num_owed: int) -> Memory:

@@ -29,7 +29,7 @@ _GROUP = 2_048  # events whose files are opened once
 _TIDY_EVERY_S = 5.0
 _STOP_S = 5.0
 
-Entry = tuple[Event, Session, Answer]
+Entry = tuple[Event, Session, Answer, int | None]  # as `recording.line` takes it, with the session before the event
 
 
 @dataclass(slots=True)
@@ -89,12 +89,12 @@ class Recorder:
         """Events that were not written: they came too fast, or the disk failed."""
         return self._num_unfit + self._num_failed
 
-    def took(self, event: Event, before: Session, answer: Answer) -> None:
-        """Note an event: the session before it, and what it was answered."""
+    def took(self, event: Event, before: Session, answer: Answer, *, fell_back: bool = False) -> None:
+        """Note an event: the session before it, what it was answered, and whether without the networks."""
         if len(self._waiting) >= MAX_WAITING:
             self._num_unfit += 1
             return
-        self._waiting.append((event, before, answer))
+        self._waiting.append((event, before, answer, len(before.memory.owed) if fell_back else None))
 
     def stop(self) -> None:
         """Write what is left; wait for it, but not for a disk that hangs."""
@@ -130,9 +130,9 @@ class Recorder:
         if not index % _PIECE and not self._stopping.is_set():
             time.sleep(_REST_S)
 
-    def _noted(self, event: Event, before: Session, answer: Answer) -> tuple[Path, bytes]:
+    def _noted(self, event: Event, before: Session, answer: Answer, num_owed: int | None) -> tuple[Path, bytes]:
         """Return which file an event belongs into, and what to write there."""
-        text = line(event, answer)
+        text = line(event, answer, num_owed)
         part = self._parts.get(before.session_id)
         if part is None or not part.continues(before, answer) or part.num_bytes > self._max_bytes // _PARTS:
             path = self._folder / f"{before.session_id}-{answer.sequence:09d}{SUFFIX}"

@@ -2,7 +2,8 @@
 
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -36,6 +37,8 @@ class Recording:
         first_sequence: Number of the first event.
         steps: Events and their answers.
         damage: Why there may have been more; empty: the recording is whole.
+        fell_back: Numbers of the events that were taken without the networks, each with how many transitions the trial
+            owed its belief before it; older servers did not write this down.
     """
 
     session_id: str
@@ -46,6 +49,7 @@ class Recording:
     first_sequence: int
     steps: tuple[tuple[Event, Answer], ...]
     damage: str = ""
+    fell_back: Mapping[int, int] = field(default_factory=dict)
 
 
 def head(session: Session, agent_id: str, safety: SafetyLimits | None, wall_s: float) -> bytes:
@@ -65,8 +69,14 @@ def head(session: Session, agent_id: str, safety: SafetyLimits | None, wall_s: f
     return MAGIC + _framed(header.SerializeToString())
 
 
-def line(event: Event, answer: Answer) -> bytes:
-    """Return one event with its answer."""
+def line(event: Event, answer: Answer, num_owed: int | None = None) -> bytes:
+    """Return one event with its answer.
+
+    Args:
+        event: What the session was told.
+        answer: What it was answered.
+        num_owed: Transitions that its trial owed before an event that was taken without the networks; `None`: they ran.
+    """
     reaction = answer.reaction
     recorded = pb.RecordedEvent(
         sequence=answer.sequence,
@@ -79,6 +89,7 @@ def line(event: Event, answer: Answer) -> bytes:
         novelty=reaction.novelty,
         total_ms=answer.total_ms,
         infer_ms=answer.infer_ms,
+        num_owed=num_owed,
     )
     if isinstance(event, Transition):
         recorded.reward = event.reward
@@ -112,9 +123,11 @@ def read_recording(path: Path) -> Recording:
     except (IndexError, DecodeError, ValueError):
         raise RecordCorruptError(f"{path} is damaged at its beginning: nothing of the session can be read") from None
     steps: list[tuple[Event, Answer]] = []
+    fell_back: dict[int, int] = {}
     for frame in frames[1:]:
         try:
-            event, answer = _step(pb.RecordedEvent.FromString(frame))
+            recorded = pb.RecordedEvent.FromString(frame)
+            event, answer = _step(recorded)
         except (DecodeError, ValueError) as error:
             damage = f"event {header.first_sequence + len(steps)} cannot be read ({error})"
             break
@@ -122,6 +135,8 @@ def read_recording(path: Path) -> Recording:
             damage = f"event {header.first_sequence + len(steps)} is missing"
             break
         steps.append((event, answer))
+        if recorded.HasField("num_owed"):
+            fell_back[answer.sequence] = recorded.num_owed
     return Recording(
         header.session_id,
         header.bundle_digest,
@@ -131,6 +146,7 @@ def read_recording(path: Path) -> Recording:
         header.first_sequence,
         tuple(steps),
         damage,
+        fell_back,
     )
 
 

@@ -1,6 +1,7 @@
 """Take a recorded session again, event by event, with a bundle: does it act as it did, or how would another one act?
 
-Every event is taken with the action that was truly applied before it, so that one difference does not become many.
+Every event is taken with the action that was truly applied before it, so that one difference does not become many. What
+was taken without the networks is taken without them again, by a belief that lags as far behind as it did.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ccm_runtime.adapt import Adapter
 from ccm_runtime.errors import CcmError, ContextMismatchError
 from ccm_runtime.memory import Memory
 from ccm_runtime.messages import Answer, BeginEpisode, Event, Intervention, Transition
+from ccm_runtime.owed import catch_up
 from ccm_runtime.recording import Recording
 
 # What an action may differ by, of its range: a batch of many sessions is summed in another order than one alone.
@@ -78,7 +80,7 @@ def compare(recording: Recording, adapter: Adapter, bundle_digest: str) -> Compa
     exact, stopped, taken = True, "", 0
     for event, answer in _applied(recording):
         try:
-            memory, action = _take(adapter, memory, event, answer)
+            memory, action = _take(adapter, memory, event, answer, recording.fell_back.get(answer.sequence))
         except CcmError as error:
             stopped = f"event {answer.sequence} cannot be taken: {error}"
             break
@@ -117,11 +119,26 @@ def _applied(recording: Recording) -> list[tuple[Event, Answer]]:
     return steps
 
 
-def _take(adapter: Adapter, memory: Memory, event: Event, answer: Answer) -> tuple[Memory, np.ndarray | None]:
-    """Return the trial after an event, and its action; where the fallback stood in because of time, it does again."""
+def _take(
+    adapter: Adapter, memory: Memory, event: Event, answer: Answer, num_owed: int | None
+) -> tuple[Memory, np.ndarray | None]:
+    """Return the trial after an event, and its action; where the fallback stood in because of time, it does again.
+
+    Args:
+        adapter: The agent.
+        memory: The trial before the event.
+        event: With the action that was truly applied.
+        answer: What it was answered.
+        num_owed: Transitions that the trial owed, if the event was taken without the networks; `None`: they ran.
+    """
     unusable = next((why for why in _UNUSABLE if why in answer.reaction.interventions), None)
-    proposal = adapter.propose([memory], [adapter.check(memory, event)])[0]
-    after, reaction = adapter.conclude(proposal, unusable=unusable)
+    checked = adapter.check(memory, event)
+    if num_owed is None:
+        proposal = adapter.propose([memory], [checked])[0]
+        after, reaction = adapter.conclude(proposal, unusable=unusable)
+    else:
+        lagging = catch_up(adapter.policy, memory, num_owed)
+        after, reaction = adapter.fall_back(lagging, checked, unusable or Intervention.LATE)
     return after, reaction.action
 
 

@@ -30,7 +30,7 @@ class RecordingHeader(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., agent_id: _Optional[str] = ..., server_version: _Optional[str] = ..., began_at_s: _Optional[float] = ..., memory: _Optional[_Union[_session_record_pb2.TrialMemory, _Mapping]] = ..., first_sequence: _Optional[int] = ..., max_rate: _Optional[_Iterable[float]] = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class RecordedEvent(_message.Message):
-    __slots__ = ("sequence", "observation", "reward", "terminated", "truncated", "applied_action", "leave_safe", "action", "phase", "episode", "step", "certainty", "novelty", "interventions", "task_changed", "total_ms", "infer_ms", "abandon")
+    __slots__ = ("sequence", "observation", "reward", "terminated", "truncated", "applied_action", "leave_safe", "action", "phase", "episode", "step", "certainty", "novelty", "interventions", "task_changed", "total_ms", "infer_ms", "abandon", "num_owed")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     REWARD_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class RecordedEvent(_message.Message):
     TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
     INFER_MS_FIELD_NUMBER: _ClassVar[int]
     ABANDON_FIELD_NUMBER: _ClassVar[int]
+    NUM_OWED_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     observation: bytes
     reward: float
@@ -67,4 +68,5 @@ class RecordedEvent(_message.Message):
     total_ms: float
     infer_ms: float
     abandon: bool
-    def __init__(self, sequence: _Optional[int] = ..., observation: _Optional[bytes] = ..., reward: _Optional[float] = ..., terminated: bool = ..., truncated: bool = ..., applied_action: _Optional[bytes] = ..., leave_safe: bool = ..., action: _Optional[bytes] = ..., phase: _Optional[str] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., interventions: _Optional[_Iterable[str]] = ..., task_changed: bool = ..., total_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., abandon: bool = ...) -> None: ...
+    num_owed: int
+    def __init__(self, sequence: _Optional[int] = ..., observation: _Optional[bytes] = ..., reward: _Optional[float] = ..., terminated: bool = ..., truncated: bool = ..., applied_action: _Optional[bytes] = ..., leave_safe: bool = ..., action: _Optional[bytes] = ..., phase: _Optional[str] = ..., episode: _Optional[int] = ..., step: _Optional[int] = ..., certainty: _Optional[float] = ..., novelty: _Optional[float] = ..., interventions: _Optional[_Iterable[str]] = ..., task_changed: bool = ..., total_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., abandon: bool = ..., num_owed: _Optional[int] = ...) -> None: ...

@@ -13,6 +13,7 @@ from ccm_runtime.errors import ConfigError, ContextMismatchError, RecordCorruptE
 from ccm_runtime.event_core import EventCore, Step
 from ccm_runtime.manifest import Adaptation, SafetyLimits
 from ccm_runtime.messages import BeginEpisode, Transition
+from ccm_runtime.owed import catch_up
 from ccm_runtime.recorder import MAX_WAITING, Recorder
 from ccm_runtime.recording import SUFFIX, head, line, read_recording
 from ccm_runtime.replay import compare
@@ -98,6 +99,55 @@ def test_a_recorded_episode_that_was_abandoned_comes_out_again(tmp_path):
     assert [False, True] == [event.abandon for event, _ in recording.steps[-2:]]
     found = compare(recording, served().adapter, BUNDLE)
     assert (True, 8, 7) == (found.bit_for_bit, found.num_events, found.num_actions)
+
+
+def recorded_late(folder, seed=0, *, re_explore=False, **different):
+    """Record a session whose networks are late for most events; return what was written, its file, and the adapter."""
+    recorder, rng = Recorder(folder, 64 << 20, agent_of, Log()), np.random.default_rng(seed)
+    server = served(recorder, ADAPTATION.model_copy(update=different))
+    core, policy = server.core, server.adapter.policy
+    name = server.table.open(server.adapter.start(seed=seed, re_explore=re_explore), bundle_digest=BUNDLE).session_id
+    for sequence in range(1, 61):
+        seen = rng.normal(size=2).astype(np.float32)
+        begins = sequence % (ADAPTATION.horizon + 1) == 1
+        event = BeginEpisode(seen) if begins else Transition(seen, float(np.float32(rng.normal())))
+        if rng.random() < 0.4:
+            step(server, server.table.find(name), sequence, event)
+            continue
+        taken = Step(name, sequence, event, core.clock())
+        before, checked = core.admit(taken)
+        core.fall_back(taken, before, checked)
+        after = server.table.find(name)
+        if rng.random() < 0.5:  # the networks came before the next event, for all that was owed or for some of it
+            num_left = int(rng.integers(len(after.memory.owed) + 1))
+            core.catch_up(after, catch_up(policy, after.memory, num_left), len(after.memory.owed) - num_left)
+    recorder.stop()
+    (file,) = folder.glob(f"*{SUFFIX}")
+    return read_recording(file), file, server.adapter
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("re_explore", [False, True])
+@pytest.mark.parametrize(
+    "different",
+    [{}, {"while_executing": False}, {"latent": "sample"}, {"certain_at": 0.5}],
+    ids=["mean", "fixed", "sampled", "certain"],
+)
+def test_a_session_whose_networks_were_late_comes_out_again(tmp_path, different, re_explore, seed):
+    recording, _, adapter = recorded_late(tmp_path, seed, re_explore=re_explore, **different)
+    found = compare(recording, adapter, BUNDLE)
+    assert (True, 60, 50) == (found.equal, found.num_events, found.num_actions)
+    assert found.largest_difference < 1e-6
+
+
+def test_a_recording_that_does_not_tell_which_events_fell_back_is_taken_with_the_networks(tmp_path):
+    told, file, adapter = recorded_late(tmp_path)
+    data, fell_back = file.read_bytes(), told.fell_back
+    size = sum(len(line(*step, fell_back.get(step[1].sequence))) for step in told.steps)
+    file.write_bytes(data[:-size] + b"".join(line(*step) for step in told.steps))
+    older = read_recording(file)
+    assert (True, {}, 60) == (len(fell_back) > 20, older.fell_back, len(older.steps))
+    assert compare(older, adapter, BUNDLE).equal  # its latent follows the belief, which lags in no other way
 
 
 @pytest.mark.parametrize("safety", [None, SafetyLimits(), SafetyLimits(fallback="last-safe"), LIMITS])
