@@ -30,6 +30,24 @@ Device = Literal["auto", "cpu", "cuda"]
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
+def load_runtime() -> ModuleType:
+    """Return onnxruntime, if exactly one build of it is installed.
+
+    Raises:
+        DependencyMissingError: None is.
+        ConfigError: Both are.
+    """
+    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
+        raise ConfigError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall both, then "
+            "install 'ccm[serve]' or 'ccm[serve-gpu]'"
+        )
+    try:
+        return import_module("onnxruntime")
+    except ImportError:
+        raise DependencyMissingError("a bundle runs on onnxruntime: pip install 'ccm[serve]'") from None
+
+
 class OnnxPolicy:
     """The three graphs of a bundle, behind the protocol that every agent follows.
 
@@ -56,7 +74,7 @@ class OnnxPolicy:
         manifest = bundle.manifest
         self.observation, self.action = manifest.observation, manifest.action
         self.belief, self.adaptation = manifest.belief, manifest.adaptation
-        runtime = _onnxruntime()
+        runtime = load_runtime()
         chosen = _choose(runtime, device)
         self.device: str = chosen
         self.failure = ""
@@ -129,19 +147,6 @@ class OnnxPolicy:
             f"the GPU failed: {self.failure}; nothing is answered until the server is started again "
             "(--device auto goes on with the CPU)"
         )
-
-
-def _onnxruntime() -> ModuleType:
-    """Return onnxruntime, if exactly one build of it is installed."""
-    if installed_version("onnxruntime") and installed_version("onnxruntime-gpu"):
-        raise ConfigError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall both, then "
-            "install 'ccm[serve]' or 'ccm[serve-gpu]'"
-        )
-    try:
-        return import_module("onnxruntime")
-    except ImportError:
-        raise DependencyMissingError("serving needs onnxruntime: pip install 'ccm[serve]'") from None
 
 
 def _choose(runtime: ModuleType, device: Device) -> Literal["cpu", "cuda"]:

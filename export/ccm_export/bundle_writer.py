@@ -5,7 +5,6 @@ import hashlib
 import platform
 import tempfile
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,9 @@ from ccm_runtime.bundle import ASIDE, MANIFEST, Bundle
 from ccm_runtime.crash_points import reach
 from ccm_runtime.durable import exchange, sync_folder, write_synced
 from ccm_runtime.errors import ConfigError
-from ccm_runtime.inference import OnnxPolicy
+from ccm_runtime.inference import OnnxPolicy, load_runtime
 from ccm_runtime.limits import check_rates
+from ccm_runtime.machine import installed_version
 from ccm_runtime.manifest import (
     GRAPHS,
     MODEL_CARD,
@@ -42,7 +42,7 @@ from ccm_training.methods import ADAPTIVE
 from ccm_training.onpolicy.memory import MemoryPolicy
 from ccm_training.policy import AgentPolicy
 
-_VERSIONS = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript", "torch")
 
 
 def export_run(
@@ -63,7 +63,8 @@ def export_run(
         CheckpointMissingError: The run has no checkpoint.
         CheckpointCorruptError: None of its checkpoints is whole.
         ConfigError: The agent does not adapt, or adapts by a gradient step; `safety` is not of its actions; `out`
-            holds what is not a bundle.
+            holds what is not a bundle; both builds of onnxruntime are installed.
+        DependencyMissingError: onnxruntime is not installed.
         ParityError: onnxruntime and torch disagree.
     """
     return export_agent(load_agent(run_dir), out, safety=safety, created_at=created_at)
@@ -86,6 +87,7 @@ def export_agent(
     safety = safety or SafetyLimits()
     check_rates(safety.max_rate, run.family.action)
     _check_replaceable(out)
+    load_runtime()  # who lacks it is told now, and not after all those trials
     known = run_training_trials(run)
     draft = _draft(run, safety, known.novelty, created_at or datetime.now(UTC))
     graphs = build_graphs(run.agent, draft)
@@ -216,7 +218,8 @@ def _reference(run: LoadedRun) -> AgentPolicy | MemoryPolicy:
 
 
 def _versions() -> dict[str, str]:
-    return {"ccm": __version__, "python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+    packages = {name: found for name in _PACKAGES if (found := installed_version(name)) is not None}
+    return {"ccm": __version__, "python": platform.python_version(), **packages}
 
 
 def _digest(data: bytes) -> FileDigest:

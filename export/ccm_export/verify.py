@@ -13,7 +13,7 @@ from ccm_runtime.belief import Array, Folded, Transitions
 from ccm_runtime.bundle import Bundle, load_bundle
 from ccm_runtime.errors import BundleSchemaError, ParityError
 from ccm_runtime.inference import OnnxPolicy
-from ccm_runtime.manifest import EXECUTION_POLICY, EXPLORATION_POLICY, GRAPHS
+from ccm_runtime.manifest import CONTEXT_ENCODER, EXECUTION_POLICY, EXPLORATION_POLICY, GRAPHS
 from ccm_runtime.policy import Policy
 
 LAW_TOLERANCE = 1e-4
@@ -71,7 +71,10 @@ def _sane_answers(policy: Policy) -> str:
             action = answers[graph]["action"]
             inside = (action >= policy.action.low_array) & (action <= policy.action.high_array)
             _demand(inside, f"{graph}: an action leaves its bounds on inputs of size {scale:g}")
-    return f"finite, and actions within bounds, on inputs of size {', '.join(f'{scale:g}' for scale in SCALES)}"
+        deviations = answers[CONTEXT_ENCODER]["latent_std"]
+        _demand(deviations >= 0.0, f"{CONTEXT_ENCODER}: latent_std is negative on inputs of size {scale:g}")
+    sizes = ", ".join(f"{scale:g}" for scale in SCALES)
+    return f"finite, actions within bounds, deviations not negative, on inputs of size {sizes}"
 
 
 def _independent_rows(policy: Policy) -> str:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from datetime import datetime
+from importlib import metadata
 from itertools import count
 from pathlib import Path
 
@@ -16,9 +17,15 @@ import pytest
 
 from ccm_export import bundle_writer
 from ccm_export.bundle_writer import export_agent, export_run, write_bundle
-from ccm_runtime import crash_points
+from ccm_runtime import crash_points, inference, machine
 from ccm_runtime.bundle import load_bundle
-from ccm_runtime.errors import BundleMissingError, BundleSchemaError, CheckpointMissingError, ConfigError
+from ccm_runtime.errors import (
+    BundleMissingError,
+    BundleSchemaError,
+    CheckpointMissingError,
+    ConfigError,
+    DependencyMissingError,
+)
 from ccm_runtime.manifest import GRAPHS
 from ccm_runtime.signing import SIGNATURE
 
@@ -45,6 +52,28 @@ def test_the_manifest_tells_where_the_agent_comes_from(ccm):
     assert "task_scores" not in source.scores  # as many as there were tasks; the run keeps them
     assert datetime.fromisoformat("2026-01-02T00:00:00+00:00") == datetime.fromisoformat(source.created_at)
     assert {"torch", "onnx", "onnxruntime", "ccm"} <= set(source.versions)
+
+
+def test_the_manifest_tells_the_build_of_onnxruntime_that_is_installed(monkeypatch):
+    def version(package):
+        if package == "onnxruntime":
+            raise metadata.PackageNotFoundError(package)
+        return "1.2.3"
+
+    monkeypatch.setattr(machine.metadata, "version", version)
+    versions = bundle_writer._versions()
+    assert "1.2.3" == versions["onnxruntime-gpu"]
+    assert "onnxruntime" not in versions
+
+
+def test_who_has_no_onnxruntime_is_told_what_to_install_before_any_trial_is_run(ccm, tmp_path, monkeypatch):
+    def nothing_installed(_):
+        raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+
+    monkeypatch.setattr(inference, "import_module", nothing_installed)
+    monkeypatch.setattr(bundle_writer, "run_training_trials", lambda _: pytest.fail("trials were run"))
+    with pytest.raises(DependencyMissingError, match=r"a bundle runs on onnxruntime: pip install 'ccm\[serve\]'"):
+        export_agent(ccm.run, tmp_path / "bundle")
 
 
 def test_the_card_tells_a_person(ccm):

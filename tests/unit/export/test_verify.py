@@ -5,14 +5,16 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from tiny_bundle import tiny_graphs, write_bundle
 
 from ccm_export import verify
 from ccm_export.verify import verify_bundle
 from ccm_runtime.belief import Folded
 from ccm_runtime.errors import BundleCorruptError, BundleMissingError, BundleSchemaError, ParityError
-from ccm_runtime.manifest import GRAPHS
-from ccm_runtime.testing import ScriptedPolicy
+from ccm_runtime.manifest import CONTEXT_ENCODER, GRAPHS
+from ccm_runtime.testing import ScriptedPolicy, manifest_of
 
 
 def test_an_exported_bundle_verifies(exported):
@@ -37,6 +39,16 @@ def test_no_bundle_and_a_damaged_one_are_told_apart(tiny_bundle, tmp_path):
     (tiny_bundle / GRAPHS[0]).write_bytes(b"")
     with pytest.raises(BundleCorruptError):
         verify_bundle(tiny_bundle)
+
+
+def test_a_bundle_whose_deviations_are_negative_is_refused(tmp_path):
+    manifest = manifest_of(ScriptedPolicy())
+    graphs = tiny_graphs(manifest)
+    encoder = onnx.load_from_string(graphs[CONTEXT_ENCODER])
+    encoder.graph.node[-1].op_type = "Neg"
+    broken = write_bundle(tmp_path / "bundle", manifest, graphs | {CONTEXT_ENCODER: encoder.SerializeToString()})
+    with pytest.raises(BundleSchemaError, match=r"context_encoder\.onnx: latent_std is negative on inputs of size 0"):
+        verify_bundle(broken)
 
 
 class Leaky(ScriptedPolicy):
