@@ -106,8 +106,8 @@ class Objective:
         if settings.prediction_weight > 0.0:
             at = self.draws.predicted.mul(length).long()
             latent = self._given(_take(context.prefixes, at), self.draws.prediction_noise)
-            prediction = (self.agent.prediction_errors(rows, latent) * rows.valid[..., 0]).mean()
-            self.metrics["encoder/prediction_loss"] = prediction / _share(rows.valid)
+            prediction = (self.agent.prediction_errors(rows, latent) * rows.valid[..., 0]).mean() / _share(rows.valid)
+            self.metrics["encoder/prediction_loss"] = prediction
             loss = loss + settings.prediction_weight * prediction
         return loss
 
@@ -206,14 +206,14 @@ class Objective:
             )
         values = actor_critic.critics(inputs, self.agent.scale_action(rows.action))
         valid, share = rows.valid[:, 0], _share(rows.valid)
-        critic = losses.critic_loss(values * valid, target * valid)
+        critic = losses.critic_loss(values * valid, target * valid) / share
         sampled = actor_critic.actor(actor_inputs, noise[1])
         judged = actor_critic.critics(actor_inputs.detach(), sampled.action, frozen=True)
-        actor = losses.actor_loss(judged * valid, sampled.log_prob * valid, temperature)
-        entropy = settings.target_entropy * rows.action.shape[-1]
         log_prob = sampled.log_prob * valid / share  # its mean is that of the valid rows
+        actor = losses.actor_loss(judged * valid / share, log_prob, temperature)
+        entropy = settings.target_entropy * rows.action.shape[-1]
         tempered = losses.temperature_loss(actor_critic.log_temperature, log_prob, entropy)
-        self.metrics[f"{name}/critic_loss"] = critic / share
+        self.metrics[f"{name}/critic_loss"] = critic
         self.metrics[f"{name}/value"] = (values * valid).mean() / share
         self.metrics[f"{name}/entropy"] = -log_prob.mean()
         self.metrics[f"{name}/temperature"] = temperature

@@ -160,27 +160,44 @@ def twice(noise, tasks):
     return torch.cat([noise.unflatten(1, (tasks, -1))] * 2, 2).flatten(1, 2)
 
 
+def padded_lesson(batch, draws):
+    """The same with as many rows again, which are padding."""
+    return batch._replace(rows=padded(batch.rows, 1)), draws._replace(
+        contexts=torch.cat([draws.contexts] * 2, 2),
+        predicted=torch.cat([draws.predicted] * 2, 1),
+        executor_noise=twice(draws.executor_noise, len(batch.features)),
+    )
+
+
+def test_padding_changes_no_gradient():
+    run = experiment(encoder={"prediction_weight": 1.0, "value_weight": 1.0})
+
+    def gradients(batch, draws):
+        run.agent.zero_grad()
+        sum(Objective(run.config, 2, run.agent, batch, draws).of_update()).backward()
+        return {name: one.grad.clone() for name, one in run.agent.named_parameters() if one.grad is not None}
+
+    whole = lesson(run)
+    expected, found = gradients(*whole), gradients(*padded_lesson(*whole))
+    parts = {name.split(".")[0] for name, gradient in expected.items() if gradient.abs().sum() > 0.0}
+    assert {"encoder", "executor", "explorer"} <= parts
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("reward", ExplorationReward)
 def test_padding_changes_nothing_that_an_update_says_of_its_rows(reward):
     run = experiment(encoder={"prediction_weight": 1.0}, policy={"exploration_reward": reward})
     batch, draws = lesson(run)
-    tasks = len(batch.features)
-    more = batch._replace(rows=padded(batch.rows, 1), trials=padded(batch.trials, 2))
-    more_draws = draws._replace(
-        contexts=torch.cat([draws.contexts] * 2, 2),
-        predicted=torch.cat([draws.predicted] * 2, 1),
-        executor_noise=twice(draws.executor_noise, tasks),
-    )
 
     def said(batch, draws):
         objective = Objective(run.config, 2, run.agent, batch, draws)
         objective.of_update()
         return objective.metrics
 
-    expected, of_rows = said(batch, draws), said(batch._replace(rows=more.rows), more_draws)
+    expected, of_rows = said(batch, draws), said(*padded_lesson(batch, draws))
     assert {"encoder/prediction_loss", "executor/critic_loss", "executor/value", "executor/entropy"} <= set(expected)
     torch.testing.assert_close(of_rows, expected)
-    of_trials = said(batch._replace(trials=more.trials), draws)
+    of_trials = said(batch._replace(trials=padded(batch.trials, 2)), draws)
     for name in ("explorer/information_gain", "explorer/gain_of_a_trial"):
         torch.testing.assert_close(of_trials[name], expected[name])
 
