@@ -84,10 +84,11 @@ def sample_batch(replay: Replay, features: Tensor, config: Config, *streams: tor
     chosen = chance["order"].argsort(-1)[:, :many]
     stored = (chosen + torch.arange(0, seeds * tasks, tasks, device=chosen.device)[:, None]).flatten()
     trials = replay.sample_trials(stored, chance["trials"].flatten(0, 1))
+    own = config.policy.own_rows if config.what.explorer else 0.0
     batch = Batch(
         trials=Rows(*(field[:, 0] for field in trials)),
         keys=replay.sample_rows(stored, chance["keys"].flatten(0, 1)),
-        rows=replay.sample_rows(stored, chance["rows"].flatten(0, 1)),
+        rows=replay.sample_rows(stored, chance["rows"].flatten(0, 1), last=config.trial.execute_episodes, share=own),
         features=features[chosen.flatten()],
     )
     return batch if seeds == 1 else tree_map(lambda field: field.unflatten(0, (seeds, many)), batch)

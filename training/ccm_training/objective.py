@@ -133,12 +133,13 @@ class Objective:
         )
 
     def _executor_latents(self, context: Context) -> Tensor:
-        """Latents of prefixes of the trials, half of them of all lengths and half past the exploration."""
+        """Latents of prefixes of the trials, some of them of all lengths and the others past the exploration."""
         length = context.prefixes.shape[1]
         explored = self.explore_episodes * self.batch.trials.reward.shape[2]
         anywhere = self.draws.contexts[0].mul(length).long()
         after = explored + self.draws.contexts[1].mul(length - explored).long()
-        at = torch.where(self.draws.contexts[2] < 0.5, anywhere, after)
+        early = self.config.policy.early_contexts if self.config.what.explorer else 0.5
+        at = torch.where(self.draws.contexts[2] < early, anywhere, after)
         latent = self._given(_take(context.prefixes, at), self.draws.latent_noise)
         weight = self.config.encoder.value_weight
         return weight * latent + (1.0 - weight) * latent.detach()

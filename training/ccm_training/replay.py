@@ -72,19 +72,31 @@ class Replay:
         slot = (written[:, None] - 1 - age) % self.capacity
         return self._gather(self._packed.flatten(0, 1), tasks[:, None] * self.capacity + slot)
 
-    def sample_rows(self, tasks: Tensor, chance: Tensor) -> Rows:
+    def sample_rows(self, tasks: Tensor, chance: Tensor, *, last: int = 0, share: float = 0.0) -> Rows:
         """Transitions of each task, `[n, num, ...]`, padding among them: mask by `valid`.
 
         Args:
             tasks: `[n]`.
             chance: Which of those stored; uniform float32, `[n, num]`, which tells 16 million apart.
+            last: Episodes at the end of a trial.
+            share: Of the transitions, how many come from these episodes alone.
         """
-        steps = self.episodes * self.horizon
-        stored = self.written[tasks].clamp(max=self.capacity) * steps
-        at = (tasks * (self.capacity * steps))[:, None] + (chance * stored[:, None]).long()
-        return self._gather(self._packed.flatten(0, 3), at)
+        steps, ending = self.episodes * self.horizon, last * self.horizon
+        trials = self.written[tasks].clamp(max=self.capacity)[:, None]
+        at = _one_of(trials * steps, chance)
+        if share > 0.0:
+            late = _one_of(trials * ending, chance / share)
+            late = late // ending * steps + (steps - ending) + late % ending
+            others = _one_of(trials * steps, (chance - share) / max(1.0 - share, 1e-6))
+            at = torch.where(chance < share, late, others)
+        return self._gather(self._packed.flatten(0, 3), tasks[:, None] * (self.capacity * steps) + at)
 
     def _gather(self, packed: Tensor, at: Tensor) -> Rows:
         """Entries of `packed`, `[entries, ...]`, at `at`, `[n, num]`, as rows `[n, num, ...]`, views of one tensor."""
         chosen = packed.index_select(0, at.flatten()).view(*at.shape, *packed.shape[1:])
         return Rows(*torch.split(chosen, self._widths, -1))
+
+
+def _one_of(count: Tensor, chance: Tensor) -> Tensor:
+    """Which of so many, `[n, 1]`, a uniform number tells, `[n, num]`; it may be 1 by rounding. Of none: 0."""
+    return torch.minimum((chance * count).long(), count - 1).clamp(min=0)

@@ -122,6 +122,10 @@ class PolicyConfig(Frozen):
         reward_scale: Multiplies rewards; `None`: one over their spread in the warm-up, or 1 if they did not vary.
         rows: Transitions of each task for the executor.
         explorer_rows: Transitions of each task for the explorer.
+        own_rows: Share of the executor's transitions that are of its own episodes; the others are of whole trials. Of
+            methods with an explorer; without one all episodes are the executor's.
+        early_contexts: Share of the executor's contexts that end anywhere in a trial; the others end past exploration.
+            Of methods with an explorer; without one it is a half.
         information_weight: alpha of r_exp = r_env + alpha r_aux (eq. 13).
         exploration_reward: Which form of r_aux.
     """
@@ -135,6 +139,8 @@ class PolicyConfig(Frozen):
     reward_scale: Rate | None = None
     rows: Positive = 32
     explorer_rows: Positive = 32
+    own_rows: Share = 0.0
+    early_contexts: Share = 0.5
     information_weight: float = Field(default=1.0, ge=0.0)
     exploration_reward: ExplorationReward = ExplorationReward.TELESCOPING
 

@@ -77,6 +77,28 @@ def test_the_least_and_the_greatest_chance_are_the_first_and_the_last_row(num_tr
     assert torch.equal(stored[:, [0, -1]], drawn.reward[..., 0])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("num_trials", [1, 3, 7])
+def test_a_share_of_the_rows_comes_from_the_last_episodes_and_the_others_from_everywhere(num_trials, share):
+    tasks = torch.tensor([1, 4])
+    found = digits(filled(num_trials).sample_rows(tasks, chance(2, 20_000), last=1, share=share).reward)
+    assert (found["task"] == tasks[:, None]).all()
+    assert len(found["trial"].unique()) == min(num_trials, CAPACITY)
+    assert len(found["step"].unique()) == HORIZON
+    of_each = torch.bincount(found["episode"].flatten(), minlength=EPISODES) / 40_000
+    expected = (1.0 - share) / EPISODES + share * torch.tensor([0.0, 0.0, 0.0, 1.0])
+    assert torch.allclose(of_each, expected, atol=0.01)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7, 0.9, 1.0])
+def test_no_chance_leads_to_another_tasks_rows(share):
+    edges = torch.tensor([share, 1.0])
+    extremes = torch.cat([edges, edges.nextafter(torch.tensor(0.0)), edges[:1].nextafter(torch.tensor(1.0))])
+    extremes = extremes[extremes < 1.0].expand(TASKS, -1)
+    found = digits(filled(5).sample_rows(torch.arange(TASKS), extremes, last=2, share=share).reward)
+    assert (found["task"] == torch.arange(TASKS)[:, None]).all()
+
+
 def test_tasks_are_filled_independently():
     store = filled(1)
     store.add(torch.tensor([2]), marked([2], 8))

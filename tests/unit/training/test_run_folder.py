@@ -109,27 +109,27 @@ def torn(run_dir, name, content):
 DAMAGED = [
     ("config.yaml", b"family: [", "it is no YAML"),
     ("config.yaml", b"\xff\x00", "no text in UTF-8"),
-    ("config.yaml", b"theme: dark", "not what `ccm train` writes: family: Field required"),
-    ("config.yaml", b"- theme", "not what `ccm train` writes: Input should be "),
+    ("config.yaml", b"theme: dark", "not what `ccm train` writes: family: expected a value, got none"),
+    ("config.yaml", b"- theme", "not what `ccm train` writes: expected a group of settings, got "),
     (
         "config.yaml",
         b"{family: a, seed: 0, method: [ccm], collect: {iterations: 2}}",
-        "method: Input should be 'ccm', ",
+        "method: expected 'ccm', ",
     ),
     (
         "config.yaml",
         b"{family: a, seed: 0, method: ccm, collect: {iterations: x}}",
-        "collect: iterations: Input should be ",
+        "collect.iterations: expected an integer, got 'x'",
     ),
     ("evaluation.json", b'{"returns": [1.0', "it is no JSON"),
     ("evaluation.json", b"[]", "not what `ccm train` writes"),
-    ("evaluation.json", json.dumps(EVALUATION | {"returns": 1.0}).encode(), "returns: Input should be a valid list"),
+    ("evaluation.json", json.dumps(EVALUATION | {"returns": 1.0}).encode(), "returns: expected a list, for instance"),
     (
         "evaluation.json",
         json.dumps(EVALUATION | {"task_scores": [float("nan")]}).encode(),
-        "task_scores: 0: Input should be a finite number",
+        "task_scores.0: expected a finite number, got nan",
     ),
-    ("divergence.json", b'{"iteration": "x"}', "iteration: Input should be a valid integer"),
+    ("divergence.json", b'{"iteration": "x"}', "iteration: expected an integer, got 'x'"),
     ("metrics.jsonl", b"\xff\xff", "no text in UTF-8"),
 ]
 
