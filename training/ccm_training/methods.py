@@ -27,6 +27,9 @@ _STEPS: Mapping[str, Mapping[str, Any]] = {
 ON_POLICY_GROUPS = ("on_policy", "variational", "gradient")
 """Groups of settings that some on-policy methods read, and no other method does."""
 
+_OF_EXPLORERS = ("explorer_rows", "own_rows", "early_contexts", "information_weight", "exploration_reward")
+_OF_ENCODERS = ("contrastive_weight", "divergence_weight", "prediction_weight", "value_weight")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -52,6 +55,14 @@ class Method:
     def learns(self) -> bool:
         """Whether there is anything to train."""
         return self.encoder or self.told or self.on_policy
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Beginnings of the names of settings that it does not read: what they say changes nothing."""
+        groups = [f"{group}." for group in ON_POLICY_GROUPS if group not in self.groups]
+        explorers = [] if self.explorer else [f"policy.{name}" for name in _OF_EXPLORERS]
+        encoders = [] if self.encoder else [f"encoder.{name}" for name in _OF_ENCODERS]
+        return (*groups, *explorers, *encoders)
 
     @property
     def gradient(self) -> bool:

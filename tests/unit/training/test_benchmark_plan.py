@@ -165,5 +165,28 @@ def test_settings_that_a_method_does_not_read_do_not_matter_to_its_result(tmp_pa
             assert has_result(run, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("setting", "readers"),
+    [
+        ("policy.own_rows", {"ccm"}),
+        ("policy.information_weight", {"ccm"}),
+        ("encoder.value_weight", {"ccm", "pearl", "pearl-cl", "rl2"}),
+        ("policy.discount", {"ccm", "pearl", "pearl-cl", "rl2", "oracle", "random"}),
+    ],
+)
+def test_a_setting_matters_to_the_results_of_those_who_read_it(tmp_path, setting, readers):
+    group, name = setting.split(".")
+    for method in ("ccm", "pearl", "pearl-cl", "rl2", "oracle", "random"):
+        run = run_of(method, 1)
+        changed = getattr(run.config, group).model_copy(update={name: 0.123})
+        config = run.config.model_copy(update={group: changed})
+        write_result(result(method, 1, [0.5], config=config.model_dump(mode="json")), path_of(run, tmp_path))
+        if method in readers:
+            with pytest.raises(RunError, match=rf"{setting} was 0.123"):
+                has_result(run, tmp_path)
+        else:
+            assert has_result(run, tmp_path)
+
+
 def test_numbers_are_kept_to_four_significant_digits():
     assert [[12350.0, 0.001235], [-1.0, 0.0]] == rounded([[12345.6, 0.00123456], [-1.00001, 0.0]])

@@ -9,6 +9,7 @@ from tiny_run import lesson, tiny_config
 from ccm_training import losses
 from ccm_training.batch import sample_batch
 from ccm_training.cohort import build_cohort
+from ccm_training.methods import METHODS
 from ccm_training.objective import Objective
 from ccm_training.replay import Rows
 from ccm_training.rewards import ExplorationReward
@@ -28,6 +29,26 @@ def weights(module):
 def moved(before, module):
     """How many of the parameters have changed."""
     return sum(not torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+# -- what is not read
+
+
+@pytest.mark.parametrize("method", ["pearl", "oracle"])
+def test_what_a_method_does_not_read_changes_no_parameter(method):
+    others = {"explorer_rows": 7, "exploration_reward": "paper"}
+    unread = [name.split(".") for name in METHODS[method].unread if not name.endswith(".")]
+    changed = {
+        group: {name: others.get(name, 0.9) for its, name in unread if its == group} for group in ("policy", "encoder")
+    }
+    assert changed["policy"]
+
+    def taught(**settings):
+        run = experiment(method, **settings)
+        learn(run)
+        return weights(run.agent)
+
+    torch.testing.assert_close(taught(**changed), taught(), rtol=0.0, atol=0.0)
 
 
 # -- what moves the encoder

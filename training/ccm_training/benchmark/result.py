@@ -22,7 +22,7 @@ from ccm_training.config import Config, changed_settings, parse_config
 from ccm_training.context_quality import latents_of_trials
 from ccm_training.diagnostics import ContextQuality
 from ccm_training.evaluation import trials_of_run
-from ccm_training.methods import ON_POLICY_GROUPS, MethodName
+from ccm_training.methods import MethodName
 from ccm_training.provenance import Provenance
 from ccm_training.run_folder import METRICS
 
@@ -122,9 +122,8 @@ def check_settings(run: Run, config: Config, where: Path) -> None:
     Raises:
         RunError: It was not; the message names the first difference.
     """
-    others = [f"{group}." for group in ON_POLICY_GROUPS if group not in run.config.what.groups]
-    changed = changed_settings(config, run.config)
-    differs = [text for name, text in changed.items() if not name.startswith((*_NO_RESULT_OF_THEM, *others))]
+    changed, indifferent = changed_settings(config, run.config), (*_NO_RESULT_OF_THEM, *run.config.what.unread)
+    differs = [text for name, text in changed.items() if not name.startswith(indifferent)]
     if differs:
         raise RunError(
             f"{where} is not what budget {run.budget} asks for: {'; '.join(differs)}; "
