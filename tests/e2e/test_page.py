@@ -2,6 +2,7 @@
 
 import os
 from contextlib import contextmanager
+from decimal import ROUND_HALF_UP, Context
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ccm_training.envs.simulated import SimulatedTask
 
 PICTURE = Path(__file__).parents[2] / "docs" / "how-to" / "page.png"
 TOKEN = "a-token-of-this-server"  # noqa: S105 (of a test)
+FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_UP)
 pytestmark = needs_chromium
 
 
@@ -56,7 +58,8 @@ def test_the_page_shows_sessions_as_they_come_and_go_and_that_the_server_is_gone
         tab.wait("document.querySelectorAll('#curve polyline.thin').length === 2")
         assert "" == tab.text("#empty")
         for returns in (executed, explored):
-            told = f"{float(f'{returns[-1]:.5g}'):.4g}"
+            # Five digits come to the page, which shows four, and rounds halves up.
+            told = f"{float(FOUR_DIGITS.create_decimal_from_float(float(f'{returns[-1]:.5g}'))):g}"
             tab.wait(f"document.querySelector('#rows').innerText.includes('{told}')")
         phases = "[...document.querySelectorAll('#rows .phase')].map((phase) => phase.innerText)"
         tab.wait(f"{phases}.join() === 'execute,explore'")

@@ -83,7 +83,7 @@ class Replay:
         """
         steps, ending = self.episodes * self.horizon, last * self.horizon
         trials = self.written[tasks].clamp(max=self.capacity)[:, None]
-        at = _one_of(trials * steps, chance)
+        at = (chance * (trials * steps)).long()
         if share > 0.0:
             late = _one_of(trials * ending, chance / share)
             late = late // ending * steps + (steps - ending) + late % ending
@@ -98,5 +98,5 @@ class Replay:
 
 
 def _one_of(count: Tensor, chance: Tensor) -> Tensor:
-    """Which of so many, `[n, 1]`, a uniform number tells, `[n, num]`; it may be 1 by rounding. Of none: 0."""
+    """Which of so many, `[n, 1]`, a number tells that is uniform but for rounding, `[n, num]`. Of none: 0."""
     return torch.minimum((chance * count).long(), count - 1).clamp(min=0)

@@ -209,7 +209,8 @@ class Written:
     def __init__(self):
         self.events = []
 
-    def took(self, _, before, answer):
+    def took(self, _, before, answer, *, fell_back):
+        assert not fell_back
         self.events.append((before.session_id, answer.sequence))
 
 
